@@ -1,0 +1,158 @@
+'use strict'
+// Makes a checkout ready to run: dependencies installed, engine built. Plain JavaScript that any
+// Node from 18 runs with nothing installed; everything else runs on the project's own Node.
+
+const { createHash } = require('node:crypto')
+const { spawnSync } = require('node:child_process')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+
+const root = path.resolve(__dirname, '..')
+const MIN_NODE = 18
+const RUST_NEEDED = '1.95'
+
+class Stop extends Error {}
+
+function say(text) {
+  process.stderr.write(`cardinal: ${text}\n`)
+}
+
+/** The folder for everything that is costly to make again; never inside the checkout. */
+function cacheFolder() {
+  const base = process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache')
+  return process.env.CARDINAL_CACHE || path.join(base, 'cardinal')
+}
+
+function digest(files) {
+  const hash = createHash('sha256')
+  for (const file of files) hash.update(`${path.relative(root, file)}\0`).update(fs.readFileSync(file)).update('\0')
+  return hash.digest('hex').slice(0, 32)
+}
+
+function read(file) {
+  try {
+    return fs.readFileSync(file, 'utf8')
+  } catch (error) {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+function run(command, args, options, missing) {
+  const done = spawnSync(command, args, { stdio: ['ignore', 2, 2], ...options })
+  if (done.error && done.error.code === 'ENOENT') throw new Stop(missing)
+  if (done.error) throw new Stop(`\`${command}\` did not run: ${done.error.message}`)
+  if (done.status !== 0) throw new Stop(`\`${command} ${args.join(' ')}\` ended with ${done.status ?? done.signal}`)
+}
+
+function checkNode() {
+  const major = Number(process.versions.node.split('.')[0])
+  if (major >= MIN_NODE) return
+  throw new Stop(`this is Node ${process.versions.node}; Node ${MIN_NODE} or newer is needed to start (nodejs.org)`)
+}
+
+function platform() {
+  const name = `${process.platform}-${process.arch}`
+  if (name === 'linux-x64' || name === 'linux-arm64') return name
+  throw new Stop(`\`${name}\` is not supported; Cardinal runs on linux-x64 and linux-arm64`)
+}
+
+function manifests() {
+  const folders = fs.readdirSync(path.join(root, 'packages')).map((name) => path.join('packages', name))
+  const listed = ['.', 'bench', 'tests', ...folders, ...fs.readdirSync(path.join(root, 'examples')).map((n) => path.join('examples', n))]
+  return listed.map((folder) => path.join(root, folder, 'package.json')).filter((file) => fs.existsSync(file)).sort()
+}
+
+/** pnpm itself, at its pinned version, in the cache. */
+function findPnpm() {
+  const source = path.join(__dirname, 'bootstrap')
+  const lock = path.join(source, 'package-lock.json')
+  const folder = path.join(cacheFolder(), `pnpm-${digest([lock])}`)
+  const pnpm = path.join(folder, 'node_modules', '@pnpm', `exe.${platform()}`, 'pnpm')
+  if (fs.existsSync(pnpm)) return pnpm
+  say('fetching pnpm')
+  fs.mkdirSync(folder, { recursive: true })
+  for (const file of ['package.json', 'package-lock.json']) fs.copyFileSync(path.join(source, file), path.join(folder, file))
+  run('npm', ['ci', '--no-fund', '--no-audit', '--loglevel=error'], { cwd: folder }, '`npm` is missing; it comes with Node (nodejs.org)')
+  return pnpm
+}
+
+function install() {
+  const lock = path.join(root, 'pnpm-lock.yaml')
+  const wanted = digest([lock, path.join(root, 'pnpm-workspace.yaml'), ...manifests()])
+  const stamp = path.join(root, 'node_modules', '.cardinal-installed')
+  if (read(stamp) === wanted && fs.existsSync(nodePath())) return
+  say('installing dependencies')
+  const began = Date.now()
+  run(findPnpm(), ['install', '--frozen-lockfile', '--reporter=append-only', '--loglevel=warn'], { cwd: root }, '`pnpm` could not be fetched')
+  fs.writeFileSync(stamp, wanted)
+  say(`installed in ${seconds(began)}`)
+}
+
+function nodePath() {
+  return path.join(root, 'node_modules', `node-${platform()}`, 'bin', 'node')
+}
+
+function rustSources(folder) {
+  const inside = fs.readdirSync(path.join(folder, 'src')).filter((name) => name.endsWith('.rs')).sort()
+  return [...['Cargo.toml', 'Cargo.lock', 'build.rs'].map((name) => path.join(folder, name)), ...inside.map((name) => path.join(folder, 'src', name))]
+}
+
+/** Builds a Rust library of the checkout if its sources changed, and puts it where it is loaded from. */
+function buildRust(folder, library, output) {
+  const key = digest(rustSources(folder))
+  const place = path.join(folder, 'build', output)
+  const stamp = path.join(folder, 'build', 'key')
+  if (read(stamp) === key && fs.existsSync(place)) return
+  const kept = path.join(cacheFolder(), path.basename(folder), key, output)
+  if (!fs.existsSync(kept)) {
+    const cargo = `\`cargo\` is missing; install Rust ${RUST_NEEDED} (rustup.rs)`
+    const version = spawnSync('cargo', ['--version'], { encoding: 'utf8' })
+    if (version.error) throw new Stop(cargo)
+    say(`building ${path.basename(folder)} with ${version.stdout.trim()} (minutes the first time)`)
+    const began = Date.now()
+    const target = path.join(cacheFolder(), `target-${path.basename(folder)}-${digest([path.join(folder, 'Cargo.lock')])}`)
+    run('cargo', ['build', '--release', '--locked', '--quiet'], { cwd: folder, env: { ...process.env, CARGO_TARGET_DIR: target } }, cargo)
+    fs.mkdirSync(path.dirname(kept), { recursive: true })
+    copy(path.join(target, 'release', library), kept)
+    say(`built in ${seconds(began)}`)
+  }
+  fs.mkdirSync(path.dirname(place), { recursive: true })
+  copy(kept, place)
+  fs.writeFileSync(stamp, key)
+}
+
+/** Copies by rename, so that a process which has the old file mapped keeps it. */
+function copy(from, to) {
+  const temporary = `${to}.${process.pid}`
+  fs.copyFileSync(from, temporary)
+  fs.renameSync(temporary, to)
+}
+
+function seconds(began) {
+  return `${((Date.now() - began) / 1000).toFixed(1)} s`
+}
+
+/** Prepares the checkout, then runs `script` under the project's Node and ends as it ends. */
+function launch(script, args) {
+  try {
+    checkNode()
+    platform()
+    install()
+    buildRust(path.join(root, 'packages', 'engine'), 'libcardinal_engine.so', 'engine.node')
+  } catch (error) {
+    if (!(error instanceof Stop)) throw error
+    say(error.message)
+    process.exit(1)
+  }
+  const child = require('node:child_process').spawn(nodePath(), ['--disable-warning=ExperimentalWarning', path.join(root, script), ...args], { stdio: 'inherit' })
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+  child.on('exit', (code, signal) => {
+    if (!signal) process.exit(code)
+    process.removeAllListeners(signal)
+    process.kill(process.pid, signal)
+  })
+}
+
+module.exports = { launch, buildRust, root }

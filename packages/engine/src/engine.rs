@@ -1,0 +1,348 @@
+//! What JavaScript sees: submit work by number, receive outcomes in batches.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use napi::bindgen_prelude::{Buffer, Function};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi_derive::napi;
+use wasmtime::{Engine as Wasmtime, InstancePre, Module};
+
+use crate::guest::{self, Failure, Guest, Host, Turn};
+use crate::image::{self, Handles};
+use crate::module::{self, Cache};
+use crate::pool::{Job, Pool};
+use crate::{snapshot, sys};
+
+#[napi(object)]
+pub struct EngineOptions {
+    pub threads: u32,
+    pub optimize: bool,
+    pub wasm: Buffer,
+    pub cache_folder: Option<String>,
+    pub cache_key: Option<Buffer>,
+}
+
+/// How one job ended. `status` is `ok`, `guest` (the guest's doing) or `host` (it never happened).
+#[napi(object)]
+pub struct Outcome {
+    pub job: f64,
+    pub status: String,
+    pub kind: Option<String>,
+    pub detail: Option<String>,
+    pub output: Option<Buffer>,
+    pub fuel: f64,
+    pub micros: f64,
+}
+
+/// The fixed clock and seed under which images are built: same inputs, same bytes.
+const IMAGE_CLOCK_MS: f64 = 1_767_225_600_000.0;
+const IMAGE_SEED: [u8; 32] = [7; 32];
+const IMAGE_FUEL: u64 = 20_000_000_000;
+const IMAGE_MEMORY: usize = 256 << 20;
+
+struct Image {
+    sealed: Arc<sys::Sealed>,
+    bytes: Vec<u8>,
+    handles: Handles,
+}
+
+enum State {
+    Fresh,
+    Saved(Vec<u8>),
+    Live(Box<Guest>),
+    Dead,
+}
+
+struct Slot {
+    image: Arc<Image>,
+    maximum: usize,
+    state: Mutex<State>,
+}
+
+// Weak: the threads alone do not keep the process alive; JavaScript does while it waits for a job.
+type Notify = ThreadsafeFunction<(), napi::Unknown<'static>, (), napi::Status, false, true>;
+
+struct Outbox {
+    ended: Mutex<Vec<Outcome>>,
+    notify: Notify,
+}
+
+struct Shared {
+    wasmtime: Wasmtime,
+    wasm: Vec<u8>,
+    cache: Option<Cache>,
+    pre: Mutex<Option<InstancePre<Host>>>,
+    images: Mutex<HashMap<u32, Arc<Image>>>,
+    slots: Mutex<HashMap<u32, Arc<Slot>>>,
+    outbox: Outbox,
+}
+
+#[napi]
+pub struct Engine {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+}
+
+type Done = Result<(Vec<u8>, u64), Failure>;
+
+fn host(text: String) -> Failure {
+    Failure::Host(text)
+}
+
+fn build_turn() -> Turn {
+    Turn { clock_ms: IMAGE_CLOCK_MS, seed: IMAGE_SEED, fuel: IMAGE_FUEL }
+}
+
+impl Shared {
+    fn pre(&self) -> Result<InstancePre<Host>, Failure> {
+        let mut pre = self.pre.lock().expect("module");
+        if pre.is_none() {
+            module::check(&self.wasm).map_err(host)?;
+            let bare = module::strip(&self.wasm).map_err(host)?;
+            let module = module::compile(&self.wasmtime, &bare, self.cache.as_ref()).map_err(host)?;
+            let linked = guest::linker(&self.wasmtime).and_then(|l| l.instantiate_pre(&module));
+            *pre = Some(linked.map_err(|e| host(format!("link: {e:#}")))?);
+        }
+        Ok(pre.as_ref().expect("just set").clone())
+    }
+
+    fn boot(&self, script: &[u8]) -> Done {
+        let full: Module = module::compile(&self.wasmtime, &self.wasm, self.cache.as_ref()).map_err(host)?;
+        let turn = build_turn();
+        let mut guest = Guest::boot(&self.wasmtime, &full, IMAGE_MEMORY, &turn)?;
+        guest.evaluate(script, "cardinal:sdk", &turn)?;
+        guest.adopt_turn_functions()?;
+        finish(guest)
+    }
+
+    fn extend(&self, parent: &Image, script: &[u8], name: &str) -> Done {
+        let turn = build_turn();
+        let mut guest =
+            Guest::over(&self.wasmtime, &self.pre()?, &parent.sealed, parent.handles, IMAGE_MEMORY)?;
+        guest.evaluate(script, name, &turn)?;
+        finish(guest)
+    }
+
+    fn with_guest(&self, slot: &Slot, work: impl FnOnce(&mut Guest) -> Done) -> Done {
+        let mut state = slot.state.lock().expect("slot");
+        let mut guest = match std::mem::replace(&mut *state, State::Dead) {
+            State::Live(guest) => guest,
+            State::Fresh => Box::new(self.instantiate(slot)?),
+            State::Saved(bytes) => Box::new(self.resume(slot, &bytes)?),
+            State::Dead => return Err(host("the instance is gone".into())),
+        };
+        // A failed turn leaves the slot dead: its memory must never be seen again.
+        let done = work(&mut guest)?;
+        *state = State::Live(guest);
+        Ok(done)
+    }
+
+    fn instantiate(&self, slot: &Slot) -> Result<Guest, Failure> {
+        let image = &slot.image;
+        Guest::over(&self.wasmtime, &self.pre()?, &image.sealed, image.handles, slot.maximum)
+    }
+
+    fn resume(&self, slot: &Slot, bytes: &[u8]) -> Result<Guest, Failure> {
+        let saved = snapshot::decode(bytes).map_err(host)?;
+        let mut guest = self.instantiate(slot)?;
+        guest.grow_to(saved.memory_len)?;
+        saved.apply(guest.memory_mut()).map_err(host)?;
+        guest.restore_stack_pointer(saved.stack_pointer);
+        Ok(guest)
+    }
+
+    fn image(&self, id: u32) -> napi::Result<Arc<Image>> {
+        let images = self.images.lock().expect("images");
+        images.get(&id).cloned().ok_or_else(|| napi::Error::from_reason(format!("no image {id}")))
+    }
+
+    fn slot(&self, id: u32) -> napi::Result<Arc<Slot>> {
+        let slots = self.slots.lock().expect("slots");
+        slots.get(&id).cloned().ok_or_else(|| napi::Error::from_reason(format!("no instance {id}")))
+    }
+}
+
+fn finish(mut guest: Guest) -> Done {
+    let mut handles = guest.handles;
+    handles.stack_pointer = guest.stack_pointer();
+    image::encode(guest.memory(), handles).map(|bytes| (bytes, 0)).map_err(host)
+}
+
+#[napi]
+impl Engine {
+    #[napi(constructor)]
+    pub fn new(options: EngineOptions, notify: Function<'_, (), napi::Unknown<'static>>) -> napi::Result<Engine> {
+        let wasmtime = Wasmtime::new(&module::config(options.optimize))
+            .map_err(|e| napi::Error::from_reason(format!("wasmtime: {e:#}")))?;
+        let cache = options.cache_folder.zip(options.cache_key).map(|(folder, key)| Cache {
+            folder: PathBuf::from(folder),
+            key: key.to_vec(),
+        });
+        let notify = notify.build_threadsafe_function::<()>().weak::<true>().build()?;
+        let shared = Shared {
+            wasmtime,
+            wasm: options.wasm.to_vec(),
+            cache,
+            pre: Mutex::new(None),
+            images: Mutex::default(),
+            slots: Mutex::default(),
+            outbox: Outbox { ended: Mutex::default(), notify },
+        };
+        Ok(Engine { shared: Arc::new(shared), pool: Pool::new(options.threads.max(1) as usize) })
+    }
+
+    /// Boots QuickJS and evaluates the SDK; the output is an image.
+    #[napi]
+    pub fn boot(&self, job: f64, script: Buffer) {
+        let script = script.to_vec();
+        self.submit(job, 0, move |s| s.boot(&script));
+    }
+
+    /// Evaluates a program over a loaded image; the output is a new image.
+    #[napi]
+    pub fn extend(&self, job: f64, parent: u32, script: Buffer, name: String) -> napi::Result<()> {
+        let (parent, script) = (self.shared.image(parent)?, script.to_vec());
+        self.submit(job, 0, move |s| s.extend(&parent, &script, &name));
+        Ok(())
+    }
+
+    /// Loads image bytes under a number; the output is what the program declares of itself.
+    #[napi]
+    pub fn load(&self, job: f64, id: u32, bytes: Buffer, described: bool) {
+        let bytes = bytes.to_vec();
+        self.submit(job, 0, move |s| {
+            let (memory, handles) = image::decode(&bytes).map_err(host)?;
+            let sealed = sys::Sealed::new(&memory).map_err(|e| host(format!("seal image: {e}")))?;
+            let image = Arc::new(Image { sealed: Arc::new(sealed), bytes: memory, handles });
+            let mut about = Vec::new();
+            if described {
+                let mut guest = Guest::over(&s.wasmtime, &s.pre()?, &image.sealed, handles, IMAGE_MEMORY)?;
+                about = guest.describe(&build_turn())?;
+            }
+            s.images.lock().expect("images").insert(id, image);
+            Ok((about, 0))
+        });
+    }
+
+    /// Forgets an image; instances over it keep their mapping.
+    #[napi]
+    pub fn unload(&self, id: u32) {
+        self.shared.images.lock().expect("images").remove(&id);
+    }
+
+    /// Reserves an instance over an image, or over an image and a snapshot. Memory is mapped at its first turn.
+    #[napi]
+    pub fn create(&self, instance: u32, image: u32, maximum: f64, saved: Option<Buffer>) -> napi::Result<()> {
+        let state = saved.map_or(State::Fresh, |bytes| State::Saved(bytes.to_vec()));
+        let slot = Slot { image: self.shared.image(image)?, maximum: maximum as usize, state: Mutex::new(state) };
+        self.shared.slots.lock().expect("slots").insert(instance, Arc::new(slot));
+        Ok(())
+    }
+
+    /// Runs one turn. `events` is a sequence of (u32 length, bytes); `seed` is 32 bytes.
+    #[napi]
+    #[allow(clippy::too_many_arguments)]
+    pub fn deliver(
+        &self,
+        job: f64,
+        instance: u32,
+        lane: u32,
+        events: Buffer,
+        clock_ms: f64,
+        seed: Buffer,
+        fuel: f64,
+    ) -> napi::Result<()> {
+        let slot = self.shared.slot(instance)?;
+        let seed: [u8; 32] =
+            seed.as_ref().try_into().map_err(|_| napi::Error::from_reason("a seed is 32 bytes"))?;
+        let turn = Turn { clock_ms, seed, fuel: fuel as u64 };
+        let events = events.to_vec();
+        self.submit(job, lane, move |s| {
+            let events = split(&events).ok_or_else(|| host("events are cut off".into()))?;
+            s.with_guest(&slot, |guest| guest.turn(&events, &turn))
+        });
+        Ok(())
+    }
+
+    /// Saves a quiet instance; the output is a snapshot.
+    #[napi]
+    pub fn save(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
+        let slot = self.shared.slot(instance)?;
+        self.submit(job, lane, move |s| {
+            let image = slot.image.clone();
+            s.with_guest(&slot, |guest| {
+                let stack_pointer = guest.stack_pointer();
+                snapshot::encode(guest.memory(), &image.bytes, stack_pointer).map(|b| (b, 0)).map_err(host)
+            })
+        });
+        Ok(())
+    }
+
+    /// Releases an instance. A turn that is running ends first, on its thread.
+    #[napi]
+    pub fn drop(&self, instance: u32) {
+        self.shared.slots.lock().expect("slots").remove(&instance);
+    }
+
+    /// Outcomes since the last call.
+    #[napi]
+    pub fn take(&self) -> Vec<Outcome> {
+        std::mem::take(&mut *self.shared.outbox.ended.lock().expect("outbox"))
+    }
+
+    #[napi]
+    pub fn close(&self) {
+        self.pool.close();
+        self.shared.slots.lock().expect("slots").clear();
+        self.shared.images.lock().expect("images").clear();
+    }
+}
+
+impl Engine {
+    fn submit(&self, job: f64, lane: u32, work: impl FnOnce(&Shared) -> Done + Send + 'static) {
+        let shared = self.shared.clone();
+        let run = Box::new(move || {
+            let began = std::time::Instant::now();
+            // A panic of ours must reach JavaScript as a host failure, not as a job without end.
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&shared)))
+                .unwrap_or_else(|_| Err(host("the engine panicked".into())));
+            shared.outbox.post(outcome(job, done, began.elapsed().as_micros() as f64));
+        });
+        self.pool.submit(Job { lane, run });
+    }
+}
+
+impl Outbox {
+    fn post(&self, outcome: Outcome) {
+        let mut ended = self.ended.lock().expect("outbox");
+        ended.push(outcome);
+        // One wake-up fetches everything that ended until JavaScript got round to it.
+        if ended.len() == 1 {
+            drop(ended);
+            self.notify.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+}
+
+fn outcome(job: f64, done: Done, micros: f64) -> Outcome {
+    let (status, kind, detail, output, fuel) = match done {
+        Ok((bytes, fuel)) => ("ok", None, None, Some(bytes.into()), fuel as f64),
+        Err(Failure::Guest { kind, detail }) => ("guest", Some(kind.to_string()), Some(detail), None, 0.0),
+        Err(Failure::Host(detail)) => ("host", None, Some(detail), None, 0.0),
+    };
+    Outcome { job, status: status.into(), kind, detail, output, fuel, micros }
+}
+
+fn split(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut events = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_at_checked(4)?;
+        let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
+        let (event, rest) = rest.split_at_checked(length)?;
+        events.push(event);
+        bytes = rest;
+    }
+    Some(events)
+}

@@ -1,0 +1,481 @@
+//! Driving one QuickJS guest: boot, evaluate, deliver events, collect what it queued.
+//!
+//! Between calls the WASM stack is empty, so linear memory, the stack pointer and the handles
+//! below are the whole guest.
+
+use std::sync::Arc;
+
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use wasmtime::{Caller, Engine, Instance, InstancePre, Linker, Memory, Module, Store, Trap, TypedFunc};
+
+use crate::image::Handles;
+use crate::sys;
+
+/// QuickJS refuses deeper recursion with a RangeError here, long before native stack runs out.
+const QUICKJS_STACK: i32 = 64 << 10;
+/// The largest single draw of randomness, as in Web Crypto.
+const RANDOM_MAX: u32 = 65_536;
+const MAX_REPORT: usize = 8 << 10;
+
+/// How a turn or an evaluation ended, other than well.
+#[derive(Debug)]
+pub enum Failure {
+    /// The guest's own doing, the same on every machine: a `kind` and what it said.
+    Guest { kind: &'static str, detail: String },
+    /// The host's doing: the attempt never happened.
+    Host(String),
+}
+
+pub struct Host {
+    clock_ns: u64,
+    random: ChaCha20Rng,
+    /// Promises rejected with nobody listening yet: (identity, handle of the reason).
+    rejected: Vec<(i32, i32)>,
+    calls: Option<Calls>,
+}
+
+#[derive(Clone)]
+struct Calls {
+    memory: Memory,
+    malloc: TypedFunc<i32, i32>,
+    free: TypedFunc<i32, ()>,
+    new_string: TypedFunc<(i32, i32), i32>,
+    new_bytes: TypedFunc<(i32, i32), i32>,
+    new_function: TypedFunc<(i32, i32, i32), i32>,
+    get_number: TypedFunc<i32, f64>,
+    get_text: TypedFunc<(i32, i32), i32>,
+    free_text: TypedFunc<i32, ()>,
+    free_value: TypedFunc<i32, ()>,
+    value_ptr: TypedFunc<i32, i32>,
+    get_property: TypedFunc<(i32, i32), i32>,
+    set_property: TypedFunc<(i32, i32, i32), i32>,
+    global: TypedFunc<(), i32>,
+    undefined: TypedFunc<(), i32>,
+    is_exception: TypedFunc<i32, i32>,
+    is_function: TypedFunc<i32, i32>,
+    exception: TypedFunc<(), i32>,
+    eval: TypedFunc<(i32, i32, i32, i32), i32>,
+    call: TypedFunc<(i32, i32, i32, i32), i32>,
+    job_pending: TypedFunc<(), i32>,
+    run_job: TypedFunc<(), i32>,
+}
+
+pub struct Guest {
+    pub store: Store<Host>,
+    instance: Instance,
+    calls: Calls,
+    pub handles: Handles,
+}
+
+/// Time, randomness and fuel of one turn.
+pub struct Turn {
+    pub clock_ms: f64,
+    pub seed: [u8; 32],
+    pub fuel: u64,
+}
+
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker: Linker<Host> = Linker::new(engine);
+    linker.func_wrap("env", "host_get_timezone_offset", |_: i32, _: i32| 0i32)?;
+    linker.func_wrap("env", "host_interrupt", || 0i32)?;
+    linker.func_wrap("env", "host_promise_rejection", note_rejection)?;
+    linker.func_wrap("env", "host_module_normalize", |_: i32, _: i32| 0i32)?;
+    linker.func_wrap("env", "host_module_load", |_: i32, _: i32| 0i32)?;
+    linker.func_wrap("env", "host_call", draw_random)?;
+    let wasi = "wasi_snapshot_preview1";
+    const BADF: i32 = 8;
+    linker.func_wrap(wasi, "clock_time_get", |mut c: Caller<'_, Host>, _: i32, _: i64, out: i32| {
+        let ns = c.data().clock_ns;
+        write_at(&mut c, out, &ns.to_le_bytes())
+    })?;
+    linker.func_wrap(wasi, "random_get", |mut c: Caller<'_, Host>, out: i32, n: i32| {
+        let mut bytes = vec![0u8; (n as u32).min(RANDOM_MAX) as usize];
+        c.data_mut().random.fill_bytes(&mut bytes);
+        write_at(&mut c, out, &bytes)
+    })?;
+    linker.func_wrap(wasi, "fd_close", |_: i32| BADF)?;
+    linker.func_wrap(wasi, "fd_fdstat_get", |_: i32, _: i32| BADF)?;
+    linker.func_wrap(wasi, "fd_seek", |_: i32, _: i64, _: i32, _: i32| BADF)?;
+    linker.func_wrap(wasi, "fd_write", |_: i32, _: i32, _: i32, _: i32| BADF)?;
+    Ok(linker)
+}
+
+fn write_at(caller: &mut Caller<'_, Host>, at: i32, bytes: &[u8]) -> i32 {
+    const FAULT: i32 = 21;
+    match caller.get_export("memory").and_then(|e| e.into_memory()) {
+        Some(memory) => memory.write(caller, at as u32 as usize, bytes).map_or(FAULT, |()| 0),
+        None => FAULT,
+    }
+}
+
+fn note_rejection(mut caller: Caller<'_, Host>, promise: i32, reason: i32, handled: i32) -> wasmtime::Result<()> {
+    let Some(calls) = caller.data().calls.clone() else { return Ok(()) };
+    let identity = calls.value_ptr.call(&mut caller, promise)?;
+    calls.free_value.call(&mut caller, promise)?;
+    if handled == 0 {
+        caller.data_mut().rejected.push((identity, reason));
+        return Ok(());
+    }
+    calls.free_value.call(&mut caller, reason)?;
+    let known = caller.data().rejected.iter().position(|(i, _)| *i == identity);
+    if let Some(at) = known {
+        let (_, kept) = caller.data_mut().rejected.swap_remove(at);
+        calls.free_value.call(&mut caller, kept)?;
+    }
+    Ok(())
+}
+
+/// The only host function a guest can call: `random(n)`, bytes of the turn's own stream.
+fn draw_random(
+    mut caller: Caller<'_, Host>,
+    _name: i32,
+    _name_len: i32,
+    _this: i32,
+    argc: i32,
+    argv: i32,
+) -> wasmtime::Result<i32> {
+    let Some(calls) = caller.data().calls.clone() else { return Ok(0) };
+    let mut n = 0u32;
+    if argc > 0 {
+        let mut pointer = [0u8; 4];
+        calls.memory.read(&caller, argv as u32 as usize, &mut pointer)?;
+        let number = calls.get_number.call(&mut caller, i32::from_le_bytes(pointer))?;
+        n = (number as u32).min(RANDOM_MAX);
+    }
+    let mut bytes = vec![0u8; n as usize];
+    caller.data_mut().random.fill_bytes(&mut bytes);
+    let at = calls.malloc.call(&mut caller, n.max(1) as i32)?;
+    calls.memory.write(&mut caller, at as u32 as usize, &bytes)?;
+    let value = calls.new_bytes.call(&mut caller, (at, n as i32))?;
+    calls.free.call(&mut caller, at)?;
+    Ok(value)
+}
+
+impl Calls {
+    fn bind(store: &mut Store<Host>, instance: &Instance) -> wasmtime::Result<Calls> {
+        macro_rules! f {
+            ($name:expr) => {
+                instance.get_typed_func(&mut *store, $name)?
+            };
+        }
+        let memory = instance
+            .get_memory(&mut *store, "memory")
+            .ok_or_else(|| wasmtime::Error::msg("no export `memory`"))?;
+        Ok(Calls {
+            memory,
+            malloc: f!("wasm_malloc"),
+            free: f!("wasm_free"),
+            new_string: f!("qjs_new_string"),
+            new_bytes: f!("qjs_new_uint8_array"),
+            new_function: f!("qjs_new_host_function"),
+            get_number: f!("qjs_get_float64"),
+            get_text: f!("qjs_get_string_len"),
+            free_text: f!("qjs_free_cstring"),
+            free_value: f!("qjs_free_value"),
+            value_ptr: f!("qjs_get_value_ptr"),
+            get_property: f!("qjs_get_prop_string"),
+            set_property: f!("qjs_set_prop_string"),
+            global: f!("qjs_get_global"),
+            undefined: f!("qjs_get_undefined"),
+            is_exception: f!("qjs_is_exception"),
+            is_function: f!("qjs_is_function"),
+            exception: f!("qjs_get_exception"),
+            eval: f!("qjs_eval"),
+            call: f!("qjs_call"),
+            job_pending: f!("qjs_is_job_pending"),
+            run_job: f!("qjs_execute_pending_job"),
+        })
+    }
+}
+
+fn new_store(engine: &Engine) -> Store<Host> {
+    let host = Host { clock_ns: 0, random: ChaCha20Rng::from_seed([0; 32]), rejected: Vec::new(), calls: None };
+    Store::new(engine, host)
+}
+
+impl Guest {
+    /// Boots QuickJS itself; `full` still has its data segments.
+    pub fn boot(engine: &Engine, full: &Module, maximum: usize, turn: &Turn) -> Result<Guest, Failure> {
+        sys::plan_memory(None, maximum);
+        let mut store = new_store(engine);
+        start_turn(&mut store, turn)?;
+        let boot = |store: &mut Store<Host>| -> wasmtime::Result<(Instance, Calls)> {
+            let instance = linker(engine)?.instantiate(&mut *store, full)?;
+            instance.get_typed_func::<(), ()>(&mut *store, "_initialize")?.call(&mut *store, ())?;
+            let calls = Calls::bind(store, &instance)?;
+            store.data_mut().calls = Some(calls.clone());
+            let made = instance.get_typed_func::<(), i32>(&mut *store, "qjs_init")?.call(&mut *store, ())?;
+            if made != 0 {
+                return Err(wasmtime::Error::msg("QuickJS did not start"));
+            }
+            for (name, value) in [("qjs_set_max_stack_size", QUICKJS_STACK), ("qjs_set_promise_rejection_handler", 1)] {
+                instance.get_typed_func::<i32, ()>(&mut *store, name)?.call(&mut *store, value)?;
+            }
+            Ok((instance, calls))
+        };
+        let (instance, calls) = boot(&mut store).map_err(failure)?;
+        let mut guest = Guest { store, instance, calls, handles: Handles::default() };
+        guest.install_random().map_err(failure)?;
+        Ok(guest)
+    }
+
+    /// An instance over an image: nothing is initialised, everything is already there.
+    pub fn over(
+        engine: &Engine,
+        pre: &InstancePre<Host>,
+        image: &Arc<sys::Sealed>,
+        handles: Handles,
+        maximum: usize,
+    ) -> Result<Guest, Failure> {
+        sys::plan_memory(Some(image.clone()), maximum);
+        let mut store = new_store(engine);
+        let bind = |store: &mut Store<Host>| -> wasmtime::Result<(Instance, Calls)> {
+            let instance = pre.instantiate(&mut *store)?;
+            Ok((instance, Calls::bind(store, &instance)?))
+        };
+        let (instance, calls) = bind(&mut store).map_err(|e| Failure::Host(format!("instantiate: {e:#}")))?;
+        store.data_mut().calls = Some(calls.clone());
+        let mut guest = Guest { store, instance, calls, handles };
+        guest.restore_stack_pointer(handles.stack_pointer);
+        Ok(guest)
+    }
+
+    fn install_random(&mut self) -> wasmtime::Result<()> {
+        let name = self.put(b"random")?;
+        let function = self.calls.new_function.call(&mut self.store, (name, 6, 1))?;
+        let key = self.put(b"__cardinal_random")?;
+        let global = self.calls.global.call(&mut self.store, ())?;
+        self.calls.set_property.call(&mut self.store, (global, key, function))?;
+        for value in [function, global] {
+            self.calls.free_value.call(&mut self.store, value)?;
+        }
+        for at in [name, key] {
+            self.calls.free.call(&mut self.store, at)?;
+        }
+        Ok(())
+    }
+
+    pub fn memory(&self) -> &[u8] {
+        self.calls.memory.data(&self.store)
+    }
+
+    pub fn memory_mut(&mut self) -> &mut [u8] {
+        self.calls.memory.data_mut(&mut self.store)
+    }
+
+    /// Grows memory to at least `len` bytes.
+    pub fn grow_to(&mut self, len: usize) -> Result<(), Failure> {
+        const WASM_PAGE: usize = 65_536;
+        let more = len.saturating_sub(self.memory().len()).div_ceil(WASM_PAGE);
+        if more > 0 {
+            let grown = self.calls.memory.grow(&mut self.store, more as u64);
+            grown.map_err(|e| Failure::Host(format!("grow memory: {e:#}")))?;
+        }
+        Ok(())
+    }
+
+    pub fn stack_pointer(&mut self) -> i32 {
+        let global = self.instance.get_global(&mut self.store, "__stack_pointer").expect("checked at boot");
+        global.get(&mut self.store).unwrap_i32()
+    }
+
+    pub fn restore_stack_pointer(&mut self, value: i32) {
+        let global = self.instance.get_global(&mut self.store, "__stack_pointer").expect("checked at boot");
+        global.set(&mut self.store, value.into()).expect("a mutable i32");
+    }
+
+    /// Evaluates a script as part of an image, drains its jobs, and refuses what it left rejected.
+    pub fn evaluate(&mut self, source: &[u8], name: &str, turn: &Turn) -> Result<(), Failure> {
+        start_turn(&mut self.store, turn)?;
+        let run = |g: &mut Guest| -> wasmtime::Result<Result<(), Failure>> {
+            let (code, file) = (g.put(source)?, g.put(name.as_bytes())?);
+            let value = g.calls.eval.call(&mut g.store, (code, source.len() as i32, file, 0))?;
+            g.calls.free.call(&mut g.store, code)?;
+            g.calls.free.call(&mut g.store, file)?;
+            if let Err(thrown) = g.settle(value)? {
+                return Ok(Err(thrown));
+            }
+            g.drain()
+        };
+        run(self).map_err(failure)??;
+        self.check_rejections()
+    }
+
+    /// Takes the turn functions that the SDK left on the global object, and removes them from it,
+    /// so that no program can replace them.
+    pub fn adopt_turn_functions(&mut self) -> Result<(), Failure> {
+        let adopt = |g: &mut Guest| -> wasmtime::Result<Result<(), Failure>> {
+            for name in ["deliver", "collect", "describe"] {
+                let global = g.calls.global.call(&mut g.store, ())?;
+                let key = g.put(format!("__cardinal_{name}").as_bytes())?;
+                let value = g.calls.get_property.call(&mut g.store, (global, key))?;
+                g.calls.free_value.call(&mut g.store, global)?;
+                g.calls.free.call(&mut g.store, key)?;
+                if g.calls.is_function.call(&mut g.store, value)? == 0 {
+                    let detail = format!("the SDK did not define `{name}`");
+                    return Ok(Err(Failure::Guest { kind: "Malformed", detail }));
+                }
+                match name {
+                    "deliver" => g.handles.deliver = value,
+                    "collect" => g.handles.collect = value,
+                    _ => g.handles.describe = value,
+                }
+            }
+            g.handles.undefined = g.calls.undefined.call(&mut g.store, ())?;
+            Ok(Ok(()))
+        };
+        adopt(self).map_err(failure)??;
+        let forget = b"delete globalThis.__cardinal_deliver; delete globalThis.__cardinal_collect; \
+            delete globalThis.__cardinal_describe; delete globalThis.__cardinal_random; 0";
+        self.evaluate(forget, "cardinal:adopt", &Turn { clock_ms: 0.0, seed: [0; 32], fuel: 1 << 32 })
+    }
+
+    /// One turn: each event is delivered and its jobs drained before the next, then what the guest
+    /// queued is collected. Returns the guest's output and the fuel it took.
+    pub fn turn(&mut self, events: &[&[u8]], turn: &Turn) -> Result<(Vec<u8>, u64), Failure> {
+        start_turn(&mut self.store, turn)?;
+        let (deliver, collect) = (self.handles.deliver, self.handles.collect);
+        for event in events {
+            self.call_with(deliver, Some(event))?;
+        }
+        let output = self.call_with(collect, None)?;
+        self.check_rejections()?;
+        let left = self.store.get_fuel().map_err(failure)?;
+        Ok((output, turn.fuel - left))
+    }
+
+    /// What the program declares of itself, as the SDK reports it.
+    pub fn describe(&mut self, turn: &Turn) -> Result<Vec<u8>, Failure> {
+        start_turn(&mut self.store, turn)?;
+        let describe = self.handles.describe;
+        self.call_with(describe, None)
+    }
+
+    fn call_with(&mut self, function: i32, argument: Option<&[u8]>) -> Result<Vec<u8>, Failure> {
+        let run = |g: &mut Guest| -> wasmtime::Result<Result<Vec<u8>, Failure>> {
+            let (mut string, mut argv) = (0, 0);
+            if let Some(text) = argument {
+                let at = g.put(text)?;
+                string = g.calls.new_string.call(&mut g.store, (at, text.len() as i32))?;
+                g.calls.free.call(&mut g.store, at)?;
+                argv = g.put(&string.to_le_bytes())?;
+            }
+            let argc = i32::from(argument.is_some());
+            let value = g.calls.call.call(&mut g.store, (function, g.handles.undefined, argc, argv))?;
+            if argument.is_some() {
+                g.calls.free_value.call(&mut g.store, string)?;
+                g.calls.free.call(&mut g.store, argv)?;
+            }
+            let text = match g.take(value)? {
+                Ok(text) => text,
+                Err(thrown) => return Ok(Err(thrown)),
+            };
+            Ok(g.drain()?.map(|()| text))
+        };
+        run(self).map_err(failure)?
+    }
+
+    /// Runs promise jobs until none is left.
+    fn drain(&mut self) -> wasmtime::Result<Result<(), Failure>> {
+        while self.calls.job_pending.call(&mut self.store, ())? != 0 {
+            if self.calls.run_job.call(&mut self.store, ())? < 0 {
+                return Ok(Err(self.thrown("UncaughtException")?));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn check_rejections(&mut self) -> Result<(), Failure> {
+        let rejected = std::mem::take(&mut self.store.data_mut().rejected);
+        let Some((_, reason)) = rejected.first().copied() else { return Ok(()) };
+        let detail = self.report(reason).map_err(failure)?;
+        Err(Failure::Guest { kind: "UnhandledRejection", detail })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> wasmtime::Result<i32> {
+        let at = self.calls.malloc.call(&mut self.store, bytes.len() as i32 + 1)?;
+        if at == 0 {
+            return Err(Trap::AllocationTooLarge.into());
+        }
+        let memory = self.calls.memory.data_mut(&mut self.store);
+        let start = at as u32 as usize;
+        memory[start..start + bytes.len()].copy_from_slice(bytes);
+        memory[start + bytes.len()] = 0;
+        Ok(at)
+    }
+
+    /// Frees a value that is not an exception; reports one that is.
+    fn settle(&mut self, value: i32) -> wasmtime::Result<Result<(), Failure>> {
+        Ok(self.take(value)?.map(|_| ()))
+    }
+
+    fn take(&mut self, value: i32) -> wasmtime::Result<Result<Vec<u8>, Failure>> {
+        if self.calls.is_exception.call(&mut self.store, value)? != 0 {
+            return Ok(Err(self.thrown("Exception")?));
+        }
+        let text = self.text(value)?;
+        self.calls.free_value.call(&mut self.store, value)?;
+        Ok(Ok(text))
+    }
+
+    fn thrown(&mut self, kind: &'static str) -> wasmtime::Result<Failure> {
+        let exception = self.calls.exception.call(&mut self.store, ())?;
+        let detail = self.report(exception)?;
+        Ok(Failure::Guest { kind, detail })
+    }
+
+    /// Message and stack of a thrown value. Getters of the guest may run here, under its fuel.
+    fn report(&mut self, value: i32) -> wasmtime::Result<String> {
+        let mut text = String::from_utf8_lossy(&self.text(value)?).into_owned();
+        let key = self.put(b"stack")?;
+        let stack = self.calls.get_property.call(&mut self.store, (value, key))?;
+        self.calls.free.call(&mut self.store, key)?;
+        let stack = String::from_utf8_lossy(&self.text(stack)?).into_owned();
+        if stack.contains("    at ") {
+            text = format!("{text}\n{}", stack.trim_end());
+        }
+        text.truncate(text.floor_char_boundary(MAX_REPORT));
+        Ok(text)
+    }
+
+    fn text(&mut self, value: i32) -> wasmtime::Result<Vec<u8>> {
+        let length_at = self.calls.malloc.call(&mut self.store, 4)?;
+        let at = self.calls.get_text.call(&mut self.store, (value, length_at))?;
+        if at == 0 {
+            self.calls.free.call(&mut self.store, length_at)?;
+            return Ok(Vec::new());
+        }
+        let mut length = [0u8; 4];
+        self.calls.memory.read(&self.store, length_at as u32 as usize, &mut length)?;
+        let mut bytes = vec![0u8; u32::from_le_bytes(length) as usize];
+        self.calls.memory.read(&self.store, at as u32 as usize, &mut bytes)?;
+        self.calls.free_text.call(&mut self.store, at)?;
+        self.calls.free.call(&mut self.store, length_at)?;
+        Ok(bytes)
+    }
+}
+
+fn start_turn(store: &mut Store<Host>, turn: &Turn) -> Result<(), Failure> {
+    sys::take_host_failure();
+    store.set_fuel(turn.fuel).map_err(failure)?;
+    let host = store.data_mut();
+    host.clock_ns = (turn.clock_ms * 1e6) as u64;
+    host.random = ChaCha20Rng::from_seed(turn.seed);
+    Ok(())
+}
+
+/// Sorts what wasmtime reported into the guest's doing and the host's.
+fn failure(error: wasmtime::Error) -> Failure {
+    if sys::take_host_failure() {
+        return Failure::Host("the host could not back the guest's memory".into());
+    }
+    let kind = match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => "OutOfFuel",
+        Some(Trap::StackOverflow) => "StackOverflow",
+        Some(Trap::AllocationTooLarge) => "OutOfMemory",
+        Some(_) => "Trap",
+        None => return Failure::Host(format!("{error:#}")),
+    };
+    Failure::Guest { kind, detail: format!("{:#}", error.root_cause()) }
+}

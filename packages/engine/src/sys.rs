@@ -1,0 +1,218 @@
+//! All unsafe code of the engine: mapped linear memory, artefact loading, thread priority.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, OnceLock};
+
+use wasmtime::{Engine, LinearMemory, MemoryCreator, MemoryType, Module};
+
+pub const PAGE: usize = 4096;
+
+/// Bytes sealed in memory that many instances map at once. Nobody can write them again.
+pub struct Sealed {
+    fd: OwnedFd,
+    len: usize,
+}
+
+impl Sealed {
+    /// Copies `bytes`, whose length is a multiple of the page size, into a sealed memory file.
+    pub fn new(bytes: &[u8]) -> std::io::Result<Sealed> {
+        assert_eq!(bytes.len() % PAGE, 0, "an image is a whole number of pages");
+        // SAFETY: the name is a valid C string; the descriptor is checked before it is owned.
+        let raw = unsafe {
+            libc::memfd_create(c"cardinal-image".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+        };
+        if raw < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: `raw` is a fresh descriptor that nothing else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        let file = File::from(fd);
+        file.write_all_at(bytes, 0)?;
+        let fd = OwnedFd::from(file);
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
+        // SAFETY: fcntl on a descriptor we own.
+        if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(Sealed { fd, len: bytes.len() })
+    }
+}
+
+/// What the next memory created on this thread must look like.
+struct Plan {
+    image: Option<Arc<Sealed>>,
+    maximum: usize,
+}
+
+thread_local! {
+    // wasmtime creates an instance's memory on the thread that instantiates it, so a thread-local
+    // plan set just before is exactly that instance's.
+    static PLAN: RefCell<Option<Plan>> = const { RefCell::new(None) };
+    static HOST_FAILED: RefCell<bool> = const { RefCell::new(false) };
+}
+
+/// Sets what the next instantiation on this thread maps: an image or zeros, and its hard maximum.
+pub fn plan_memory(image: Option<Arc<Sealed>>, maximum: usize) {
+    PLAN.with(|p| *p.borrow_mut() = Some(Plan { image, maximum }));
+}
+
+/// Whether the host failed to back a growth below the maximum since the last call. The turn must
+/// then be dropped unrecorded: the guest saw something that another machine would not show it.
+pub fn take_host_failure() -> bool {
+    HOST_FAILED.with(|f| std::mem::replace(&mut *f.borrow_mut(), false))
+}
+
+struct Mapped {
+    base: *mut u8,
+    reserved: usize,
+    size: usize,
+    maximum: usize,
+    _image: Option<Arc<Sealed>>,
+}
+
+// SAFETY: the mapping belongs to this value alone; wasmtime synchronises access through its Store.
+unsafe impl Send for Mapped {}
+// SAFETY: as above; no method mutates through a shared reference.
+unsafe impl Sync for Mapped {}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: `base` and `reserved` are exactly what mmap returned, and the Store is gone.
+        unsafe { libc::munmap(self.base.cast(), self.reserved) };
+    }
+}
+
+// SAFETY: `as_ptr` stays fixed for the life of the value (the whole reservation is made up front),
+// and `byte_size` bytes from it are always readable and writable.
+unsafe impl LinearMemory for Mapped {
+    fn byte_size(&self) -> usize {
+        self.size
+    }
+    fn byte_capacity(&self) -> usize {
+        self.maximum
+    }
+    fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
+        if new_size > self.maximum {
+            return Err(wasmtime::Error::msg("memory maximum"));
+        }
+        // SAFETY: the range lies inside our reservation, past what is in use.
+        let rc = unsafe {
+            libc::mprotect(
+                self.base.add(self.size).cast(),
+                new_size - self.size,
+                libc::PROT_READ | libc::PROT_WRITE,
+            )
+        };
+        if rc != 0 {
+            HOST_FAILED.with(|f| *f.borrow_mut() = true);
+            return Err(wasmtime::Error::msg("the host could not grow memory"));
+        }
+        self.size = new_size;
+        Ok(())
+    }
+    fn as_ptr(&self) -> *mut u8 {
+        self.base
+    }
+}
+
+/// Creates each linear memory by the plan of its thread.
+pub struct Creator;
+
+// SAFETY: every memory is fully reserved with its guard, zero-filled or image-filled, and never
+// moves, as `MemoryCreator` demands.
+unsafe impl MemoryCreator for Creator {
+    fn new_memory(
+        &self,
+        _ty: MemoryType,
+        minimum: usize,
+        maximum: Option<usize>,
+        reserved: Option<usize>,
+        guard: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        let plan = PLAN.with(|p| p.borrow_mut().take()).ok_or("no memory was planned")?;
+        let reserved = reserved.ok_or("memory needs a reservation")? + guard;
+        let image_len = plan.image.as_ref().map_or(0, |i| i.len);
+        let size = minimum.max(image_len);
+        let maximum = maximum.unwrap_or(usize::MAX).min(plan.maximum).min(reserved - guard);
+        if size > maximum {
+            return Err(format!("{size} bytes to start with, {maximum} allowed"));
+        }
+        // SAFETY: a fresh anonymous reservation; the image is then mapped over its start with
+        // MAP_FIXED, inside the reservation; protections are raised only within `size`.
+        unsafe {
+            let base = libc::mmap(
+                std::ptr::null_mut(),
+                reserved,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            );
+            if base == libc::MAP_FAILED {
+                return Err(format!("reserve: {}", std::io::Error::last_os_error()));
+            }
+            let memory = Mapped {
+                base: base.cast(),
+                reserved,
+                size,
+                maximum,
+                _image: plan.image.clone(),
+            };
+            let rw = libc::PROT_READ | libc::PROT_WRITE;
+            if let Some(image) = &plan.image {
+                let at = libc::mmap(base, image.len, rw, libc::MAP_PRIVATE | libc::MAP_FIXED, image.fd.as_raw_fd(), 0);
+                if at == libc::MAP_FAILED {
+                    return Err(format!("map image: {}", std::io::Error::last_os_error()));
+                }
+            }
+            if size > image_len
+                && libc::mprotect(memory.base.add(image_len).cast(), size - image_len, rw) != 0
+            {
+                return Err(format!("back memory: {}", std::io::Error::last_os_error()));
+            }
+            Ok(Box::new(memory))
+        }
+    }
+}
+
+/// The pages of `memory` that were written since it was mapped: present and anonymous, or swapped.
+/// `None` where the kernel does not say; the caller then compares with the image.
+pub fn dirty_pages(memory: &[u8]) -> Option<Vec<usize>> {
+    static PAGEMAP: OnceLock<Option<File>> = OnceLock::new();
+    let file = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap").ok()).as_ref()?;
+    let pages = memory.len() / PAGE;
+    let mut entries = vec![0u8; pages * 8];
+    file.read_exact_at(&mut entries, (memory.as_ptr() as usize / PAGE * 8) as u64).ok()?;
+    let dirty = |entry: &[u8]| {
+        let bits = u64::from_le_bytes(entry.try_into().expect("eight bytes"));
+        let (present, swapped, file_page) = (bits >> 63 & 1, bits >> 62 & 1, bits >> 61 & 1);
+        swapped == 1 || (present == 1 && file_page == 0)
+    };
+    Some(entries.chunks_exact(8).enumerate().filter(|(_, e)| dirty(e)).map(|(i, _)| i).collect())
+}
+
+/// Loads a compiled artefact.
+///
+/// The caller must have authenticated `bytes` as the output of this engine: they become code.
+pub fn load_artefact(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Module> {
+    // SAFETY: the caller checked an HMAC over these bytes under a key of this node, so they are
+    // what `Module::serialize` of the same wasmtime version wrote.
+    unsafe { Module::deserialize(engine, bytes) }
+}
+
+/// The kernel's id of the calling thread.
+pub fn thread_id() -> i32 {
+    // SAFETY: gettid has no preconditions.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+/// Lowers the priority of a thread of this process as far as it goes. It cannot be raised again
+/// without privileges, so the thread must end after its work.
+pub fn demote(thread: i32) {
+    // SAFETY: setpriority takes no pointers; a thread that is gone is an error we may ignore,
+    // because then there is nothing left to demote.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, thread as libc::id_t, 19) };
+}
