@@ -1,0 +1,48 @@
+/**
+ * Cells of a tree: the places that tools, resources, hosts, paths and secrets name.
+ *
+ * A cell is absence, one place, the strict subtree below a place, or everything. Any two cells are
+ * nested or disjoint, so order and meet are exact.
+ */
+
+export type Cell =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'exact'; readonly at: readonly string[] }
+  | { readonly kind: 'under'; readonly at: readonly string[] }
+  | { readonly kind: 'top' }
+
+export const ABSENT: Cell = { kind: 'absent' }
+export const TOP: Cell = { kind: 'top' }
+
+export function exact(at: readonly string[]): Cell {
+  return { kind: 'exact', at }
+}
+
+export function under(at: readonly string[]): Cell {
+  return { kind: 'under', at }
+}
+
+function isPrefix(short: readonly string[], long: readonly string[]): boolean {
+  return short.length <= long.length && short.every((s, i) => s === long[i])
+}
+
+/** Whether every place of `a` is a place of `b`. */
+export function cellLeq(a: Cell, b: Cell): boolean {
+  if (b.kind === 'top') return true
+  if (a.kind === 'top' || a.kind === 'absent' || b.kind === 'absent') return a.kind === b.kind
+  if (b.kind === 'exact') return a.kind === 'exact' && a.at.length === b.at.length && isPrefix(b.at, a.at)
+  const strict = a.kind === 'exact' ? a.at.length > b.at.length : true
+  return strict && isPrefix(b.at, a.at)
+}
+
+/** The places of both, or undefined if there are none. */
+export function cellMeet(a: Cell, b: Cell): Cell | undefined {
+  if (cellLeq(a, b)) return a
+  if (cellLeq(b, a)) return b
+  return undefined
+}
+
+/** Whether a request's place, absent or exact, lies in the cell. */
+export function cellHas(cell: Cell, place: readonly string[] | undefined): boolean {
+  return cellLeq(place === undefined ? ABSENT : exact(place), cell)
+}

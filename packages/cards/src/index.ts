@@ -1,0 +1,7 @@
+/** The public surface of cards. */
+export { type Bound, has, leq, meet, normalise } from './bound.ts'
+export type { Box, Dimension, Request } from './box.ts'
+export { type Card, fillKey, type Limits, parseCard, showCard } from './card.ts'
+export { type Cost, type Counters, decide, type Verdict } from './decide.ts'
+export { CardError, type CardErrorCode } from './errors.ts'
+export { type DefaultsOf, type Grant, type GrantDefaults, grantFor, parseGrant, showGrant } from './grant.ts'

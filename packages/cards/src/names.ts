@@ -1,0 +1,76 @@
+/** Reading and writing the names of places: dotted tools, slashed paths, reversed hosts. */
+import { type Cell, exact, TOP, under } from './cell.ts'
+import { badGrant } from './errors.ts'
+
+const SEGMENT = /^[A-Za-z0-9_~@.{}%-]+$/
+const HOST_LABEL = /^[a-z0-9_-]+$/
+
+function checkSegments(segments: readonly string[], path: string, text: string): void {
+  for (const segment of segments) {
+    if (SEGMENT.test(segment) && !/^\.+$/.test(segment)) continue
+    const why = segment.includes('*')
+      ? '`*` may stand only alone or at the end'
+      : segment === ''
+        ? 'it has an empty segment'
+        : `\`${segment}\` is no segment`
+    throw badGrant(path, `\`${text}\` is not a place: ${why}`)
+  }
+}
+
+/** `ledger.query`, `ledger.*` or `*`. */
+export function parseToolCell(text: string, path: string): Cell {
+  if (text === '*') return TOP
+  const segments = text.split('.')
+  const subtree = segments.at(-1) === '*'
+  const at = subtree ? segments.slice(0, -1) : segments
+  checkSegments(at, path, text)
+  return subtree ? under(at) : exact(at)
+}
+
+/** `a/b`, `a/*` or `*`. */
+export function parseResourceCell(text: string, path: string): Cell {
+  if (text === '*') return TOP
+  const segments = text.split('/')
+  const subtree = segments.at(-1) === '*'
+  const at = subtree ? segments.slice(0, -1) : segments
+  checkSegments(at, path, text)
+  return subtree ? under(at) : exact(at)
+}
+
+/** `/`, `/a/b`, `/a/*` (below `/a`, without it) or `*`. */
+export function parsePathCell(text: string, path: string): Cell {
+  if (text === '*') return TOP
+  if (!text.startsWith('/')) throw badGrant(path, `\`${text}\` is not a path: begin it with \`/\``)
+  if (text === '/') return exact([''])
+  if (text === '/*') return under([])
+  return parseResourceCell(text.slice(1), path)
+}
+
+/** `-` (none), `a.example`, `*.a.example` (strict subdomains) or `*`. Labels are kept reversed. */
+export function parseHostCell(text: string, path: string): Cell {
+  if (text === '*') return TOP
+  if (text === '-') return { kind: 'absent' }
+  const subtree = text.startsWith('*.')
+  const labels = (subtree ? text.slice(2) : text).split('.')
+  if (!labels.every((label) => HOST_LABEL.test(label))) {
+    const hint = text !== text.toLowerCase() ? ': write it in lower case' : ''
+    throw badGrant(path, `\`${text}\` is not a host${hint}`)
+  }
+  const at = labels.reverse()
+  return subtree ? under(at) : exact(at)
+}
+
+export function showTool(cell: Cell): string {
+  return cell.kind === 'top' ? '*' : cell.kind === 'absent' ? '-' : [...cell.at, ...(cell.kind === 'under' ? ['*'] : [])].join('.')
+}
+export function showResource(cell: Cell): string {
+  return cell.kind === 'top' ? '*' : cell.kind === 'absent' ? '-' : [...cell.at, ...(cell.kind === 'under' ? ['*'] : [])].join('/')
+}
+export function showPath(cell: Cell): string {
+  return cell.kind === 'top' || cell.kind === 'absent' ? showResource(cell) : `/${showResource(cell)}`
+}
+export function showHost(cell: Cell): string {
+  if (cell.kind === 'top') return '*'
+  if (cell.kind === 'absent') return '-'
+  return [...(cell.kind === 'under' ? ['*'] : []), ...[...cell.at].reverse()].join('.')
+}

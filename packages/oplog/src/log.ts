@@ -1,0 +1,495 @@
+/**
+ * The log as the kernel uses it: append now, be told when durable, read back.
+ *
+ * Appending only assigns a position and hashes; the log's own thread writes whatever has queued
+ * while the last commit ran. After any failure to write or sync the log is poisoned: `onFatal` is
+ * called once and nothing more becomes durable; the process must end.
+ */
+import { randomFillSync } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import { type Batch, prepareSpare } from './commit.ts'
+import { assert, corrupt, LogError } from './errors.ts'
+import { writeAll } from './files.ts'
+import {
+  COMMIT_FRAME,
+  type EntryHeader,
+  entryBytes,
+  FRAME_BYTES,
+  offsetOf,
+  PAGE_BYTES,
+  type Pos,
+  payloadBytes,
+  readEntry,
+  readFrame,
+  readPayload,
+  type Seq,
+  segmentName,
+  segmentOf,
+  sha256,
+  toPos,
+  writeEntry,
+  writePayload,
+} from './format.ts'
+import { checkHead, headText, readHead, writeHead } from './head.ts'
+import { type KeySlots, type NodeKey, openPayload, type PayloadKey, payloadDigest } from './keys.ts'
+import { type ScannedEntry, scanLog, segmentFiles } from './scan.ts'
+import type { FromWriter, ThreadData, ToWriter } from './writer-thread.ts'
+
+/** The last entry of one agent: what its next entry must follow. */
+export interface Tip {
+  readonly pos: Pos
+  readonly seq: Seq
+  readonly hash: Buffer
+}
+
+export interface NewEntry {
+  readonly agent: Buffer
+  readonly tip: Tip
+  readonly kind: string
+  readonly timeMs: number
+  /** JSON without secrets or payloads: it is readable to whoever has the file. */
+  readonly meta: string
+  readonly payloads: readonly Buffer[]
+  readonly key?: PayloadKey
+}
+
+export interface Entry extends ScannedEntry {
+  /** Decrypts the payloads; throws `KeyDestroyed` if their key is gone. */
+  payloads(keyOf: (slot: number) => PayloadKey): Buffer[]
+}
+
+export interface LogOptions {
+  readonly folder: string
+  readonly nodeKey: NodeKey
+  readonly keySlots: KeySlots
+  /** Files outside the data folder that also keep the head. */
+  readonly anchors: readonly string[]
+  readonly onFatal: (error: LogError) => void
+  readonly onEntry?: (entry: ScannedEntry) => void
+  readonly segmentBytes?: number
+  /** Accept that the log ends exactly here although a head says otherwise. */
+  readonly acceptLoss?: number
+  readonly now: () => number
+  readonly skipSync?: boolean
+}
+
+const SEGMENT_BYTES = 16 << 20
+const SALT_BYTES = 16
+const MAX_PENDING_BYTES = 32 << 20
+const HEAD_EVERY_MS = 200
+const SPARE_RETRY_MS = 1000
+const MAX_OPEN_SEGMENTS = 16
+
+interface OpenBatch {
+  buffer: Buffer
+  used: number
+  starts: number[]
+  seals: number[]
+  keys: Buffer[]
+}
+
+interface Waiter {
+  readonly pos: Pos
+  readonly done: () => void
+}
+
+export class Log {
+  readonly #options: LogOptions
+  readonly #segmentBytes: number
+  readonly #port: MessagePort
+  readonly #worker: Worker
+  readonly #sent: Int32Array
+  readonly #closed: Batch[] = []
+  readonly #waiters: Waiter[] = []
+  readonly #rooms: (() => void)[] = []
+  readonly #files = new Map<number, number>()
+  #waitersFrom = 0
+  #open: OpenBatch = emptyBatch()
+  #base: Pos
+  #durable: Pos
+  #lastCommit: Buffer
+  #pendingBytes = 0
+  #inFlight = 0
+  #writing = false
+  #flushScheduled = false
+  #failed: LogError | undefined
+  #spareFailed = false
+  #spareRunning = false
+  #headTimer: NodeJS.Timeout | undefined
+  #salts = Buffer.alloc(0)
+  #saltAt = 0
+  #onClosed: (() => void) | undefined
+
+  /**
+   * Opens the log: scans all of it, cuts a torn end, makes the tail durable, and starts the thread.
+   * Throws `Corrupt` (nothing is changed then) if anything else does not check.
+   */
+  static open(options: LogOptions): Log {
+    const { folder, nodeKey } = options
+    fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
+    const scan = scanLog(folder, {
+      node: nodeKey.node,
+      publicKey: nodeKey.publicKey,
+      ...(options.onEntry && { onEntry: options.onEntry }),
+    })
+    const known = [path.join(folder, '..', 'head'), ...options.anchors]
+    const heads = known.map((file) => ({ file, head: readHead(file, nodeKey.node, nodeKey.publicKey) }))
+    for (const { file, head } of heads) {
+      if (head && options.acceptLoss !== scan.end) checkHead(head, scan.end, scan.commitAt, `\`${path.basename(file)}\``)
+    }
+    if (scan.commits > 0 && !heads[0]?.head && options.acceptLoss !== scan.end) {
+      throw new LogError('Corrupt', 'LogShort', `the file \`head\` is missing; an operator may accept that the log ends here with \`--accept-loss ${scan.end}\``)
+    }
+    if (scan.segments > 0) makeTailDurable(folder, segmentOf(scan.end), scan.end, scan.torn)
+    return new Log(options, scan.end, scan.lastCommit)
+  }
+
+  private constructor(options: LogOptions, end: Pos, lastCommit: Buffer) {
+    this.#options = options
+    this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES
+    this.#base = end
+    this.#durable = end
+    this.#lastCommit = lastCommit
+    const { port1, port2 } = new MessageChannel()
+    this.#port = port1
+    this.#sent = new Int32Array(new SharedArrayBuffer(4))
+    const data: ThreadData = {
+      folder: options.folder,
+      node: options.nodeKey.node,
+      publicHex: options.nodeKey.publicHex,
+      privatePem: options.nodeKey.privateKey.export({ format: 'pem', type: 'pkcs8' }) as string,
+      segmentBytes: this.#segmentBytes,
+      keySlots: options.keySlots.path,
+      lastCommit,
+      segment: segmentOf(end),
+      skipSync: options.skipSync ?? false,
+      port: port2,
+      sent: this.#sent,
+    }
+    this.#worker = new Worker(new URL('./writer-thread.ts', import.meta.url), {
+      workerData: data,
+      transferList: [port2],
+      name: 'cardinal-log',
+    })
+    this.#worker.on('error', (error) => this.#fail('EIO', error.message))
+    this.#port.on('message', (message: FromWriter) => this.#receive(message))
+    this.#port.unref()
+    this.#worker.unref()
+    this.#prepareSpare()
+  }
+
+  /** Where the next entry may begin, at the earliest. */
+  get end(): Pos {
+    return (this.#base + this.#open.used) as Pos
+  }
+  /** Everything that begins before this position is on disk. */
+  get durable(): Pos {
+    return this.#durable
+  }
+  /** True while the disk could not take another segment: accept nothing new, finish what is open. */
+  get low(): boolean {
+    return this.#spareFailed
+  }
+  get congested(): boolean {
+    return this.#pendingBytes > MAX_PENDING_BYTES
+  }
+
+  /**
+   * Appends an entry and returns where it stands and its hash, which is its agent's new tip. It is
+   * durable only once `whenDurable` says so; until then nothing that depends on it may leave the node.
+   */
+  append(entry: NewEntry): Tip {
+    if (this.#failed) throw this.#failed
+    const metaBytes = Buffer.byteLength(entry.meta)
+    let size = entryBytes(entry.kind, metaBytes, entry.payloads.length)
+    for (const payload of entry.payloads) size += payloadBytes(payload.length)
+    if (size + COMMIT_FRAME + PAGE_BYTES > this.#segmentBytes) {
+      throw new LogError('Malformed', 'EntryTooLarge', `an entry of ${size} bytes does not fit a segment of ${this.#segmentBytes}`)
+    }
+    if (offsetOf(this.#base) + this.#open.used + size + COMMIT_FRAME > this.#segmentBytes) this.#nextSegment()
+    const tip = this.#write(entry, size, metaBytes)
+    this.#pendingBytes += size
+    this.#scheduleFlush()
+    return tip
+  }
+
+  #write(entry: NewEntry, size: number, metaBytes: number): Tip {
+    const open = this.#open
+    const at = open.used
+    reserve(open, size + COMMIT_FRAME)
+    const salts = entry.payloads.map(() => this.#salt())
+    const header: EntryHeader = {
+      agent: entry.agent,
+      seq: (entry.tip.seq + 1) as Seq,
+      prev: entry.tip.pos,
+      timeMs: entry.timeMs,
+      prevHash: entry.tip.hash,
+      kind: entry.kind,
+      meta: entry.meta,
+      digests: entry.payloads.map((bytes, i) => payloadDigest(salts[i] as Buffer, bytes)),
+    }
+    let end = writeEntry(open.buffer, at, header, metaBytes)
+    const hash = sha256(open.buffer.subarray(at + FRAME_BYTES, end))
+    entry.payloads.forEach((bytes, i) => {
+      assert(entry.key, 'payloads come with the key they are encrypted under')
+      const from = end
+      const parts = { digest: header.digests[i] as Buffer, slot: entry.key.slot, salt: salts[i] as Buffer, bytes }
+      end = writePayload(open.buffer, from, parts)
+      open.seals.push(from + FRAME_BYTES, end - from - FRAME_BYTES)
+      open.keys.push(entry.key.key)
+    })
+    assert(end === at + size, 'an entry takes the bytes that were counted for it')
+    open.starts.push(at)
+    open.used = end
+    return { pos: (this.#base + at) as Pos, seq: header.seq, hash }
+  }
+
+  /** Calls back once everything up to and including `pos` is durable; at once if it is. */
+  whenDurable(pos: Pos, done: () => void): void {
+    if (pos < this.#durable) done()
+    else this.#waiters.push({ pos, done })
+  }
+
+  untilDurable(pos: Pos): Promise<void> {
+    return new Promise((resolve) => this.whenDurable(pos, resolve))
+  }
+
+  /** Resolves when less is pending than the bound allows: who appends much waits here first. */
+  room(): Promise<void> {
+    if (!this.congested) return Promise.resolve()
+    return new Promise((resolve) => this.#rooms.push(resolve))
+  }
+
+  /** Reads a durable entry. Its hash is of the bytes read; compare it with what the caller knows. */
+  read(pos: Pos): Entry {
+    const name = segmentName(segmentOf(pos))
+    if (pos >= this.#durable) throw new LogError('Malformed', 'NoSuchEntry', `no durable entry at position ${pos}`)
+    const fd = this.#file(segmentOf(pos))
+    const offset = offsetOf(pos)
+    const body = readBody(fd, offset, name)
+    const header = readEntry(body)
+    if (!header) throw corrupt(name, offset, 'an entry whose lengths do not add up')
+    const payloads = (keyOf: (slot: number) => PayloadKey) => {
+      let at = offset + FRAME_BYTES + body.length
+      return header.digests.map((digest) => {
+        const content = readBody(fd, at, name)
+        const parts = readPayload(content)
+        if (!parts?.digest.equals(digest)) throw corrupt(name, at, 'a payload that its entry does not name')
+        at += FRAME_BYTES + content.length
+        return openPayload(parts, content.subarray(0, 40), keyOf(parts.slot).key)
+      })
+    }
+    return { pos, hash: sha256(body), header, payloads }
+  }
+
+  /** Makes everything durable and ends the thread. */
+  async close(): Promise<void> {
+    if (!this.#failed && this.end > this.#durable) await this.untilDurable((this.end - 1) as Pos)
+    clearTimeout(this.#headTimer)
+    if (!this.#failed) {
+      await new Promise<void>((resolve) => {
+        this.#onClosed = resolve
+        this.#port.ref()
+        this.#post({ close: true })
+      })
+      this.#writeHead()
+    }
+    await this.#worker.terminate()
+    this.#port.close()
+    for (const fd of this.#files.values()) fs.closeSync(fd)
+    this.#files.clear()
+  }
+
+  #salt(): Buffer {
+    if (this.#saltAt >= this.#salts.length) {
+      this.#salts = randomFillSync(Buffer.allocUnsafe(SALT_BYTES * 256))
+      this.#saltAt = 0
+    }
+    this.#saltAt += SALT_BYTES
+    return this.#salts.subarray(this.#saltAt - SALT_BYTES, this.#saltAt)
+  }
+
+  #nextSegment(): void {
+    this.#closeBatch()
+    this.#base = toPos(segmentOf(this.#base) + 1, PAGE_BYTES)
+  }
+
+  #scheduleFlush(): void {
+    if (this.#flushScheduled || this.#writing) return
+    this.#flushScheduled = true
+    // A microtask later: entries of one tick share a commit, and nobody waits for a timer.
+    queueMicrotask(() => {
+      this.#flushScheduled = false
+      this.#flush()
+    })
+  }
+
+  #flush(): void {
+    if (this.#writing || this.#failed) return
+    if (this.#closed.length === 0) this.#closeBatch()
+    const batch = this.#closed.shift()
+    if (!batch) return
+    this.#writing = true
+    this.#inFlight = batch.bytes.length - COMMIT_FRAME
+    // Whoever waits for durability keeps the process alive; an idle log does not.
+    this.#port.ref()
+    this.#post({ batch }, [batch.bytes.buffer as ArrayBuffer])
+  }
+
+  #post(message: ToWriter, transfer: ArrayBuffer[] = []): void {
+    this.#port.postMessage(message, transfer)
+    Atomics.add(this.#sent, 0, 1)
+    Atomics.notify(this.#sent, 0)
+  }
+
+  #closeBatch(): void {
+    const open = this.#open
+    if (open.used === 0) return
+    const { keySlots, now } = this.#options
+    const bytes = open.buffer.subarray(0, open.used + COMMIT_FRAME)
+    this.#closed.push({
+      base: this.#base,
+      bytes,
+      timeMs: now(),
+      starts: Uint32Array.from(open.starts),
+      seals: Uint32Array.from(open.seals),
+      keys: Buffer.concat(open.keys),
+      syncKeys: keySlots.dirty,
+    })
+    keySlots.dirty = false
+    this.#base = (this.#base + bytes.length) as Pos
+    this.#open = emptyBatch()
+  }
+
+  #receive(message: FromWriter): void {
+    if ('failed' in message) return this.#fail(message.failed.code, message.failed.message)
+    if ('closed' in message) return this.#onClosed?.()
+    this.#writing = false
+    const rotated = segmentOf(message.durable as Pos) !== segmentOf(this.#durable)
+    this.#pendingBytes -= this.#inFlight
+    this.#durable = message.durable as Pos
+    this.#lastCommit = Buffer.from(message.lastCommit)
+    this.#flush()
+    if (!this.#writing) this.#port.unref()
+    if (rotated) this.#prepareSpare()
+    this.#scheduleHead()
+    this.#wake()
+  }
+
+  #wake(): void {
+    while (this.#waitersFrom < this.#waiters.length) {
+      const waiter = this.#waiters[this.#waitersFrom] as Waiter
+      if (waiter.pos >= this.#durable) break
+      this.#waitersFrom++
+      waiter.done()
+    }
+    if (this.#waitersFrom > 1024 || this.#waitersFrom === this.#waiters.length) {
+      this.#waiters.splice(0, this.#waitersFrom)
+      this.#waitersFrom = 0
+    }
+    if (!this.congested) for (const resolve of this.#rooms.splice(0)) resolve()
+  }
+
+  #fail(code: string, message: string): void {
+    if (this.#failed) return
+    this.#failed =
+      code === 'ENOSPC'
+        ? new LogError('Unavailable', 'DiskFull', `the disk of \`${this.#options.folder}\` is full; nothing acknowledged is lost`)
+        : new LogError('Unavailable', 'LogFailed', `the log could not be written: ${message}`)
+    this.#options.onFatal(this.#failed)
+  }
+
+  #scheduleHead(): void {
+    this.#headTimer ??= setTimeout(() => {
+      this.#headTimer = undefined
+      if (!this.#failed) this.#writeHead()
+    }, HEAD_EVERY_MS).unref()
+  }
+
+  #writeHead(): void {
+    const { nodeKey, folder, anchors } = this.#options
+    const text = headText({ end: this.#durable, commit: this.#lastCommit.toString('hex') }, nodeKey.node, nodeKey.privateKey)
+    try {
+      for (const file of [path.join(folder, '..', 'head'), ...anchors]) writeHead(file, text)
+    } catch (error) {
+      // The head may lag: a full disk here must not end what the log itself can still do.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') this.#fail('EIO', (error as Error).message)
+    }
+  }
+
+  #prepareSpare(): void {
+    if (this.#spareRunning) return
+    this.#spareRunning = true
+    prepareSpare(this.#options.folder, this.#segmentBytes).then(
+      () => {
+        this.#spareFailed = false
+        this.#spareRunning = false
+      },
+      () => {
+        this.#spareFailed = true
+        this.#spareRunning = false
+        setTimeout(() => this.#prepareSpare(), SPARE_RETRY_MS).unref()
+      },
+    )
+  }
+
+  #file(segment: number): number {
+    const known = this.#files.get(segment)
+    if (known !== undefined) return known
+    if (this.#files.size >= MAX_OPEN_SEGMENTS) {
+      const [oldest, fd] = this.#files.entries().next().value as [number, number]
+      fs.closeSync(fd)
+      this.#files.delete(oldest)
+    }
+    const fd = fs.openSync(path.join(this.#options.folder, segmentName(segment)), 'r')
+    this.#files.set(segment, fd)
+    return fd
+  }
+}
+
+function emptyBatch(): OpenBatch {
+  return { buffer: Buffer.from(new ArrayBuffer(16 << 10)), used: 0, starts: [], seals: [], keys: [] }
+}
+
+/** Batches own their memory alone: it is handed to the log's thread whole. */
+function reserve(open: OpenBatch, more: number): void {
+  const needed = open.used + more
+  if (needed <= open.buffer.length) return
+  const grown = Buffer.from(new ArrayBuffer(Math.max(needed, open.buffer.length * 2)))
+  open.buffer.copy(grown, 0, 0, open.used)
+  open.buffer = grown
+}
+
+function readBody(fd: number, offset: number, name: string): Buffer {
+  const guess = Buffer.allocUnsafe(1024)
+  const got = fs.readSync(fd, guess, 0, guess.length, offset)
+  if (got < FRAME_BYTES) throw corrupt(name, offset, 'the file ends here')
+  const length = guess.readUInt32LE(4)
+  let bytes = guess.subarray(0, FRAME_BYTES + length)
+  if (FRAME_BYTES + length > got) {
+    if (length > SEGMENT_BYTES * 64) throw corrupt(name, offset, 'a frame longer than any segment')
+    bytes = Buffer.allocUnsafe(FRAME_BYTES + length)
+    fs.readSync(fd, bytes, 0, bytes.length, offset)
+  }
+  const frame = readFrame(bytes, 0)
+  if (typeof frame === 'string') throw corrupt(name, offset, 'no frame begins here')
+  return bytes.subarray(FRAME_BYTES)
+}
+
+/** What was read counts only once it is durable: an entry seen in the page cache may yet be lost. */
+function makeTailDurable(folder: string, segment: number, end: Pos, torn: number): void {
+  for (const number of segmentFiles(folder).filter((n) => n >= segment)) {
+    const fd = fs.openSync(path.join(folder, segmentName(number)), 'r+')
+    try {
+      if (number === segment && torn > 0) writeAll(fd, Buffer.alloc(torn), offsetOf(end))
+      fs.fsyncSync(fd)
+    } finally {
+      fs.closeSync(fd)
+    }
+  }
+  const folderFd = fs.openSync(folder, 'r')
+  fs.fsyncSync(folderFd)
+  fs.closeSync(folderFd)
+}

@@ -1,0 +1,15 @@
+/** Evaluated once into the base image: globals, the SDK, and the three functions the engine calls. */
+import './globals.ts'
+import './fetch.ts'
+import { Agent } from '../agent.ts'
+import * as sdk from '../index.ts'
+import { collect, deliver, describe, register } from '../runtime.ts'
+
+const scope = globalThis as unknown as Record<string | symbol, unknown>
+scope.__cardinal_deliver = deliver
+scope.__cardinal_collect = collect
+scope.__cardinal_describe = describe
+// The bundler turns `import … from "@cardinal/sdk"` into a read of this one frozen object.
+Object.defineProperty(scope, Symbol.for('cardinal.sdk'), {
+  value: Object.freeze({ ...sdk, register: (given: unknown) => register(given, Agent as unknown as new () => object) }),
+})

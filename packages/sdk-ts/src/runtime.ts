@@ -1,0 +1,344 @@
+/**
+ * The guest's side of a turn: events in, effects and replies out.
+ *
+ * One event is delivered, its promise jobs are drained by the engine, then the next; so whatever a
+ * program queues belongs to the event delivered last. All built-ins used here are captured before
+ * any program runs: a program that changes a prototype changes its own world, not this file's.
+ */
+import { CardinalError, toError, type WireError } from './errors.ts'
+import type { Call, Duration, Json, Method } from './types.ts'
+
+const parse = JSON.parse
+const stringify = JSON.stringify
+const hasOwn = Object.hasOwn
+const PromiseOf = Promise
+const then = Promise.prototype.then
+const call = Function.prototype.call.bind(Function.prototype.call) as <T>(f: unknown, self: unknown, ...args: unknown[]) => T
+const mapGet = Map.prototype.get
+const mapSet = Map.prototype.set
+const mapDelete = Map.prototype.delete
+const mapForEach = Map.prototype.forEach
+const push = Array.prototype.push
+const join = Array.prototype.join
+const exec = RegExp.prototype.exec
+
+/** Who this agent is, as the kernel told it at birth. */
+export interface Birth {
+  readonly address: string
+  readonly key: string
+  readonly card: { readonly id: string }
+}
+
+type Event =
+  | ({ readonly t: 'birth' } & Birth)
+  | { readonly t: 'invoke'; readonly id: string; readonly method: string; readonly args: Json }
+  | { readonly t: 'receipt'; readonly id: number; readonly ok: true; readonly value: Json }
+  | { readonly t: 'receipt'; readonly id: number; readonly ok: false; readonly error: WireError }
+  | { readonly t: 'emit'; readonly name: string; readonly value: Json }
+  | { readonly t: 'cancel'; readonly id: string; readonly why: string }
+  | { readonly t: 'abandon'; readonly ids: readonly string[] }
+
+interface Waiter {
+  readonly invocation: string | null
+  readonly resolve: (value: Json) => void
+  readonly reject: (error: unknown) => void
+}
+
+interface EventWaiter {
+  readonly invocation: string | null
+  readonly resolve: (value: Json) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** The constructor of a program's agent, with its declared methods. */
+export interface Program {
+  new (): object
+  readonly methods?: Record<string, Method>
+}
+
+const waiters = new Map<number, Waiter>()
+const eventWaiters = new Map<string, EventWaiter[]>()
+const earlyEvents = new Map<string, Json[]>()
+let effects: string[] = []
+let replies: string[] = []
+let logs: string[] = []
+let drops: number[] = []
+let nextEffect = 1
+let current: string | null = null
+let program: Program | undefined
+let birth: Birth | undefined
+let agent: Record<string, unknown> | undefined
+let onTurn: () => void = () => {}
+
+/** Called once by the bundle with the module's default export. */
+export function register(given: unknown, base: new () => object): void {
+  if (program) throw new TypeError('a program is registered once')
+  if (typeof given !== 'function' || !(given.prototype instanceof base)) {
+    throw new TypeError('the default export of a program must be a class that extends Agent')
+  }
+  program = given as unknown as Program
+}
+
+/** Runs at the start of every event: where per-turn randomness forgets what it has drawn. */
+export function atEvent(reset: () => void): void {
+  onTurn = reset
+}
+
+export function requireBirth(): Birth {
+  if (!birth) throw new TypeError('an agent has no identity while its image is built')
+  return birth
+}
+
+/** Queues an effect; the promise settles when its receipt is delivered in a later turn. */
+export function effect(tool: string, args: unknown, via?: string): Call<Json> {
+  requireBirth()
+  const id = nextEffect++
+  const invocation = current
+  const text = stringify(args)
+  if (text === undefined) throw new TypeError(`the arguments of \`${tool}\` are not JSON`)
+  const promise = new PromiseOf<Json>((resolve, reject) => {
+    call(mapSet, waiters, id, { invocation, resolve, reject })
+  })
+  const head = `{"c":${id},"inv":${stringify(invocation)},"tool":${stringify(tool)}`
+  call(push, effects, `${head}${via === undefined ? '' : `,"via":${stringify(via)}`},"args":${text}}`)
+  // Nobody may be listening when a receipt arrives turns later; the kernel's own errors are no
+  // unhandled rejections. What a program derives from this promise is.
+  call(then, promise, undefined, () => {})
+  return asCall(promise, id)
+}
+
+function asCall(promise: Promise<Json>, id: number): Call<Json> {
+  const cancel = async (why = 'cancelled by the program') => {
+    const waiter = call<Waiter | undefined>(mapGet, waiters, id)
+    if (!waiter) return
+    drop(id)
+    waiter.reject(cancelled(why))
+  }
+  return Object.defineProperties(promise, {
+    id: { value: String(id) },
+    cancel: { value: cancel },
+  }) as unknown as Call<Json>
+}
+
+function drop(id: number): void {
+  call(mapDelete, waiters, id)
+  call(push, drops, id)
+}
+
+function cancelled(why: string): CardinalError {
+  return toError({ class: 'Cancelled', code: 'Cancelled', message: why })
+}
+
+/** Resolves once the named event is emitted from outside; one that came early is not lost. */
+export function awaitEvent(name: string): Promise<Json> {
+  requireBirth()
+  const early = call<Json[] | undefined>(mapGet, earlyEvents, name)
+  if (early && early.length > 0) return PromiseOf.resolve(early.shift() as Json)
+  const invocation = current
+  return new PromiseOf<Json>((resolve, reject) => {
+    const list = call<EventWaiter[] | undefined>(mapGet, eventWaiters, name) ?? []
+    call(push, list, { invocation, resolve, reject })
+    call(mapSet, eventWaiters, name, list)
+  })
+}
+
+export function write(level: string, text: string): void {
+  if (birth) call(push, logs, `[${stringify(level)},${stringify(text)}]`)
+}
+
+export function milliseconds(duration: Duration | number): number {
+  if (typeof duration === 'number' && duration >= 0) return duration
+  const match = call<RegExpExecArray | null>(exec, /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/, String(duration))
+  if (!match) throw new TypeError(`\`${String(duration)}\` is not a duration; write 500ms, 30s, 5m, 2h or 7d`)
+  const unit = { ms: 1, s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[match[2] as 'ms' | 's' | 'm' | 'h' | 'd']
+  return Number(match[1]) * unit
+}
+
+/** The engine's entry: one event. */
+export function deliver(text: string): string {
+  const event = parse(text) as Event
+  onTurn()
+  current = null
+  switch (event.t) {
+    case 'birth':
+      birth = { address: event.address, key: event.key, card: event.card }
+      if (!program) throw new TypeError('no program was registered')
+      agent = new program() as Record<string, unknown>
+      break
+    case 'invoke':
+      current = event.id
+      invoke(event.id, event.method, event.args)
+      break
+    case 'receipt':
+      receive(event)
+      break
+    case 'emit':
+      emit(event.name, event.value)
+      break
+    case 'cancel':
+      current = event.id
+      stop(event.id, cancelled(event.why))
+      break
+    case 'abandon':
+      for (const id of event.ids) stop(id, undefined)
+      break
+  }
+  return ''
+}
+
+function receive(event: Extract<Event, { t: 'receipt' }>): void {
+  const waiter = call<Waiter | undefined>(mapGet, waiters, event.id)
+  if (!waiter) return
+  call(mapDelete, waiters, event.id)
+  current = waiter.invocation
+  if (event.ok) waiter.resolve(event.value)
+  else waiter.reject(toError(event.error))
+}
+
+function emit(name: string, value: Json): void {
+  const waiting = call<EventWaiter[] | undefined>(mapGet, eventWaiters, name)
+  const first = waiting?.shift()
+  if (first) {
+    current = first.invocation
+    first.resolve(value)
+    return
+  }
+  const early = call<Json[] | undefined>(mapGet, earlyEvents, name) ?? []
+  call(push, early, value)
+  call(mapSet, earlyEvents, name, early)
+}
+
+/** Ends every wait of an invocation: with an error that it sees, or silently if it is abandoned. */
+function stop(invocation: string, error: CardinalError | undefined): void {
+  const ended: [number, Waiter][] = []
+  call(mapForEach, waiters, (waiter: Waiter, id: number) => {
+    if (waiter.invocation === invocation) call(push, ended, [id, waiter])
+  })
+  for (const [id, waiter] of ended) {
+    drop(id)
+    if (error) waiter.reject(error)
+  }
+  call(mapForEach, eventWaiters, (list: EventWaiter[]) => {
+    for (let i = list.length - 1; i >= 0; i--) {
+      const waiter = list[i]
+      if (waiter?.invocation !== invocation) continue
+      list.splice(i, 1)
+      if (error) waiter.reject(error)
+    }
+  })
+}
+
+async function invoke(id: string, method: string, args: Json): Promise<void> {
+  try {
+    const declared = program?.methods
+    const spec = declared && hasOwn(declared, method) ? declared[method] : undefined
+    const body = agent?.[method]
+    if (!spec || typeof body !== 'function') throw new TypeError(`no method \`${method}\``)
+    const given = await validate(spec.in, args, 'in')
+    const result: unknown = await call(body, agent, given)
+    await validate(spec.out, result, 'out')
+    reply(id, true, encodeResult(result))
+  } catch (error) {
+    reply(id, false, stringify(describeError(error)))
+  }
+}
+
+function reply(id: string, ok: boolean, text: string): void {
+  call(push, replies, `{"inv":${stringify(id)},"ok":${ok},"value":${text}}`)
+}
+
+class NotJson extends Error {}
+class Invalid extends Error {}
+
+function encodeResult(result: unknown): string {
+  if (result === undefined) return 'null'
+  let text: string | undefined
+  try {
+    text = stringify(result)
+  } catch (error) {
+    throw new NotJson(`the result is not JSON: ${String((error as Error)?.message ?? error)}`)
+  }
+  if (text === undefined) throw new NotJson(`the result is not JSON: a ${typeof result}`)
+  return text
+}
+
+interface Standard {
+  readonly validate: (value: unknown) => unknown
+  readonly jsonSchema?: { readonly input?: (options: { target: string }) => unknown; readonly output?: (options: { target: string }) => unknown }
+}
+
+function standardOf(schema: unknown): Standard | undefined {
+  const standard = (schema as { '~standard'?: Standard } | undefined)?.['~standard']
+  return typeof standard?.validate === 'function' ? standard : undefined
+}
+
+async function validate(schema: unknown, value: unknown, side: 'in' | 'out'): Promise<unknown> {
+  const standard = standardOf(schema)
+  if (!standard) return value
+  const result = (await standard.validate(value)) as { value?: unknown; issues?: { message: string; path?: unknown[] }[] }
+  if (!result.issues) return result.value
+  const lines = result.issues.map((i) => `${['$', ...(i.path ?? []).map((p) => String((p as { key?: unknown })?.key ?? p))].join('.')}: ${i.message}`)
+  throw new Invalid(`${side === 'in' ? 'arguments' : 'result'}: ${lines.join('; ')}`)
+}
+
+function describeError(error: unknown): WireError & { readonly stack?: string } {
+  const { name, message, stack } = errorText(error)
+  if (error instanceof NotJson) return { class: 'Malformed', code: 'NotJson', message }
+  if (error instanceof Invalid) return { class: 'Malformed', code: 'BadArguments', message }
+  if (error instanceof CardinalError) {
+    const effect = error.effect === undefined ? {} : { effect: error.effect }
+    return { class: name, code: error.code, message, ...effect, ...(stack && { stack }) }
+  }
+  return { class: 'Thrown', code: 'Thrown', message: `${name}: ${message}`, ...(stack && { stack }) }
+}
+
+/** A thrown value may be anything, a proxy that throws included. */
+function errorText(error: unknown): { name: string; message: string; stack?: string } {
+  try {
+    if (error instanceof Error) return { name: String(error.name), message: String(error.message), stack: String(error.stack) }
+    return { name: 'Error', message: String(error) }
+  } catch {
+    return { name: 'Error', message: 'a value that cannot be shown' }
+  }
+}
+
+/** The engine's exit: everything queued since the last collect, as one JSON text. */
+export function collect(): string {
+  const lists = [effects, replies, logs].map((list) => `[${call<string>(join, list, ',')}]`)
+  const text = `{"effects":${lists[0]},"replies":${lists[1]},"logs":${lists[2]},"drops":[${call<string>(join, drops, ',')}],"open":${waiters.size}}`
+  effects = []
+  replies = []
+  logs = []
+  drops = []
+  return text
+}
+
+/** What a program declares of itself: its methods with their JSON Schemas. */
+export function describe(): string {
+  if (!program) throw new TypeError('the program has no default export')
+  const methods: Record<string, unknown> = {}
+  for (const [name, method] of Object.entries(program.methods ?? {})) {
+    if (typeof program.prototype?.[name] !== 'function') {
+      throw new TypeError(`\`static methods\` names \`${name}\`, which the class does not have`)
+    }
+    methods[name] = {
+      ...(method.about !== undefined && { about: method.about }),
+      ...(method.shared && { shared: true }),
+      ...(method.authority && { authority: method.authority }),
+      ...(method.in && { in: jsonSchema(method.in, 'input') }),
+      ...(method.out && { out: jsonSchema(method.out, 'output') }),
+    }
+  }
+  return stringify({ version: 1, methods })
+}
+
+/** A Standard Schema that cannot be written as JSON Schema is still enforced, inside the guest. */
+function jsonSchema(schema: unknown, side: 'input' | 'output'): unknown {
+  const standard = standardOf(schema)
+  if (!standard) return schema
+  try {
+    return standard.jsonSchema?.[side]?.({ target: 'draft-2020-12' }) ?? {}
+  } catch {
+    return {}
+  }
+}
