@@ -76,7 +76,7 @@ function parseCell(rule: Record<string, unknown>, path: string): ArgCell {
     if (value === undefined) throw badGrant(`${path}.${name}`, `a decimal with at most ${String(scale)} digits after the point`)
     return { [name]: value }
   }
-  const cell = { kind: 'number' as const, scale: scale as number, ...end('min'), ...end('max') }
+  const cell: ArgCell & { kind: 'number' } = { kind: 'number', scale: scale as number, ...end('min'), ...end('max') }
   if (cell.min !== undefined && cell.max !== undefined && cell.min > cell.max) throw badGrant(path, '`min` is above `max`')
   return cell
 }

@@ -56,6 +56,7 @@ export function parseHostCell(text: string, path: string): Cell {
     const hint = text !== text.toLowerCase() ? ': write it in lower case' : ''
     throw badGrant(path, `\`${text}\` is not a host${hint}`)
   }
+  if (subtree && /^\d+$/.test(labels.at(-1) as string)) throw badGrant(path, `\`${text}\`: an address has no subdomains`)
   const at = labels.reverse()
   return subtree ? under(at) : exact(at)
 }

@@ -26,7 +26,6 @@ const SLOTS = 'slots'
 const RECORD = 96
 const VERSION = 1
 const WRAPPED = { iv: 12, tag: 16, key: 32 }
-const STATE_EMPTY = 0
 const STATE_KEY = 1
 const STATE_DESTROYED = 2
 

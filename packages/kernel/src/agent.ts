@@ -1,0 +1,412 @@
+/**
+ * One agent that is awake: its state, its instance, and the loop that runs its turns.
+ *
+ * Everything that happens to an agent goes through `append`, which writes the entry and folds it in
+ * one step. Nothing leaves here before it is durable: replies and effects are released by the log.
+ */
+import type { Instance } from '@cardinal/engine'
+import { EngineFailure } from '@cardinal/engine'
+import type { PayloadKey, Tip } from '@cardinal/oplog'
+import type { Receipt } from '@cardinal/tools'
+import type { Timer } from './clock.ts'
+import type { Context } from './context.ts'
+import { type Authority, decideEffects } from './decide.ts'
+import { assert } from './errors.ts'
+import { type Address, type EffectId, effectId, type InvocationId, showAddress } from './ids.ts'
+import type { LoadedImage } from './images.ts'
+import { performEffect } from './perform.ts'
+import { type Identity, replay, sealSnapshot, turnSeed } from './replay.ts'
+import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
+import { BadOutput, type EffectMeta, type FailedTurnMeta, type GuestOutput, parseOutput, receiptEvent, type TurnMeta } from './wire.ts'
+
+/** The end of an invocation as its caller gets it. */
+export type Reply = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: ReplyError }
+
+export interface ReplyError {
+  readonly class: string
+  readonly code: string
+  readonly message: string
+  readonly effect?: string
+  readonly stack?: string
+}
+
+/** What an agent needs of the node around it. */
+export interface Surroundings {
+  readonly ctx: Context
+  readonly released: (id: InvocationId, reply: Reply) => void
+  readonly quiet: (agent: LiveAgent) => void
+  readonly fatal: (error: unknown) => void
+}
+
+/** A snapshot is written after so many turns, so that no recovery repeats more. */
+const SNAPSHOT_TURNS = 512
+const MAX_PENDING = 4096
+const MAX_BATCH = 256
+
+export class LiveAgent {
+  readonly address: Address
+  readonly name: string
+  readonly identity: Identity
+  readonly image: LoadedImage
+  readonly state: AgentState
+  /** Idempotency keys taken since this agent woke; older ones are in derived state. */
+  readonly requestKeys = new Map<string, { same: string; invocation: InvocationId }>()
+  readonly #around: Surroundings
+  readonly #attempts = new Map<EffectId, AbortController>()
+  readonly #afterTurn: (() => void)[] = []
+  #instance: Instance | undefined
+  #running: Promise<void> | undefined
+  #timer: Timer | undefined
+  #turnsSinceSnapshot = 0
+  #stopping = false
+
+  constructor(around: Surroundings, address: Address, identity: Identity, image: LoadedImage, state: AgentState, instance: Instance | undefined) {
+    this.#around = around
+    this.address = address
+    this.name = showAddress(address)
+    this.identity = identity
+    this.image = image
+    this.state = state
+    this.#instance = instance
+  }
+
+  get key(): PayloadKey {
+    return this.identity.key
+  }
+
+  get full(): boolean {
+    return this.state.pending.length >= MAX_PENDING
+  }
+
+  /** Whether nothing is running, pending or out in the world. */
+  get quiet(): boolean {
+    return !this.#running && this.#attempts.size === 0 && isQuiet(this.state)
+  }
+
+  /** Writes an entry of this agent and folds it. The caller waits for durability where it matters. */
+  append(kind: string, meta: unknown, payloads: readonly Buffer[]): Tip {
+    const { ctx } = this.#around
+    const text = JSON.stringify(meta)
+    const prev = this.state.tip
+    const timeMs = ctx.clock.nowMs()
+    const { birth, key } = this.identity
+    const tip = ctx.log.append({ agent: birth, tip: prev, kind, timeMs, meta: text, payloads, key })
+    const header = { agent: birth, seq: tip.seq, prev: prev.pos, timeMs, prevHash: prev.hash, kind, meta: text, digests: [] }
+    ctx.derived.push({ pos: tip.pos, hash: tip.hash, header })
+    fold(this.state, { kind, tip, meta, payloads })
+    return tip
+  }
+
+  /** Looks for something to do; called after anything was appended. */
+  pump(): void {
+    if (this.#running || this.#stopping) return
+    if (this.state.quarantined) return
+    this.#arm()
+    const inputs = chooseInputs(this.state)
+    if (inputs.length === 0) {
+      if (this.quiet) this.#around.quiet(this)
+      return
+    }
+    this.#running = this.#turn(inputs)
+      .catch((error) => this.#around.fatal(error))
+      .finally(() => {
+        this.#running = undefined
+        for (const act of this.#afterTurn.splice(0)) act()
+        this.pump()
+      })
+  }
+
+  /** Runs `act` when no turn is under way, so that it sees what the guest saw. */
+  betweenTurns(act: () => void): void {
+    if (this.#running) this.#afterTurn.push(act)
+    else act()
+  }
+
+  /** Takes up what an earlier run of the node left open. */
+  recover(): void {
+    for (const effect of [...this.state.effects.values()]) {
+      if (effect.class !== 'sleep') this.#perform(effect, true)
+    }
+    this.pump()
+  }
+
+  async #turn(inputs: readonly PendingInput[]): Promise<void> {
+    const { ctx } = this.#around
+    await ctx.log.room()
+    const basis = this.state.tip
+    const timeMs = Math.max(ctx.clock.nowMs(), this.state.timeMs)
+    const seed = turnSeed(ctx.secret, this.identity.birth, basis.hash)
+    this.#instance ??= ctx.engine.create(this.image.image, { maximumBytes: ctx.limits.memoryBytes })
+    const outcome = await this.#deliver(inputs, timeMs, seed)
+    const base = { inputs: inputs.map((i) => i.ref), basis: basis.seq, time: timeMs, limits: { fuel: ctx.limits.fuel, memory: ctx.limits.memoryBytes } }
+    if (!outcome.ok) return this.#fail(inputs, base, outcome.kind, outcome.detail)
+    let output: GuestOutput
+    try {
+      output = parseOutput(outcome.output)
+    } catch (error) {
+      if (!(error instanceof BadOutput)) throw error
+      return this.#fail(inputs, base, error.code, error.message)
+    }
+    this.#commit(base, output, outcome.output, outcome.fuel)
+    if (++this.#turnsSinceSnapshot >= SNAPSHOT_TURNS) await this.save()
+  }
+
+  /** A host failure is not the guest's: the attempt never happened, so it is made again from the record. */
+  async #deliver(inputs: readonly PendingInput[], clockMs: number, seed: Buffer) {
+    const { ctx } = this.#around
+    const turn = { events: inputs.map((i) => i.bytes), clockMs, seed, fuel: ctx.limits.fuel }
+    try {
+      return await ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
+    } catch (error) {
+      if (!(error instanceof EngineFailure)) throw error
+      await this.#rebuild()
+      return ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
+    }
+  }
+
+  #commit(base: Pick<TurnMeta, 'inputs' | 'basis' | 'time' | 'limits'>, output: GuestOutput, raw: Buffer, fuel: number): void {
+    const { ctx } = this.#around
+    const seq = this.state.tip.seq + 1
+    const authority = this.authority()
+    const { metas, details } = decideEffects(ctx, authority, this.state, output, seq, base.time)
+    const meta: TurnMeta = {
+      ...base,
+      generation: Number(authority.card.id.split('#')[1] ?? 0),
+      card: authority.card.id,
+      effects: metas,
+      replies: output.replies.filter((r) => this.state.invocations.has(r.invocation)).map((r) => [r.invocation, r.ok] as const),
+      drops: this.#dropped(output.drops),
+      usage: { fuel },
+    }
+    const payloads = details.length > 0 ? [raw, Buffer.from(JSON.stringify(details))] : [raw]
+    ctx.crashPoint('turn.before')
+    const tip = this.append('turn', meta, payloads)
+    ctx.crashPoint('turn.appended')
+    for (const id of meta.drops) this.#abandonAttempt(id)
+    const answered = new Set(meta.replies.map(([id]) => id))
+    ctx.log.whenDurable(tip.pos, () => {
+      ctx.crashPoint('turn.durable')
+      this.#release(seq, metas, output, answered, details)
+    })
+  }
+
+  #release(seq: number, metas: readonly EffectMeta[], output: GuestOutput, answered: ReadonlySet<InvocationId>, details: readonly { index: number; error: { message: string } }[]): void {
+    for (const reply of output.replies) {
+      if (answered.has(reply.invocation)) this.#around.released(reply.invocation, this.showReply(reply.ok, reply.value))
+    }
+    metas.forEach((meta, index) => {
+      if (meta.verdict !== 'allow') return
+      const effect = this.state.effects.get(effectId(seq, index))
+      if (effect && effect.class !== 'sleep' && !effect.dropped) this.#perform(effect, false)
+      else if (effect?.dropped && !this.#attempts.has(effect.id)) this.receive(effect, cancelledReceipt())
+    })
+    const refused = details.map((d) => ({ effect: `${this.name}@${seq}.${d.index}`, message: d.error.message }))
+    if (output.logs.length > 0 || refused.length > 0) this.#around.ctx.onTurn({ address: this.name, seq, logs: output.logs, refused })
+  }
+
+  /** The turn is undone whole: inputs answered with the error, memory as it was before. */
+  async #fail(inputs: readonly PendingInput[], base: Pick<FailedTurnMeta, 'inputs' | 'basis' | 'time' | 'limits'>, kind: string, detail: string): Promise<void> {
+    const { ctx } = this.#around
+    this.#dropInstance()
+    const ends = [...new Set(inputs.flatMap((i) => (i.invocation && this.state.invocations.has(i.invocation) ? [i.invocation] : [])))]
+    const known = ends.filter((id) => this.state.invocations.get(id)?.delivered)
+    const drops = [...this.state.effects.values()].filter((e) => e.invocation && ends.includes(e.invocation)).map((e) => e.id)
+    const meta: FailedTurnMeta = {
+      ...base,
+      // The guest was not born in a turn that never happened.
+      inputs: inputs.filter((i) => i.kind !== 'birth').map((i) => i.ref),
+      failed: kind,
+      ends,
+      drops,
+      abandon: known.length > 0,
+    }
+    const shown = this.#around.ctx.images.mapStack(this.image.hash, detail)
+    const error: ReplyError = { class: 'Thrown', code: kind, message: `the turn failed and was undone: ${firstLine(shown)}`, ...(shown.includes('\n') && { stack: shown }) }
+    const payloads = [Buffer.from(JSON.stringify(error))]
+    if (meta.abandon) payloads.push(Buffer.from(JSON.stringify({ t: 'abandon', ids: known })))
+    const tip = this.append('turn', meta, payloads)
+    ctx.crashPoint('turn.failed')
+    for (const id of drops) this.#abandonAttempt(id)
+    ctx.log.whenDurable(tip.pos, () => {
+      for (const id of ends) this.#around.released(id, { ok: false, error })
+      ctx.onTurn({ address: this.name, seq: tip.seq, logs: [], refused: [], failed: { kind, detail: firstLine(shown) } })
+    })
+    await this.#rebuild()
+  }
+
+  /** Memory again, from the last snapshot and the record. */
+  async #rebuild(): Promise<void> {
+    const { ctx } = this.#around
+    this.#dropInstance()
+    const { tip } = this.state
+    await ctx.log.untilDurable(tip.pos)
+    ctx.derived.apply()
+    const row = ctx.derived.findAgent(this.address)
+    const snapshot = row && ctx.derived.findSnapshot(row.id)
+    const back = await replay(ctx, this.identity, this.image, tip, { snapshot })
+    this.#instance = back.instance
+  }
+
+  authority(): Authority {
+    const { card, generation } = this.#around.ctx.control.cardOf(this.address)
+    return { address: this.name, card, settings: { idempotency: generation.idempotency } }
+  }
+
+  showReply(ok: boolean, value: unknown): Reply {
+    if (ok) return { ok: true, value: value ?? null }
+    const error = value as ReplyError
+    if (error.stack === undefined) return { ok: false, error }
+    const { stack, ...rest } = error
+    const shown = this.#around.ctx.images.mapStack(this.image.hash, stack)
+    return { ok: false, error: shown === '' ? rest : { ...rest, stack: shown } }
+  }
+
+  #perform(effect: OpenEffect, again: boolean): void {
+    const { ctx } = this.#around
+    const controller = new AbortController()
+    this.#attempts.set(effect.id, controller)
+    const started = async () => {
+      const tip = this.append('started', { effect: effect.id }, [])
+      await ctx.log.untilDurable(tip.pos)
+    }
+    const who = { birth: this.identity.birth, authority: () => this.authority(), started, signal: controller.signal }
+    performEffect(ctx, who, effect, again).then(
+      (receipt) => {
+        this.#attempts.delete(effect.id)
+        if (this.#stopping && controller.signal.aborted) return
+        this.receive(effect, receipt)
+      },
+      (error) => this.#around.fatal(error),
+    )
+  }
+
+  /** Records the outcome of an effect; the guest sees exactly these bytes in its next turn. */
+  receive(effect: OpenEffect, receipt: Receipt): void {
+    const { ctx } = this.#around
+    const open = this.state.effects.get(effect.id)
+    if (!open) return
+    const shown = receipt.ok ? receipt : { ok: false as const, error: { ...receipt.error, effect: `${this.name}@${effect.id}` } }
+    const { class: cls, code } = receipt.ok ? { class: undefined, code: undefined } : receipt.error
+    const meta = {
+      effect: effect.id,
+      ok: receipt.ok,
+      ...(cls && { class: cls, code }),
+      ...(open.dropped && { dropped: true }),
+      ...(effect.class === 'sleep' && { sleep: true }),
+    }
+    this.append('receipt', meta, [receiptEvent(effect.cid, shown)])
+    ctx.crashPoint('receipt.appended')
+    this.pump()
+  }
+
+  #dropped(cids: readonly number[]): EffectId[] {
+    if (cids.length === 0) return []
+    const wanted = new Set(cids)
+    return [...this.state.effects.values()].filter((e) => wanted.has(e.cid)).map((e) => e.id)
+  }
+
+  /** Stops an attempt that nobody waits for, unless it may change the world and has begun. */
+  #abandonAttempt(id: EffectId): void {
+    const effect = this.state.effects.get(id)
+    if (!effect || effect.class === 'read' || !effect.started) this.#attempts.get(id)?.abort()
+  }
+
+  /** One timer an agent: its next due wait or deadline. */
+  #arm(): void {
+    this.#timer?.cancel()
+    this.#timer = undefined
+    const due = nextWake(this.state)
+    if (due === Number.POSITIVE_INFINITY) return
+    this.#timer = this.#around.ctx.clock.at(due, () => this.#wake())
+  }
+
+  #wake(): void {
+    const now = this.#around.ctx.clock.nowMs()
+    for (const effect of [...this.state.effects.values()]) {
+      if (effect.class === 'sleep' && effect.due <= now) this.receive(effect, { ok: true, value: null })
+    }
+    for (const invocation of [...this.state.invocations.values()]) {
+      if (invocation.deadline <= now) this.end(invocation.id, 'TimedOut', 'TimedOut', 'the invocation took longer than its type allows')
+    }
+    this.pump()
+  }
+
+  /** Ends an invocation by the kernel's word; a guest that already works on it is told at its next await. */
+  end(id: InvocationId, cls: string, code: string, why: string): void {
+    this.betweenTurns(() => {
+      const open = this.state.invocations.get(id)
+      if (!open) return
+      const error: ReplyError = { class: cls, code, message: why }
+      if (open.delivered) {
+        const event = Buffer.from(JSON.stringify({ t: 'cancel', id, why }))
+        this.append('accepted', { what: 'cancel', invocation: id, principal: 'kernel' }, [event])
+      }
+      const tip = this.append('replied', { invocation: id, code, ...(!open.delivered && { undelivered: true }) }, [Buffer.from(JSON.stringify(error))])
+      this.#around.ctx.log.whenDurable(tip.pos, () => this.#around.released(id, { ok: false, error }))
+      this.pump()
+    })
+  }
+
+  /** Saves memory and state: a barrier between turns, at a durable entry. */
+  async save(): Promise<void> {
+    const { ctx } = this.#around
+    if (!this.#instance) return
+    const { tip } = this.state
+    const state = { ...this.state }
+    const memory = await ctx.engine.save(this.#instance, this.identity.lane)
+    // Entries may have come in meanwhile: then state and memory are of different moments.
+    if (this.state.tip.seq !== tip.seq) return
+    const bytes = sealSnapshot(state, memory, this.key)
+    await ctx.log.untilDurable(tip.pos)
+    ctx.derived.apply()
+    ctx.crashPoint('snapshot.before')
+    ctx.derived.saveSnapshot(this.identity.birth, tip, bytes)
+    ctx.crashPoint('snapshot.saved')
+    this.#turnsSinceSnapshot = 0
+  }
+
+  /** Ends this object: nothing of the agent stays in the process. Its turn, if one runs, ends first. */
+  async stop(options: { readonly save: boolean }): Promise<void> {
+    this.#stopping = true
+    await this.#running
+    this.#timer?.cancel()
+    for (const controller of this.#attempts.values()) controller.abort()
+    if (options.save && !this.state.quarantined) await this.save()
+    this.#dropInstance()
+  }
+
+  #dropInstance(): void {
+    if (this.#instance) this.#around.ctx.engine.drop(this.#instance)
+    this.#instance = undefined
+  }
+}
+
+function cancelledReceipt(): Receipt {
+  return { ok: false, error: { class: 'Cancelled', code: 'Cancelled', message: 'cancelled before it was sent' } }
+}
+
+function firstLine(text: string): string {
+  return text.split('\n')[0] ?? ''
+}
+
+/**
+ * What the next turn delivers: one invocation's inputs at a time, so that a turn that fails takes
+ * nobody else with it. A method that is not shared waits until no other such is under way.
+ */
+export function chooseInputs(state: AgentState): PendingInput[] {
+  const busy = [...state.invocations.values()].some((i) => i.delivered && !i.shared)
+  const ready = (input: PendingInput) => {
+    if (input.kind === 'birth') return false
+    if (input.kind !== 'invoke') return true
+    const invocation = state.invocations.get(input.invocation as InvocationId)
+    assert(invocation, 'a pending invocation is open')
+    return invocation.shared || !busy
+  }
+  const birth = state.pending[0]?.kind === 'birth' ? [state.pending[0]] : []
+  const first = state.pending.find(ready)
+  if (!first) return []
+  if (first.kind === 'invoke') return [...birth, first]
+  const same = state.pending.filter((p) => p.kind !== 'invoke' && p.kind !== 'birth' && p.invocation === first.invocation)
+  return [...birth, ...same.slice(0, MAX_BATCH)]
+}
+

@@ -1,0 +1,226 @@
+/**
+ * Which agents are awake: waking on demand, birth at first use, suspending when quiet.
+ *
+ * A sleeping agent has no object, timer or handle in this process; rows only.
+ */
+import { randomBytes } from 'node:crypto'
+import type { PayloadKey } from '@cardinal/oplog'
+import { LiveAgent, type Surroundings } from './agent.ts'
+import type { Timer } from './clock.ts'
+import { lanes } from './context.ts'
+import type { AgentRow } from './derived.ts'
+import { KernelError } from './errors.ts'
+import { type Address, showAddress } from './ids.ts'
+import { type Identity, replay } from './replay.ts'
+import { emptyState } from './state.ts'
+import type { BirthMeta } from './wire.ts'
+
+const POLL_MS = 250
+const WAKE_AT_ONCE = 256
+
+export interface AgentsOptions {
+  /** Awake at most so many; quiet ones are suspended first. */
+  readonly maxLive: number
+  /** Overrides every manifest's idle time: 0 suspends after every turn. */
+  readonly idleMs?: number
+}
+
+export class Agents {
+  readonly #around: Surroundings
+  readonly #options: AgentsOptions
+  readonly #live = new Map<string, LiveAgent>()
+  readonly #waking = new Map<string, Promise<LiveAgent>>()
+  readonly #suspending = new Map<string, Promise<void>>()
+  readonly #idle = new Map<string, Timer>()
+  readonly #laneOf = lanes()
+  #poll: NodeJS.Timeout | undefined
+  #closed = false
+
+  constructor(around: Omit<Surroundings, 'quiet'>, options: AgentsOptions) {
+    this.#around = { ...around, quiet: (agent) => this.#becameQuiet(agent) }
+    this.#options = options
+  }
+
+  get liveCount(): number {
+    return this.#live.size
+  }
+
+  findLive(address: Address): LiveAgent | undefined {
+    return this.#live.get(showAddress(address))
+  }
+
+  /** The agent, awake; undefined if it was never born. */
+  async find(address: Address): Promise<LiveAgent | undefined> {
+    const name = showAddress(address)
+    for (;;) {
+      const suspending = this.#suspending.get(name)
+      if (!suspending) break
+      await suspending
+    }
+    const live = this.#live.get(name)
+    if (live) {
+      this.#cancelIdle(name)
+      return live
+    }
+    const waking = this.#waking.get(name)
+    if (waking) return waking
+    const row = this.#around.ctx.derived.findAgent(address)
+    return row ? this.wake(row) : undefined
+  }
+
+  /** The agent, awake, born now if it never was. */
+  async require(address: Address): Promise<LiveAgent> {
+    const found = await this.find(address)
+    if (found) return found
+    const { generation } = this.#around.ctx.control.cardOf(address)
+    const image = await this.#around.ctx.images.get(generation.image)
+    // Somebody else may have used the address first while the image was loaded.
+    return (await this.find(address)) ?? this.#birth(address, image, generation.generation)
+  }
+
+  #birth(address: Address, image: Awaited<ReturnType<Surroundings['ctx']['images']['get']>>, generation: number): LiveAgent {
+    const { ctx } = this.#around
+    const key = ctx.slots.create(ctx.control.tenantKey(address.tenant))
+    const identity = this.#identity(address, randomBytes(16), key)
+    const agent = new LiveAgent(this.#around, address, identity, image, emptyState(), undefined)
+    const meta: BirthMeta = { ...address, generation, image: image.hash, slot: key.slot }
+    const event = { t: 'birth', address: showAddress(address), key: address.key, card: { id: showAddress(address) } }
+    agent.append('birth', meta, [Buffer.from(JSON.stringify(event))])
+    this.#live.set(agent.name, agent)
+    this.#makeRoom()
+    return agent
+  }
+
+  /** Brings a sleeping agent back and takes up what it left open. */
+  wake(row: AgentRow): Promise<LiveAgent> {
+    const { address: name } = row
+    const known = this.#waking.get(name)
+    if (known) return known
+    const waking = this.#wake(row).finally(() => this.#waking.delete(name))
+    this.#waking.set(name, waking)
+    return waking
+  }
+
+  async #wake(row: AgentRow): Promise<LiveAgent> {
+    const { ctx } = this.#around
+    const address = { tenant: row.tenant, type: row.type, key: row.key }
+    if (row.quarantined) throw new KernelError('Diverged', 'Quarantined', `\`${row.address}\` is quarantined; see \`cardinal history ${row.address}\``)
+    const identity = this.#identity(address, row.birth, ctx.slots.open(row.slot, ctx.control.tenantKey(row.tenant)))
+    const image = await ctx.images.get(row.image)
+    const tip = { pos: row.pos, seq: row.seq, hash: row.hash }
+    try {
+      const { state, instance } = await replay(ctx, identity, image, tip, { snapshot: ctx.derived.findSnapshot(row.id) })
+      const agent = new LiveAgent(this.#around, address, identity, image, state, instance)
+      this.#live.set(agent.name, agent)
+      this.#makeRoom()
+      agent.recover()
+      return agent
+    } catch (error) {
+      if (error instanceof KernelError && error.class === 'Diverged') this.#quarantine(address, identity, image, tip, error)
+      throw error
+    }
+  }
+
+  /** Keeps everything, runs nothing: the entry holds the diff, and the agent answers with it from now on. */
+  #quarantine(address: Address, identity: Identity, image: LiveAgent['image'], tip: LiveAgent['state']['tip'], error: KernelError): void {
+    const agent = new LiveAgent(this.#around, address, identity, image, { ...emptyState(), tip }, undefined)
+    agent.append('quarantined', { seq: error.details.seq ?? 0 }, [Buffer.from(error.message)])
+  }
+
+  #identity(address: Address, birth: Buffer, key: PayloadKey): Identity {
+    return { address: showAddress(address), birth, key, lane: this.#laneOf(address.tenant) }
+  }
+
+  #becameQuiet(agent: LiveAgent): void {
+    const { ctx } = this.#around
+    const idleMs = this.#options.idleMs ?? ctx.control.findGeneration(agent.address.tenant, agent.address.type)?.idleMs ?? 0
+    if (idleMs === 0) {
+      queueMicrotask(() => void this.suspend(agent))
+      return
+    }
+    this.#cancelIdle(agent.name)
+    this.#idle.set(agent.name, ctx.clock.at(ctx.clock.nowMs() + idleMs, () => void this.suspend(agent)))
+  }
+
+  #cancelIdle(name: string): void {
+    this.#idle.get(name)?.cancel()
+    this.#idle.delete(name)
+  }
+
+  /** Saves and forgets a quiet agent. One that is no longer quiet stays. */
+  async suspend(agent: LiveAgent): Promise<void> {
+    if (!agent.quiet || this.#live.get(agent.name) !== agent || this.#closed) return
+    this.#cancelIdle(agent.name)
+    this.#live.delete(agent.name)
+    const { ctx } = this.#around
+    const done = (async () => {
+      await agent.stop({ save: true })
+      // Rows must know everything before the object is gone.
+      await ctx.log.untilDurable(agent.state.tip.pos)
+      ctx.derived.apply()
+    })()
+    this.#suspending.set(agent.name, done)
+    try {
+      await done
+    } catch (error) {
+      this.#around.fatal(error)
+    } finally {
+      this.#suspending.delete(agent.name)
+    }
+  }
+
+  /** Lets go of an agent that was stopped by somebody else. */
+  forget(agent: LiveAgent): void {
+    this.#cancelIdle(agent.name)
+    this.#live.delete(agent.name)
+  }
+
+  #makeRoom(): void {
+    if (this.#live.size <= this.#options.maxLive) return
+    for (const agent of this.#live.values()) {
+      if (!agent.quiet) continue
+      void this.suspend(agent)
+      return
+    }
+  }
+
+  /** Wakes what was in the middle of something, and from then on what comes due. */
+  async start(): Promise<void> {
+    const { ctx } = this.#around
+    const rows = ctx.derived.agentsWithWork()
+    for (let i = 0; i < rows.length; i += WAKE_AT_ONCE) {
+      await Promise.all(rows.slice(i, i + WAKE_AT_ONCE).map((row) => this.#wakeQuietly(row)))
+    }
+    this.#poll = setInterval(() => void this.pollDue(), POLL_MS).unref()
+  }
+
+  /** Wakes sleeping agents whose timers are due. */
+  async pollDue(): Promise<void> {
+    const { ctx } = this.#around
+    const due = ctx.derived.nextDue()
+    if (due === undefined || due > ctx.clock.nowMs()) return
+    const rows = ctx.derived.dueAgents(ctx.clock.nowMs(), WAKE_AT_ONCE)
+    await Promise.all(rows.filter((row) => !this.#live.has(row.address) && !row.quarantined).map((row) => this.#wakeQuietly(row)))
+  }
+
+  /** A quarantined agent is on record; it must not keep the others from waking. */
+  async #wakeQuietly(row: AgentRow): Promise<void> {
+    try {
+      await this.find({ tenant: row.tenant, type: row.type, key: row.key })
+    } catch (error) {
+      const known = error instanceof KernelError || (error as { code?: string }).code === 'KeyDestroyed'
+      if (!known) this.#around.fatal(error)
+    }
+  }
+
+  /** Waits until nothing is under way, then saves everybody. */
+  async drain(graceMs: number): Promise<void> {
+    clearInterval(this.#poll)
+    const until = Date.now() + graceMs
+    while (Date.now() < until && [...this.#live.values()].some((a) => !a.quiet)) await new Promise((r) => setTimeout(r, 20))
+    this.#closed = true
+    for (const timer of this.#idle.values()) timer.cancel()
+    await Promise.all([...this.#suspending.values(), ...[...this.#live.values()].map((agent) => agent.stop({ save: agent.quiet }))])
+    this.#live.clear()
+  }
+}

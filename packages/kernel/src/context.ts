@@ -1,0 +1,68 @@
+/** What every part of a running node shares. Made once, by `node.ts`. */
+import { createHmac } from 'node:crypto'
+import type { Engine } from '@cardinal/engine'
+import type { KeySlots, Log } from '@cardinal/oplog'
+import type { Tool } from '@cardinal/tools'
+import type { Clock } from './clock.ts'
+import type { Control } from './control.ts'
+import type { Derived } from './derived.ts'
+import type { Images } from './images.ts'
+
+export interface TurnLimits {
+  /** Instructions of one turn, as wasmtime counts them. */
+  readonly fuel: number
+  /** Bytes of linear memory an agent may grow to. */
+  readonly memoryBytes: number
+}
+
+export interface Context {
+  readonly log: Log
+  readonly derived: Derived
+  readonly engine: Engine
+  readonly images: Images
+  readonly control: Control
+  readonly slots: KeySlots
+  readonly tools: ReadonlyMap<string, Tool>
+  readonly clock: Clock
+  readonly limits: TurnLimits
+  /** Seeds turns and idempotency keys; never leaves the kernel. */
+  readonly secret: Buffer
+  /** Called at every point where a crash must do no harm; tests end the process here. */
+  readonly crashPoint: (name: string) => void
+  readonly onTurn: (event: TurnEvent) => void
+}
+
+/** What somebody who watches the node is told, after it is durable. */
+export interface TurnEvent {
+  readonly address: string
+  readonly seq: number
+  readonly logs: readonly (readonly [string, string])[]
+  readonly refused: readonly { readonly effect: string; readonly message: string }[]
+  readonly failed?: { readonly kind: string; readonly detail: string }
+}
+
+/** Time never runs backwards in a node's log. */
+export function monotonic(clock: Clock): () => number {
+  let last = 0
+  return () => {
+    last = Math.max(last, clock.nowMs())
+    return last
+  }
+}
+
+export function hmac(key: Buffer, ...parts: readonly (string | Buffer)[]): Buffer {
+  const mac = createHmac('sha256', key)
+  for (const part of parts) mac.update(part)
+  return mac.digest()
+}
+
+/** The lane of a tenant at the engine: a small number that stays. */
+export function lanes(): (tenant: string) => number {
+  const known = new Map<string, number>()
+  return (tenant) => {
+    const lane = known.get(tenant) ?? known.size + 1
+    known.set(tenant, lane)
+    return lane
+  }
+}
+

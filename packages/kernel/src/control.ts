@@ -1,0 +1,169 @@
+/**
+ * The control plane: tenants, applied generations, zones. All of it is in the log, under the node's
+ * own chain; this is that chain folded.
+ */
+import { type Card, fillKey, parseCard } from '@cardinal/cards'
+import type { KeySlots, Log, PayloadKey, Pos, ScannedEntry, Tip } from '@cardinal/oplog'
+import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
+import type { Zone } from '@cardinal/tools'
+import { KernelError } from './errors.ts'
+import type { Address } from './ids.ts'
+
+export const NODE_AGENT = Buffer.alloc(16)
+
+/** One applied version of an agent's manifest. */
+export interface Generation {
+  readonly tenant: string
+  readonly name: string
+  readonly generation: number
+  readonly image: string
+  readonly card: Card
+  readonly timeoutMs: number
+  readonly idleMs: number
+  readonly idempotency: readonly { host: string; method: string[]; header: string }[]
+  /** Text that is equal exactly if the manifest and its program are. */
+  readonly wish: string
+}
+
+interface AppliedBody {
+  readonly card: unknown
+  readonly timeoutMs: number
+  readonly idleMs: number
+  readonly idempotency: Generation['idempotency']
+}
+
+interface AppliedMeta {
+  readonly tenant: string
+  readonly name: string
+  readonly generation: number
+  readonly image: string
+}
+
+type DefaultsOf = Parameters<typeof parseCard>[3]
+
+export class Control {
+  readonly #log: Log
+  readonly #slots: KeySlots
+  readonly #defaultsOf: DefaultsOf
+  readonly #now: () => number
+  readonly #push: (entry: ScannedEntry) => void
+  readonly #generations = new Map<string, Generation>()
+  readonly #tenants = new Map<string, PayloadKey>()
+  readonly #zones = new Map<string, Zone>()
+  #tip: Tip = { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
+  #key: PayloadKey | undefined
+
+  constructor(log: Log, slots: KeySlots, defaultsOf: DefaultsOf, now: () => number, push: (entry: ScannedEntry) => void) {
+    this.#log = log
+    this.#slots = slots
+    this.#defaultsOf = defaultsOf
+    this.#now = now
+    this.#push = push
+  }
+
+  /** Folds the node's own entries, found by the scan. */
+  restore(positions: readonly Pos[]): void {
+    for (const pos of positions) {
+      const entry = this.#log.read(pos)
+      this.#tip = { pos, seq: entry.header.seq, hash: entry.hash }
+      const meta = JSON.parse(entry.header.meta) as Record<string, unknown>
+      if (entry.header.kind === 'node') this.#key = this.#slots.open(meta.slot as number)
+      else if (entry.header.kind === 'tenant') this.#tenants.set(meta.name as string, this.#slots.open(meta.slot as number))
+      else this.#fold(entry.header.kind, meta, entry.payloads(() => this.#key as PayloadKey))
+    }
+  }
+
+  #fold(kind: string, meta: Record<string, unknown>, payloads: readonly Buffer[]): void {
+    const body = payloads[0] ? JSON.parse(payloads[0].toString()) : undefined
+    if (kind === 'zone') this.#zones.set((body as Zone).name, body as Zone)
+    if (kind !== 'applied') return
+    const { tenant, name, generation, image } = meta as unknown as AppliedMeta
+    const { card, timeoutMs, idleMs, idempotency } = body as AppliedBody
+    const parsed = parseCard('', card, 'spec.card', this.#defaultsOf)
+    const wish = JSON.stringify([image, body])
+    this.#generations.set(`${tenant}/${name}`, { tenant, name, generation, image, card: parsed, timeoutMs, idleMs, idempotency, wish })
+  }
+
+  zones(): readonly Zone[] {
+    return [...this.#zones.values()]
+  }
+
+  generations(): readonly Generation[] {
+    return [...this.#generations.values()]
+  }
+
+  findGeneration(tenant: string, type: string): Generation | undefined {
+    return this.#generations.get(`${tenant}/${type}`)
+  }
+
+  requireGeneration(tenant: string, type: string): Generation {
+    const found = this.findGeneration(tenant, type)
+    if (!found) throw new KernelError('NotFound', 'NoSuchType', `no agent type \`${tenant}/${type}\` is applied`)
+    return found
+  }
+
+  /** The birth card of an instance, of the generation in force now. */
+  cardOf({ tenant, type, key }: Address): { card: Card; generation: Generation } {
+    const generation = this.requireGeneration(tenant, type)
+    return { card: fillKey(generation.card, `${tenant}/${type}/${key}#${generation.generation}`, key), generation }
+  }
+
+  /** The tenant's key, made at its first use. */
+  tenantKey(tenant: string): PayloadKey {
+    const known = this.#tenants.get(tenant)
+    if (known) return known
+    this.#requireKey()
+    const key = this.#slots.create()
+    this.#append('tenant', { name: tenant, slot: key.slot }, [])
+    this.#tenants.set(tenant, key)
+    return key
+  }
+
+  /** Records a wish if it is new. Durable once the returned position is. */
+  apply(wish: { tenant: string; name: string; image: string; body: AppliedBody }): { generation: number; changed: boolean; pos: Pos } {
+    const { tenant, name, image, body } = wish
+    const before = this.findGeneration(tenant, name)
+    if (before?.wish === JSON.stringify([image, body])) return { generation: before.generation, changed: false, pos: this.#tip.pos }
+    const generation = (before?.generation ?? 0) + 1
+    this.#record('applied', { tenant, name, generation, image }, body)
+    return { generation, changed: true, pos: this.#tip.pos }
+  }
+
+  applyZone(zone: Zone): { changed: boolean; pos: Pos } {
+    const before = this.#zones.get(zone.name)
+    if (JSON.stringify(before) === JSON.stringify(zone)) return { changed: false, pos: this.#tip.pos }
+    this.#record('zone', { name: zone.name }, zone)
+    return { changed: true, pos: this.#tip.pos }
+  }
+
+  /** Records an administrator's act that changes nothing here. */
+  note(kind: string, meta: Record<string, unknown>): Pos {
+    this.#append(kind, meta, [])
+    return this.#tip.pos
+  }
+
+  #record(kind: string, meta: Record<string, unknown>, body: unknown): void {
+    this.#requireKey()
+    const payload = Buffer.from(JSON.stringify(body))
+    this.#append(kind, meta, [payload])
+    this.#fold(kind, meta, [payload])
+  }
+
+  #requireKey(): PayloadKey {
+    if (!this.#key) {
+      this.#key = this.#slots.create()
+      this.#append('node', { slot: this.#key.slot }, [])
+    }
+    return this.#key
+  }
+
+  #append(kind: string, meta: Record<string, unknown>, payloads: readonly Buffer[]): void {
+    const text = JSON.stringify(meta)
+    const prev = this.#tip
+    const timeMs = this.#now()
+    const key = this.#key
+    this.#tip = this.#log.append({ agent: NODE_AGENT, tip: prev, kind, timeMs, meta: text, payloads, ...(key && { key }) })
+    const header = { agent: NODE_AGENT, seq: this.#tip.seq, prev: prev.pos, timeMs, prevHash: prev.hash, kind, meta: text, digests: [] }
+    this.#push({ pos: this.#tip.pos, hash: this.#tip.hash, header })
+  }
+}

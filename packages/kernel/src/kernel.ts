@@ -1,0 +1,417 @@
+/**
+ * A running node, as its embedder sees it: open, apply, invoke, look, close.
+ *
+ * @example
+ * const kernel = await openKernel({ data: '.cardinal/data' })
+ * await kernel.apply(await readManifests('.'))
+ * const { reply } = await kernel.invoke({ address: 'acme/clerk/alice', method: 'status' })
+ */
+import { randomBytes } from 'node:crypto'
+import os from 'node:os'
+import type { DefaultsOf } from '@cardinal/cards'
+import { Engine } from '@cardinal/engine'
+import type { AgentManifest, Manifest } from '@cardinal/manifests'
+import { KeySlots, Log, type LogError, openNodeKey, type Pos, purposeKey, type ScannedEntry } from '@cardinal/oplog'
+import { httpFetch, type HttpTool, type Tool } from '@cardinal/tools'
+import type { Bundle } from '@cardinal/sdk/bundle'
+import { Validator } from '@cfworker/json-schema'
+import { type LiveAgent, type Reply } from './agent.ts'
+import { Agents } from './agents.ts'
+import { type Clock, systemClock } from './clock.ts'
+import { type Context, hmac, monotonic, type TurnEvent, type TurnLimits } from './context.ts'
+import { Control, NODE_AGENT } from './control.ts'
+import { Derived } from './derived.ts'
+import { KernelError } from './errors.ts'
+import { anchorFile, type Folder, layout, type Lock, lockFolder } from './folder.ts'
+import { type Address, type InvocationId, parseAddress, parseEffectRef, showAddress } from './ids.ts'
+import { Images } from './images.ts'
+import { Invocations } from './invocations.ts'
+import { replay } from './replay.ts'
+import { View } from './view.ts'
+
+export interface KernelOptions {
+  readonly data: string
+  readonly tools?: readonly Tool[]
+  readonly clock?: Clock
+  readonly limits?: Partial<TurnLimits>
+  readonly threads?: number
+  /** Connections to one origin at a time. */
+  readonly connections?: number
+  readonly requestTimeoutMs?: number
+  readonly maxLive?: number
+  readonly idleMs?: number
+  readonly segmentBytes?: number
+  /** Where the head is also kept; left out, a file of the user's state folder. */
+  readonly anchors?: readonly string[]
+  readonly acceptLoss?: number
+  /** Compile guests for speed; off, they compile faster and behave the same. */
+  readonly optimize?: boolean
+  readonly crashPoint?: (name: string) => void
+  /** Called once when the node can no longer be trusted to go on; end the process. */
+  readonly onFatal?: (error: Error) => void
+  readonly onTurn?: (event: TurnEvent) => void
+  readonly skipSync?: boolean
+}
+
+export interface Invoke {
+  readonly address: string
+  readonly method: string
+  readonly args?: unknown
+  readonly principal?: string
+  readonly idempotencyKey?: string
+  readonly tenant?: string
+}
+
+export interface Applied {
+  readonly kind: 'Agent' | 'Zone'
+  readonly name: string
+  readonly generation?: number
+  readonly changed: boolean
+}
+
+const DEFAULT_LIMITS: TurnLimits = { fuel: 10_000_000_000, memoryBytes: 256 << 20 }
+const GRACE_MS = 5000
+const MAX_ARGS_BYTES = 4 << 20
+
+export interface Kernel {
+  readonly publicKey: string
+  readonly folder: Folder
+  readonly view: View
+  apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
+  invoke(call: Invoke): Promise<{ id: InvocationId; reply: Promise<Reply> }>
+  result(id: string): Promise<{ state: 'open' | 'done' | 'failed'; reply?: Reply; pending?: Promise<Reply> }>
+  cancel(id: string, why: string): Promise<void>
+  emit(address: string, name: string, value: unknown): Promise<void>
+  replay(address: string, toSeq?: number): Promise<{ turns: number; entries: number }>
+  resolveEffect(ref: string, outcome: 'done' | 'failed', principal: string): Promise<void>
+  erase(address: string): Promise<void>
+  suspend(address: string): Promise<void>
+  /** What each tool fills in for a grant's missing dimensions. */
+  readonly defaultsOf: DefaultsOf
+  ownPort(port: number): void
+  poll(): Promise<void>
+  stats(): { agents: number; live: number }
+  close(): Promise<void>
+}
+
+/** Opens the node in a data folder, recovers what was under way, and begins to work. */
+export async function openKernel(options: KernelOptions): Promise<Kernel> {
+  const folder = layout(options.data)
+  const lock = lockFolder(folder.root)
+  try {
+    return await new Node(options, folder, lock).start()
+  } catch (error) {
+    lock.release()
+    throw error
+  }
+}
+
+class Node implements Kernel {
+  readonly folder: Folder
+  readonly publicKey: string
+  readonly view: View
+  readonly #lock: Lock
+  readonly #ctx: Context
+  readonly #agents: Agents
+  readonly #invocations = new Invocations()
+  readonly #http: HttpTool
+  readonly #ownPorts = new Set<number>()
+  readonly #validators = new WeakMap<object, Validator>()
+  readonly #fatal: (error: unknown) => void
+  #closing = false
+
+  constructor(options: KernelOptions, folder: Folder, lock: Lock) {
+    this.folder = folder
+    this.#lock = lock
+    const nodeKey = openNodeKey(folder.keys)
+    this.publicKey = nodeKey.publicHex
+    const slots = new KeySlots(folder.keys, nodeKey)
+    const clock = options.clock ?? systemClock
+    const now = monotonic(clock)
+    const steady: Clock = { nowMs: now, at: (due, callback) => clock.at(due, callback) }
+    this.#fatal = (error) => {
+      if (this.#closing) return
+      this.#closing = true
+      const onFatal = options.onFatal ?? ((e: Error) => { throw e })
+      onFatal(error instanceof Error ? error : new Error(String(error)))
+    }
+    const scanned: ScannedEntry[] = []
+    const log = Log.open({
+      folder: folder.log,
+      nodeKey,
+      keySlots: slots,
+      anchors: options.anchors ?? [anchorFile(nodeKey.node)],
+      onFatal: (error: LogError) => this.#fatal(error),
+      onEntry: (entry) => scanned.push(entry),
+      now,
+      ...(options.segmentBytes !== undefined && { segmentBytes: options.segmentBytes }),
+      ...(options.acceptLoss !== undefined && { acceptLoss: options.acceptLoss }),
+      ...(options.skipSync && { skipSync: true }),
+    })
+    const derived = new Derived(folder.derived, () => log.durable)
+    catchUp(derived, log, scanned, options.acceptLoss === log.end)
+    const threads = options.threads ?? os.availableParallelism()
+    const cache = { folder: folder.cache, key: purposeKey(nodeKey, 'cardinal.artefacts.1') }
+    const engine = new Engine({ threads, optimize: options.optimize ?? true, cache })
+    const control: Control = new Control(log, slots, (tool) => this.#ctx.tools.get(tool)?.defaults, now, (entry) => derived.push(entry))
+    this.#http = httpFetch({
+      policy: { zones: () => control.zones(), ownPorts: () => this.#ownPorts },
+      connections: options.connections ?? 64,
+      timeoutMs: options.requestTimeoutMs ?? 30_000,
+    })
+    const tools = new Map([this.#http, ...(options.tools ?? [])].map((tool) => [tool.name, tool]))
+    this.#ctx = {
+      log,
+      derived,
+      engine,
+      images: new Images(folder.images, engine),
+      control,
+      slots,
+      tools,
+      clock: steady,
+      limits: { ...DEFAULT_LIMITS, ...options.limits },
+      secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
+      crashPoint: options.crashPoint ?? (() => {}),
+      onTurn: options.onTurn ?? (() => {}),
+    }
+    control.restore(scanned.filter((e) => e.header.agent.equals(NODE_AGENT)).map((e) => e.pos))
+    this.#agents = new Agents(
+      { ctx: this.#ctx, released: (id, reply) => this.#invocations.settle(id, reply), fatal: this.#fatal },
+      { maxLive: options.maxLive ?? 10_000, ...(options.idleMs !== undefined && { idleMs: options.idleMs }) },
+    )
+    this.view = new View(this.#ctx)
+    if (options.acceptLoss !== undefined) control.note('loss-accepted', { end: options.acceptLoss })
+  }
+
+  async start(): Promise<Kernel> {
+    await this.#agents.start()
+    return this
+  }
+
+  /** Applies all or nothing: every program is built before anything is recorded. */
+  async apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]> {
+    this.#admit()
+    const { control, images, log } = this.#ctx
+    const built = new Map<AgentManifest, string>()
+    for (const manifest of manifests) {
+      if (manifest.kind !== 'Agent') continue
+      const bundle = programs.get(`${manifest.tenant}/${manifest.name}`)
+      if (!bundle) throw new KernelError('Malformed', 'BadProgram', `the program of \`${manifest.tenant}/${manifest.name}\` was not sent`)
+      built.set(manifest, (await images.build(bundle, manifest.name)).hash)
+    }
+    const done: (Applied & { pos: Pos })[] = manifests.map((manifest) => {
+      if (manifest.kind === 'Zone') {
+        const { name, hosts, ranges } = manifest
+        return { kind: 'Zone', name, ...control.applyZone({ name, hosts, ranges }) }
+      }
+      const { tenant, name, cardSource, timeoutMs, idleMs, idempotency } = manifest
+      const body = { card: cardSource, timeoutMs, idleMs, idempotency }
+      return { kind: 'Agent', name: `${tenant}/${name}`, ...control.apply({ tenant, name, image: built.get(manifest) as string, body }) }
+    })
+    for (const { pos, changed } of done) if (changed) await log.untilDurable(pos)
+    return done.map(({ pos: _pos, ...shown }) => shown)
+  }
+
+  /** Takes in an invocation. It is acknowledged (`id` may be shown) only when this resolves: then it is durable. */
+  async invoke(call: Invoke): Promise<{ id: InvocationId; reply: Promise<Reply> }> {
+    this.#admit()
+    const address = parseAddress(call.address, call.tenant)
+    const agent = await this.#agents.require(address)
+    if (agent.state.quarantined) throw new KernelError('Diverged', 'Quarantined', `\`${agent.name}\` is quarantined`)
+    if (agent.full) throw new KernelError('Busy', 'Busy', `\`${agent.name}\` has too many inputs waiting`, { retryAfterMs: 1000 })
+    const method = Object.hasOwn(agent.image.methods, call.method) ? agent.image.methods[call.method] : undefined
+    if (!method) {
+      const known = Object.keys(agent.image.methods).join(', ')
+      throw new KernelError('NotFound', 'NoSuchMethod', `\`${address.type}\` has no method \`${call.method}\`${known && `; it has ${known}`}`)
+    }
+    const text = argsText(call.args)
+    if (method.in) this.#validate(method.in, JSON.parse(text))
+    const same = hmac(agent.key.key, 'same', call.method, '\0', text).toString('hex')
+    const key = call.idempotencyKey === undefined ? undefined : hmac(agent.key.key, 'request', call.principal ?? '', '\0', call.method, '\0', call.idempotencyKey).toString('hex')
+    const earlier = key === undefined ? undefined : this.#findEarlier(agent, key)
+    if (earlier) {
+      if (earlier.same !== same) throw new KernelError('Conflict', 'KeyReused', 'this idempotency key was used with other arguments')
+      return { id: earlier.invocation, reply: this.#replyOf(earlier.invocation) }
+    }
+    return this.#accept(agent, call, method.shared === true, text, key, same)
+  }
+
+  async #accept(agent: LiveAgent, call: Invoke, shared: boolean, text: string, key: string | undefined, same: string): Promise<{ id: InvocationId; reply: Promise<Reply> }> {
+    const { clock, log, control } = this.#ctx
+    const id = `inv_${randomBytes(10).toString('hex')}` as InvocationId
+    const event = Buffer.from(`{"t":"invoke","id":"${id}","method":${JSON.stringify(call.method)},"args":${text}}`)
+    const deadline = clock.nowMs() + (control.findGeneration(agent.address.tenant, agent.address.type)?.timeoutMs ?? 0)
+    const meta = { what: 'invoke', invocation: id, method: call.method, principal: call.principal ?? 'local', deadline, ...(shared && { shared }), ...(key && { key, same }) }
+    const reply = this.#invocations.wait(id)
+    const tip = agent.append('accepted', meta, [event])
+    if (key) agent.requestKeys.set(key, { same, invocation: id })
+    agent.pump()
+    await log.untilDurable(tip.pos)
+    this.#ctx.crashPoint('accepted.durable')
+    return { id, reply }
+  }
+
+  #findEarlier(agent: LiveAgent, key: string): { same: string; invocation: InvocationId } | undefined {
+    const recent = agent.requestKeys.get(key)
+    if (recent) return recent
+    const row = this.#ctx.derived.findAgent(agent.address)
+    return row && this.#ctx.derived.findRequestKey(row.id, key)
+  }
+
+  async #replyOf(id: InvocationId): Promise<Reply> {
+    const found = await this.result(id)
+    return found.reply ?? (found.pending as Promise<Reply>)
+  }
+
+  /** What became of an invocation. An open one comes with a promise of its reply. */
+  async result(id: string): Promise<{ state: 'open' | 'done' | 'failed'; reply?: Reply; pending?: Promise<Reply> }> {
+    const known = this.#invocations.findReply(id as InvocationId)
+    if (known) return { state: known.ok ? 'done' : 'failed', reply: known }
+    this.#ctx.derived.apply()
+    const row = this.#ctx.derived.findInvocation(id)
+    if (!row) throw new KernelError('NotFound', 'NoSuchInvocation', `no invocation \`${id}\``)
+    if (row.reply === null) return { state: 'open', pending: this.#invocations.wait(row.id) }
+    const reply = this.view.readReply(row)
+    return { state: reply.ok ? 'done' : 'failed', reply }
+  }
+
+  async cancel(id: string, why: string): Promise<void> {
+    this.#ctx.derived.apply()
+    const row = this.#ctx.derived.findInvocation(id)
+    const agentRow = row && this.#ctx.derived.findAgentByRow(row.agent)
+    if (!row || !agentRow) throw new KernelError('NotFound', 'NoSuchInvocation', `no invocation \`${id}\``)
+    if (row.reply !== null) throw new KernelError('Conflict', 'AlreadyEnded', `invocation \`${id}\` has ended`)
+    const agent = await this.#agents.require(agentRow)
+    const ended = this.#invocations.wait(row.id)
+    agent.end(row.id, 'Cancelled', 'Cancelled', why)
+    await ended
+  }
+
+  async emit(address: string, name: string, value: unknown): Promise<void> {
+    this.#admit()
+    const agent = await this.#requireBorn(parseAddress(address))
+    const event = Buffer.from(`{"t":"emit","name":${JSON.stringify(name)},"value":${argsText(value)}}`)
+    const tip = agent.append('accepted', { what: 'emit', principal: 'local' }, [event])
+    agent.pump()
+    await this.#ctx.log.untilDurable(tip.pos)
+  }
+
+  /** Repeats an agent's whole recorded life beside it, from birth, and compares every turn. */
+  async replay(address: string, toSeq?: number): Promise<{ turns: number; entries: number }> {
+    const parsed = parseAddress(address)
+    const row = await this.view.requireRow(parsed)
+    const { ctx } = { ctx: this.#ctx }
+    const image = await ctx.images.get(row.image)
+    const identity = { address: row.address, birth: row.birth, key: this.view.keyOf(row), lane: 0 }
+    const done = await replay(ctx, identity, image, { pos: row.pos, seq: row.seq, hash: row.hash }, toSeq === undefined ? {} : { toSeq })
+    ctx.engine.drop(done.instance)
+    return { turns: done.turns, entries: done.state.tip.seq }
+  }
+
+  /** An operator says what became of an effect in doubt. It is recorded; the agent was told `Indeterminate` already. */
+  async resolveEffect(ref: string, outcome: 'done' | 'failed', principal: string): Promise<void> {
+    const { address, effect } = parseEffectRef(ref)
+    const agent = await this.#requireBorn(address)
+    this.#ctx.derived.apply()
+    const doubt = this.#ctx.derived.listDoubts().find((d) => d.address === agent.name && d.effect === effect)
+    if (!doubt) throw new KernelError('NotFound', 'NoSuchEffect', `\`${ref}\` is not in doubt`)
+    if (doubt.resolved) throw new KernelError('Conflict', 'AlreadyResolved', `\`${ref}\` was resolved as ${doubt.resolved}`)
+    const tip = agent.append('resolved', { effect, outcome, principal }, [])
+    await this.#ctx.log.untilDurable(tip.pos)
+    this.#ctx.derived.apply()
+  }
+
+  /** Destroys an agent's key: what it ever said or was told is unreadable from now on, and the log still verifies. */
+  async erase(address: string): Promise<void> {
+    const parsed = parseAddress(address)
+    const agent = await this.#requireBorn(parsed)
+    const tip = agent.append('erased', {}, [])
+    await this.#ctx.log.untilDurable(tip.pos)
+    this.#ctx.derived.apply()
+    const row = await this.view.requireRow(parsed)
+    await agent.stop({ save: false })
+    this.#agents.forget(agent)
+    this.#ctx.derived.deleteSnapshot(row.id)
+    this.#ctx.slots.destroy(row.slot)
+    this.#ctx.control.note('erased', { agent: row.birth.toString('hex') })
+  }
+
+  async suspend(address: string): Promise<void> {
+    const agent = this.#agents.findLive(parseAddress(address))
+    if (agent) await this.#agents.suspend(agent)
+  }
+
+  async #requireBorn(address: Address): Promise<LiveAgent> {
+    const agent = await this.#agents.find(address)
+    if (!agent) throw new KernelError('NotFound', 'NoSuchAgent', `no agent \`${showAddress(address)}\``)
+    return agent
+  }
+
+  #validate(schema: Record<string, unknown>, args: unknown): void {
+    let validator = this.#validators.get(schema)
+    if (!validator) {
+      validator = new Validator(schema, '2020-12', false)
+      this.#validators.set(schema, validator)
+    }
+    const result = validator.validate(args)
+    if (result.valid) return
+    const lines = result.errors.filter((e) => e.keyword !== 'properties').map((e) => `${e.instanceLocation.replace('#', '$').replaceAll('/', '.')}: ${e.error}`)
+    throw new KernelError('Malformed', 'BadArguments', `arguments: ${lines.join('; ')}`)
+  }
+
+  /** New work is refused while the node closes or its disk is full; what is open goes on. */
+  #admit(): void {
+    if (this.#closing) throw new KernelError('Unavailable', 'Closing', 'the node is closing')
+    if (this.#ctx.log.low) throw new KernelError('Unavailable', 'DiskFull', 'the disk is full; nothing new is accepted', { retryAfterMs: 5000 })
+  }
+
+  readonly defaultsOf: DefaultsOf = (tool) => this.#ctx.tools.get(tool)?.defaults
+
+  ownPort(port: number): void {
+    this.#ownPorts.add(port)
+  }
+
+  poll(): Promise<void> {
+    return this.#agents.pollDue()
+  }
+
+  stats(): { agents: number; live: number } {
+    return { agents: this.#ctx.derived.countAgents(), live: this.#agents.liveCount }
+  }
+
+  /** Ends turns, saves everybody, and makes everything durable. Effects still out after the grace are recovered at the next start. */
+  async close(): Promise<void> {
+    if (this.#closing) return
+    this.#closing = true
+    await this.#agents.drain(GRACE_MS)
+    await this.#ctx.log.close()
+    this.#ctx.derived.apply()
+    this.#ctx.derived.close()
+    this.#ctx.engine.close()
+    await this.#http.close()
+    this.#ctx.slots.close()
+    this.#lock.release()
+  }
+}
+
+function argsText(args: unknown): string {
+  const text = JSON.stringify(args ?? null)
+  if (Buffer.byteLength(text) > MAX_ARGS_BYTES) throw new KernelError('Malformed', 'TooLarge', `arguments of more than ${MAX_ARGS_BYTES} bytes`)
+  return text
+}
+
+/** Derived state counts only if the log has its last entry; then what came after it is applied, else everything anew. */
+function catchUp(derived: Derived, log: Log, scanned: readonly ScannedEntry[], lossAccepted: boolean): void {
+  const { applied } = derived
+  const at = applied ? scanned.findIndex((e) => e.pos === applied.pos) : -1
+  const known = applied !== undefined && at >= 0 && (scanned[at] as ScannedEntry).hash.equals(applied.hash)
+  if (applied && !known) {
+    if (applied.pos >= log.end && !lossAccepted) {
+      throw new KernelError('Corrupt', 'LogShort', `the log ends at position ${log.end}, before ${applied.pos} that derived state was made from: its end was lost; an operator may accept that by removing \`derived.db\``)
+    }
+    derived.reset()
+  }
+  for (const entry of known ? scanned.slice(at + 1) : scanned) derived.push(entry)
+  derived.apply()
+}
+

@@ -1,0 +1,236 @@
+/** What operators read: history, logs, why. Everything comes from durable entries and changes nothing. */
+import type { Entry, PayloadKey } from '@cardinal/oplog'
+import type { WireError } from '@cardinal/tools'
+import type { Reply, ReplyError } from './agent.ts'
+import type { Context } from './context.ts'
+import type { AgentRow, InvocationRow } from './derived.ts'
+import { KernelError } from './errors.ts'
+import { type Address, parseAddress, parseEffectRef, showAddress } from './ids.ts'
+import { toFolded } from './replay.ts'
+import { parseDetails } from './state.ts'
+import { type AcceptedMeta, type EffectMeta, type FailedTurnMeta, type GuestOutput, parseOutput, type ReceiptMeta, type TurnMeta } from './wire.ts'
+
+/** One entry as people read it. */
+export interface HistoryLine {
+  readonly seq: number
+  readonly time: string
+  readonly kind: string
+  readonly text: string
+  readonly effects?: readonly { readonly effect: string; readonly tool: string; readonly verdict: string; readonly args: unknown; readonly message?: string }[]
+  readonly detail?: unknown
+}
+
+export interface Why {
+  readonly effect: string
+  readonly verdict: 'allow' | 'refuse' | 'drop'
+  readonly tool: string
+  readonly request: unknown
+  readonly card: string
+  readonly by?: string
+  readonly code?: string
+  readonly message?: string
+  /** The narrowest grant that would allow it. */
+  readonly missing?: unknown
+  readonly nearest?: unknown
+  readonly grantedBy: string
+  readonly outcome?: string
+}
+
+export interface LogLine {
+  readonly seq: number
+  readonly time: string
+  readonly level: string
+  readonly text: string
+}
+
+const MAX_LINES = 10_000
+
+export class View {
+  readonly #ctx: Context
+
+  constructor(ctx: Context) {
+    this.#ctx = ctx
+  }
+
+  async requireRow(address: Address): Promise<AgentRow> {
+    const { derived } = this.#ctx
+    derived.apply()
+    const row = derived.findAgent(address)
+    if (!row) throw new KernelError('NotFound', 'NoSuchAgent', `no agent \`${showAddress(address)}\``)
+    return row
+  }
+
+  keyOf(row: AgentRow): PayloadKey {
+    return this.#ctx.slots.open(row.slot, this.#ctx.control.tenantKey(row.tenant))
+  }
+
+  agents(where: { tenant?: string | undefined; type?: string | undefined; after?: string | undefined; limit?: number | undefined }): object[] {
+    this.#ctx.derived.apply()
+    return this.#ctx.derived.listAgents({ ...where, limit: where.limit ?? 100 }).map(showRow)
+  }
+
+  async agent(address: string): Promise<object> {
+    const row = await this.requireRow(parseAddress(address))
+    return { ...showRow(row), birth: row.birth.toString('hex'), image: row.image, generation: row.generation, entries: row.seq }
+  }
+
+  /** The newest entries, oldest first. */
+  async history(address: string, options: { limit?: number | undefined; sinceMs?: number | undefined; afterSeq?: number | undefined } = {}): Promise<HistoryLine[]> {
+    const row = await this.requireRow(parseAddress(address))
+    const limit = Math.min(options.limit ?? 100, MAX_LINES)
+    const entries = this.#newest(row, limit, (e) => e.header.timeMs >= (options.sinceMs ?? 0) && e.header.seq > (options.afterSeq ?? 0))
+    return entries.map((entry) => this.#line(row, entry))
+  }
+
+  async logs(address: string, limit = 100): Promise<LogLine[]> {
+    const row = await this.requireRow(parseAddress(address))
+    const lines: LogLine[] = []
+    for (const entry of this.#newest(row, MAX_LINES, () => true)) {
+      if (entry.header.kind !== 'turn') continue
+      const { meta, payloads } = toFolded(entry, this.keyOf(row))
+      if ('failed' in (meta as object)) {
+        const error = JSON.parse((payloads[0] as Buffer).toString()) as ReplyError
+        lines.push({ seq: entry.header.seq, time: iso(entry.header.timeMs), level: 'error', text: error.message })
+        continue
+      }
+      for (const [level, text] of parseOutput(payloads[0] as Buffer).logs) lines.push({ seq: entry.header.seq, time: iso(entry.header.timeMs), level, text })
+    }
+    return lines.slice(-limit)
+  }
+
+  /** Explains a recorded verdict: the request, the grant that was missing, and who could give it. */
+  async why(ref: string): Promise<Why> {
+    this.#ctx.derived.apply()
+    const wanted = ref === 'last' ? this.#ctx.derived.lastRefused() : ref
+    if (!wanted) throw new KernelError('NotFound', 'NoSuchEffect', 'nothing was refused yet')
+    const { address, effect, seq, index } = parseEffectRef(wanted)
+    const row = await this.requireRow(address)
+    const entry = this.#newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq >= seq)[0]
+    const found = entry?.header.seq === seq && entry.header.kind === 'turn' ? toFolded(entry, this.keyOf(row)) : undefined
+    const meta = found?.meta as TurnMeta | undefined
+    const verdict = meta && !('failed' in meta) ? meta.effects[index] : undefined
+    if (!found || !meta || !verdict) throw new KernelError('NotFound', 'NoSuchEffect', `\`${wanted}\` is no effect that was asked for`)
+    const asked = parseOutput(found.payloads[0] as Buffer).effects[index]
+    const detail = parseDetails(found.payloads[1]).get(index)
+    const outcome = this.#outcome(row, effect)
+    return {
+      effect: `${row.address}@${effect}`,
+      verdict: verdict.verdict,
+      tool: asked?.tool ?? verdict.tool,
+      request: asked?.args,
+      card: meta.card,
+      ...(verdict.by && { by: verdict.by }),
+      ...(verdict.code && { code: verdict.code }),
+      ...(detail && { message: detail.error.message, missing: (detail.error as WireError).missing, nearest: detail.nearest }),
+      grantedBy: `whoever applies the manifest of \`${row.tenant}/${row.type}\``,
+      ...(outcome && { outcome }),
+    }
+  }
+
+  #outcome(row: AgentRow, effect: string): string | undefined {
+    for (const entry of this.#newest(row, MAX_LINES, () => true)) {
+      if (entry.header.kind !== 'receipt') continue
+      const meta = JSON.parse(entry.header.meta) as ReceiptMeta
+      if (meta.effect === effect) return meta.ok ? 'done' : `${meta.class}: ${meta.code}`
+    }
+    return undefined
+  }
+
+  effectsInDoubt(): { effect: string; resolved: string | null }[] {
+    this.#ctx.derived.apply()
+    return this.#ctx.derived.listDoubts().map((d) => ({ effect: `${d.address}@${d.effect}`, resolved: d.resolved }))
+  }
+
+  async lastInvocation(address: string): Promise<InvocationRow | undefined> {
+    return this.#ctx.derived.lastInvocation((await this.requireRow(parseAddress(address))).id)
+  }
+
+  /** The answer of an invocation that has ended, from the entry that holds it. */
+  readReply(invocation: InvocationRow): Reply {
+    const row = this.#ctx.derived.findAgentByRow(invocation.agent)
+    if (!row || invocation.reply === null) throw new KernelError('NotFound', 'NoSuchInvocation', `no answer of \`${invocation.id}\` yet`)
+    const entry = toFolded(this.#ctx.log.read(invocation.reply), this.keyOf(row))
+    if (entry.kind === 'turn' && !('failed' in (entry.meta as object))) {
+      const reply = parseOutput(entry.payloads[0] as Buffer).replies.find((r) => r.invocation === invocation.id)
+      if (reply?.ok) return { ok: true, value: reply.value ?? null }
+      return { ok: false, error: reply?.value as ReplyError }
+    }
+    return { ok: false, error: JSON.parse((entry.payloads[0] as Buffer).toString()) as ReplyError }
+  }
+
+  /** Walks back from the newest entry while `wanted`, at most `limit`; oldest first. */
+  #newest(row: AgentRow, limit: number, wanted: (entry: Entry) => boolean): Entry[] {
+    const entries: Entry[] = []
+    let at = row.pos
+    while (at !== 0 && entries.length < limit) {
+      const entry = this.#ctx.log.read(at)
+      if (!wanted(entry)) break
+      entries.push(entry)
+      at = entry.header.prev
+    }
+    return entries.reverse()
+  }
+
+  #line(row: AgentRow, entry: Entry): HistoryLine {
+    const base = { seq: entry.header.seq, time: iso(entry.header.timeMs), kind: entry.header.kind }
+    const { meta, payloads } = toFolded(entry, this.keyOf(row))
+    const body = (i: number) => JSON.parse((payloads[i] as Buffer).toString())
+    switch (entry.header.kind) {
+      case 'birth':
+        return { ...base, text: `born as ${row.address}, generation ${(meta as { generation: number }).generation}` }
+      case 'accepted':
+        return acceptedLine(base, meta as AcceptedMeta, body(0))
+      case 'turn': {
+        if ('failed' in (meta as object)) return { ...base, text: `turn failed (${(meta as FailedTurnMeta).failed}) and was undone`, detail: body(0) }
+        return turnLine(base, row.address, meta as TurnMeta, parseOutput(payloads[0] as Buffer), parseDetails(payloads[1]))
+      }
+      case 'started':
+        return { ...base, text: `started ${(meta as { effect: string }).effect}` }
+      case 'receipt': {
+        const { effect, ok, class: cls, code } = meta as ReceiptMeta
+        return { ...base, text: `receipt of ${effect}: ${ok ? 'done' : `${cls} ${code}`}`, detail: body(0) }
+      }
+      case 'quarantined':
+        return { ...base, text: (payloads[0] as Buffer).toString() }
+      default:
+        return { ...base, text: JSON.stringify(meta) }
+    }
+  }
+}
+
+type Base = Pick<HistoryLine, 'seq' | 'time' | 'kind'>
+
+function acceptedLine(base: Base, meta: AcceptedMeta, event: { args?: unknown; name?: string; value?: unknown; why?: string }): HistoryLine {
+  switch (meta.what) {
+    case 'invoke':
+      return { ...base, text: `${meta.principal} invoked ${meta.method} (${meta.invocation})`, detail: event.args }
+    case 'emit':
+      return { ...base, text: `${meta.principal} emitted ${event.name}`, detail: event.value }
+    case 'cancel':
+      return { ...base, text: `cancelled ${meta.invocation}: ${event.why}` }
+  }
+}
+
+function turnLine(base: Base, address: string, meta: TurnMeta, output: GuestOutput, details: ReturnType<typeof parseDetails>): HistoryLine {
+  const effects = meta.effects.map((m: EffectMeta, i: number) => ({
+    effect: `${address}@${base.seq}.${i}`,
+    tool: output.effects[i]?.tool ?? m.tool,
+    verdict: m.verdict === 'refuse' ? `refused by ${m.by ?? 'the kernel'} (${m.code})` : m.verdict,
+    args: output.effects[i]?.args,
+    ...(details.get(i) && { message: details.get(i)?.error.message as string }),
+  }))
+  const parts = [
+    ...(effects.length > 0 ? [`${effects.length} effect${effects.length > 1 ? 's' : ''}`] : []),
+    ...meta.replies.map(([id, ok]) => `${ok ? 'answered' : 'failed'} ${id}`),
+  ]
+  return { ...base, text: parts.join(', ') || 'nothing to do', ...(effects.length > 0 && { effects }) }
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString()
+}
+
+function showRow(row: AgentRow): object {
+  const state = row.quarantined ? 'quarantined' : row.work > 0 ? 'working' : row.open > 0 ? 'waiting' : 'quiet'
+  return { address: row.address, state, turns: row.turns, open: row.open, born: iso(row.born), touched: iso(row.touched) }
+}

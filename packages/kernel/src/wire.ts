@@ -1,0 +1,166 @@
+/**
+ * What crosses between kernel and guest, and what entries say of it.
+ *
+ * A guest's output is untrusted: it is parsed here, once, into these types. The metas are the
+ * readable part of entries; nothing in them may let anyone guess an argument.
+ */
+import type { EffectClass, WireError } from '@cardinal/tools'
+import { KernelError } from './errors.ts'
+import type { EffectId, InvocationId } from './ids.ts'
+
+export interface GuestEffect {
+  readonly cid: number
+  readonly invocation: InvocationId | null
+  readonly tool: string
+  readonly via?: string
+  readonly args: unknown
+}
+
+export interface GuestReply {
+  readonly invocation: InvocationId
+  readonly ok: boolean
+  readonly value: unknown
+}
+
+export interface GuestOutput {
+  readonly effects: readonly GuestEffect[]
+  readonly replies: readonly GuestReply[]
+  readonly logs: readonly (readonly [string, string])[]
+  readonly drops: readonly number[]
+}
+
+export const MAX_EFFECTS = 4096
+export const MAX_OUTPUT_BYTES = 6 << 20
+const MAX_LOGS = 10_000
+
+/** Thrown for output that no well-behaved guest makes: the turn fails. */
+export class BadOutput extends KernelError {
+  constructor(code: string, message: string) {
+    super('Thrown', code, message)
+  }
+}
+
+export function parseOutput(bytes: Buffer): GuestOutput {
+  if (bytes.length > MAX_OUTPUT_BYTES) throw new BadOutput('OutputTooLarge', `a turn of more than ${MAX_OUTPUT_BYTES} bytes of effects and replies`)
+  let raw: Record<string, unknown>
+  try {
+    raw = JSON.parse(bytes.toString('utf8'))
+  } catch {
+    throw new BadOutput('MalformedOutput', 'the guest did not return JSON')
+  }
+  const list = (name: string): unknown[] => {
+    const value = raw?.[name]
+    if (!Array.isArray(value)) throw new BadOutput('MalformedOutput', `the guest's \`${name}\` is no list`)
+    return value
+  }
+  const effects = list('effects')
+  if (effects.length > MAX_EFFECTS) throw new BadOutput('TooManyEffects', `${effects.length} effects in one turn; ${MAX_EFFECTS} at most`)
+  const logs = list('logs')
+  if (logs.length > MAX_LOGS) throw new BadOutput('TooManyLogs', `${logs.length} log lines in one turn; ${MAX_LOGS} at most`)
+  return {
+    effects: effects.map((e) => parseEffect(e as Record<string, unknown>)),
+    replies: list('replies').map((r) => parseReply(r as Record<string, unknown>)),
+    logs: logs.map((l) => [String((l as unknown[])[0]), String((l as unknown[])[1])] as const),
+    drops: list('drops').map(Number),
+  }
+}
+
+function parseEffect(e: Record<string, unknown>): GuestEffect {
+  const { c, inv, tool, via } = e
+  const shaped = Number.isSafeInteger(c) && typeof tool === 'string' && (inv === null || typeof inv === 'string') && (via === undefined || typeof via === 'string')
+  if (!shaped) throw new BadOutput('MalformedOutput', 'an effect without number or tool')
+  return { cid: c as number, invocation: inv as InvocationId | null, tool: tool as string, ...(via !== undefined && { via: via as string }), args: e.args }
+}
+
+function parseReply(r: Record<string, unknown>): GuestReply {
+  if (typeof r.inv !== 'string' || typeof r.ok !== 'boolean') throw new BadOutput('MalformedOutput', 'a reply to nobody')
+  return { invocation: r.inv as InvocationId, ok: r.ok, value: r.value }
+}
+
+/** What an entry says of one effect. Tool and class only: where it goes is in the payload. */
+export interface EffectMeta {
+  readonly tool: string
+  readonly class: EffectClass | 'sleep'
+  readonly verdict: 'allow' | 'refuse' | 'drop'
+  readonly by?: string
+  readonly code?: string
+  readonly grant?: number
+  readonly calls?: number
+  readonly bytesOut?: number
+  readonly due?: number
+}
+
+export interface BirthMeta {
+  readonly tenant: string
+  readonly type: string
+  readonly key: string
+  readonly generation: number
+  readonly image: string
+  readonly slot: number
+}
+
+export interface AcceptedMeta {
+  readonly what: 'invoke' | 'emit' | 'cancel'
+  readonly invocation?: InvocationId
+  readonly method?: string
+  readonly shared?: boolean
+  readonly principal: string
+  readonly deadline?: number
+  /** HMACs under the agent's own key: unreadable once that is destroyed. */
+  readonly key?: string
+  readonly same?: string
+}
+
+export interface TurnMeta {
+  /** Inputs consumed: `seq` of the entry, or `seq.part` of what a turn left for the next. */
+  readonly inputs: readonly string[]
+  /** The agent's entry whose hash seeded this turn. */
+  readonly basis: number
+  readonly time: number
+  readonly limits: { readonly fuel: number; readonly memory: number }
+  readonly generation: number
+  readonly card: string
+  readonly effects: readonly EffectMeta[]
+  readonly replies: readonly (readonly [InvocationId, boolean])[]
+  readonly drops: readonly EffectId[]
+  readonly usage: { readonly fuel: number }
+}
+
+export interface FailedTurnMeta {
+  readonly inputs: readonly string[]
+  readonly basis: number
+  readonly time: number
+  readonly limits: { readonly fuel: number; readonly memory: number }
+  readonly failed: string
+  readonly ends: readonly InvocationId[]
+  readonly drops: readonly EffectId[]
+  /** Whether the guest must be told to forget invocations it already knew. */
+  readonly abandon: boolean
+}
+
+export interface ReceiptMeta {
+  readonly effect: EffectId
+  readonly ok: boolean
+  readonly class?: string
+  readonly code?: string
+  readonly dropped?: boolean
+  readonly sleep?: boolean
+}
+
+export interface RepliedMeta {
+  readonly invocation: InvocationId
+  readonly code: string
+  /** The guest never saw the invocation, and never will. */
+  readonly undelivered?: boolean
+}
+
+/** Refusals that a turn recorded, in the payload beside its output. */
+export interface VerdictDetail {
+  readonly index: number
+  readonly error: WireError
+  readonly nearest?: unknown
+}
+
+export function receiptEvent(cid: number, receipt: { ok: true; value: unknown } | { ok: false; error: WireError }): Buffer {
+  return Buffer.from(JSON.stringify({ t: 'receipt', id: cid, ...receipt }))
+}

@@ -1,0 +1,4 @@
+/** The public surface of manifests. */
+export { manifestJsonSchema } from './document.ts'
+export { ManifestError } from './errors.ts'
+export { type AgentManifest, type Manifest, type ParseOptions, parseManifests, type ZoneManifest } from './parse.ts'

@@ -1,0 +1,154 @@
+/** From YAML text to manifests: parsed once, here; every error names file, line, column and field. */
+import { type Card, CardError, type DefaultsOf, parseCard } from '@cardinal/cards'
+import { isNode, LineCounter, parseAllDocuments, type Document } from 'yaml'
+import { type AgentDocument, KINDS, type ZoneDocument } from './document.ts'
+import { ManifestError } from './errors.ts'
+
+export interface AgentManifest {
+  readonly kind: 'Agent'
+  readonly file: string
+  readonly tenant: string
+  readonly name: string
+  readonly program: string
+  readonly card: Card
+  /** The card as written, to be parsed anew from the record. */
+  readonly cardSource: unknown
+  readonly timeoutMs: number
+  readonly idleMs: number
+  readonly idempotency: readonly { host: string; method: string[]; header: string }[]
+}
+
+export interface ZoneManifest {
+  readonly kind: 'Zone'
+  readonly file: string
+  readonly name: string
+  readonly hosts: readonly string[]
+  readonly ranges: readonly string[]
+}
+
+export type Manifest = AgentManifest | ZoneManifest
+
+export interface ParseOptions {
+  readonly defaultsOf: DefaultsOf
+  readonly isRange: (text: string) => boolean
+}
+
+const DEFAULT_TIMEOUT_MS = 3_600_000
+const DEFAULT_IDLE_MS = 30_000
+
+interface Source {
+  readonly file: string
+  readonly document: Document
+  readonly lines: LineCounter
+}
+
+/** Parses all documents of a file. Anchors, merge keys, duplicate keys and unknown fields are errors. */
+export function parseManifests(text: string, file: string, options: ParseOptions): Manifest[] {
+  const lines = new LineCounter()
+  const documents = parseAllDocuments(text, { strict: true, uniqueKeys: true, merge: false, lineCounter: lines })
+  if (!Array.isArray(documents)) return []
+  return documents.filter((d) => d.contents !== null || d.errors.length > 0).map((document) => parseOne({ file, document, lines }, options))
+}
+
+function parseOne(source: Source, options: ParseOptions): Manifest {
+  const [problem] = source.document.errors
+  if (problem) throw new ManifestError(place(source, problem.pos[0]), '', (problem.message.split('\n')[0] ?? '').replace(/ at line .*$/, ''))
+  let given: unknown
+  try {
+    given = source.document.toJS({ maxAliasCount: 0 })
+  } catch {
+    throw new ManifestError(place(source, 0), '', 'anchors and aliases are not allowed')
+  }
+  const kind = (given as { kind?: unknown } | null)?.kind
+  const schema = typeof kind === 'string' && Object.hasOwn(KINDS, kind) ? KINDS[kind as keyof typeof KINDS] : undefined
+  if (!schema) throw at(source, ['kind'], `unknown kind \`${String(kind)}\`; there are ${Object.keys(KINDS).join(', ')}`)
+  const parsed = schema.safeParse(given)
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues
+    const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
+    const path = [...(issue?.path ?? []), ...(unknown === undefined ? [] : [unknown])]
+    throw at(source, path as (string | number)[], unknown === undefined ? (issue?.message ?? 'not valid') : `unknown field \`${unknown}\``)
+  }
+  return parsed.data.kind === 'Agent' ? agentOf(parsed.data, source, options) : zoneOf(parsed.data, source, options)
+}
+
+function agentOf({ metadata, spec }: AgentDocument, source: Source, options: ParseOptions): AgentManifest {
+  if (spec.card === undefined) throw at(source, ['spec'], 'a card is missing: authority is never assumed; write `card: { now: [] }` for none')
+  return {
+    kind: 'Agent',
+    file: source.file,
+    tenant: metadata.tenant,
+    name: metadata.name,
+    program: spec.program,
+    card: cardOf(spec.card, source, options),
+    cardSource: spec.card,
+    timeoutMs: spec.timeout === undefined ? DEFAULT_TIMEOUT_MS : durationMs(spec.timeout),
+    idleMs: spec.idle === undefined ? DEFAULT_IDLE_MS : durationMs(spec.idle),
+    idempotency: spec.idempotency ?? [],
+  }
+}
+
+/** Fields of a grant that this version parses but cannot enforce are refused, never ignored. */
+const LATER: Record<string, string> = { ask: 'approvals', secret: 'secrets', flow: 'flow', labels: 'labels' }
+
+function cardOf(given: unknown, source: Source, options: ParseOptions): Card {
+  try {
+    const card = parseCard('', given, 'spec.card', options.defaultsOf)
+    for (const side of ['now', 'ever'] as const) {
+      const grants = (given as Record<string, unknown>)[side]
+      if (!Array.isArray(grants)) continue
+      grants.forEach((grant: object, i) => {
+        const later = Object.keys(grant).find((key) => Object.hasOwn(LATER, key))
+        if (later) throw new CardError('BadGrant', `spec.card.${side}[${i}].${later}`, `\`${later}\` needs ${LATER[later]}, which this version does not have yet`)
+      })
+    }
+    return card
+  } catch (error) {
+    if (!(error instanceof CardError)) throw error
+    throw at(source, splitPath(error.path), error.message)
+  }
+}
+
+function zoneOf({ metadata, spec }: ZoneDocument, source: Source, options: ParseOptions): ZoneManifest {
+  const bad = spec.ranges.findIndex((range) => !options.isRange(range))
+  if (bad >= 0) throw at(source, ['spec', 'ranges', bad], `\`${spec.ranges[bad]}\` is no range, as 10.1.0.0/16`)
+  return { kind: 'Zone', file: source.file, name: metadata.name, hosts: spec.hosts, ranges: spec.ranges }
+}
+
+export function durationMs(text: string): number {
+  const unit = { ms: 1, s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[text.replace(/^[\d.]+/, '') as 'ms']
+  return Number.parseFloat(text) * unit
+}
+
+function splitPath(path: string): (string | number)[] {
+  return path
+    .replace(/\[(\d+)\]/g, '.$1')
+    .split('.')
+    .filter((s) => s !== '')
+    .map((s) => (/^\d+$/.test(s) ? Number(s) : s))
+}
+
+function place(source: Source, offset: number): { file: string; line: number; col: number } {
+  return { file: source.file, ...source.lines.linePos(offset) }
+}
+
+/** The error at a field, or at the nearest field above it that is there. */
+function at(source: Source, path: readonly (string | number)[], message: string): ManifestError {
+  for (let length = path.length; length > 0; length--) {
+    const node = source.document.getIn(path.slice(0, length), true)
+    if (isNode(node) && node.range) {
+      const shown = path.map((p) => (typeof p === 'number' ? `[${p}]` : `.${p}`)).join('').replace(/^\./, '')
+      return new ManifestError(place(source, keyStart(source, path.slice(0, length)) ?? node.range[0]), shown, message)
+    }
+  }
+  const start = isNode(source.document.contents) ? (source.document.contents.range?.[0] ?? 0) : 0
+  return new ManifestError(place(source, start), path.join('.'), message)
+}
+
+/** Where the key itself stands, which is where a person looks for a field. */
+function keyStart(source: Source, path: readonly (string | number)[]): number | undefined {
+  const parent = path.length === 1 ? source.document.contents : source.document.getIn(path.slice(0, -1), true)
+  const items = (parent as { items?: { key?: { value?: unknown; range?: [number] } }[] } | undefined)?.items
+  const pair = items?.find((item) => item?.key?.value === path.at(-1))
+  return pair?.key?.range?.[0]
+}

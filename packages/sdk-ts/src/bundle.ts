@@ -1,0 +1,84 @@
+/** Turning a TypeScript program into one script that an image is built from. Runs outside the sandbox, runs nothing of the program. */
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build, type BuildFailure, type Message, type Plugin } from 'esbuild'
+
+export interface Bundle {
+  readonly code: string
+  readonly map: string
+}
+
+/** A program that does not compile: one line a mistake, as `file:line:col message`. */
+export class BundleError extends Error {
+  readonly class = 'Malformed'
+  readonly code = 'BadProgram'
+}
+
+const here = path.dirname(fileURLToPath(import.meta.url))
+const SDK = 'globalThis[Symbol.for("cardinal.sdk")]'
+const EXPORTS = ['Agent', 'Cancelled', 'CardinalError', 'Indeterminate', 'Refused', 'Stopped', 'Unavailable', 'Withheld', 'event', 'log', 'sleep', 'tool']
+
+/** `@cardinal/sdk` is already in the image that a program is evaluated over; importing it reads it from there. */
+const sdkFromImage: Plugin = {
+  name: 'cardinal-sdk',
+  setup(builder) {
+    builder.onResolve({ filter: /^@cardinal\/sdk$/ }, () => ({ path: 'sdk', namespace: 'cardinal' }))
+    builder.onLoad({ filter: /.*/, namespace: 'cardinal' }, () => ({
+      contents: `const sdk = ${SDK};\nexport const { ${EXPORTS.join(', ')} } = sdk;`,
+      loader: 'js',
+    }))
+  },
+}
+
+/**
+ * Bundles the program at `file`.
+ *
+ * @example
+ * const { code } = await bundleProgram('/agents/clerk.ts')
+ */
+export async function bundleProgram(file: string): Promise<Bundle> {
+  const name = path.basename(file)
+  const contents = `import program from ${JSON.stringify(`./${name}`)};\n${SDK}.register(program);`
+  return bundle({ contents, resolveDir: path.dirname(file), sourcefile: 'cardinal:entry' }, path.dirname(file))
+}
+
+/** Bundles what every image begins with: globals, SDK and the turn functions. */
+export async function bundleGuest(): Promise<Bundle> {
+  return bundle({ contents: 'import "./guest/boot.ts"', resolveDir: here, sourcefile: 'cardinal:entry' }, here)
+}
+
+async function bundle(stdin: { contents: string; resolveDir: string; sourcefile: string }, root: string): Promise<Bundle> {
+  try {
+    const result = await build({
+      stdin: { ...stdin, loader: 'js' },
+      absWorkingDir: root,
+      bundle: true,
+      write: false,
+      outfile: 'program.js',
+      format: 'iife',
+      target: 'es2023',
+      platform: 'neutral',
+      mainFields: ['module', 'main'],
+      conditions: ['import', 'module', 'default'],
+      sourcemap: 'external',
+      sourcesContent: false,
+      charset: 'utf8',
+      logLevel: 'silent',
+      legalComments: 'none',
+      // A program beside no node_modules of its own still finds what the SDK offers, such as zod.
+      nodePaths: [path.join(here, '..', 'node_modules')],
+      plugins: stdin.contents.includes('guest/boot') ? [] : [sdkFromImage],
+    })
+    const [map, code] = ['.map', '.js'].map((end) => result.outputFiles.find((f) => f.path.endsWith(end))?.text ?? '')
+    return { code: code as string, map: map as string }
+  } catch (error) {
+    const failure = error as BuildFailure
+    if (!Array.isArray(failure.errors)) throw error
+    throw new BundleError(failure.errors.map(showMessage).join('\n'))
+  }
+}
+
+function showMessage({ location, text }: Message): string {
+  const hint = /Could not resolve "node:|Could not resolve "(fs|path|net|http|child_process)"/.test(text) ? ' (an agent has no Node modules; see docs/globals.md)' : ''
+  return location ? `${location.file}:${location.line}:${location.column + 1} ${text}${hint}` : text
+}
