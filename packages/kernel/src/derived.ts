@@ -254,8 +254,8 @@ export class Derived {
 
   listAgents(where: { tenant?: string | undefined; type?: string | undefined; after?: string | undefined; limit: number }): AgentRow[] {
     return this.#all(
-      'select * from agents where (?1 is null or tenant = ?1) and (?2 is null or type = ?2) and address > ?3 order by address limit ?4',
-      where.tenant ?? null, where.type ?? null, where.after ?? '', where.limit,
+      'select * from agents where (@tenant is null or tenant = @tenant) and (@type is null or type = @type) and address > @after order by address limit @limit',
+      { tenant: where.tenant ?? null, type: where.type ?? null, after: where.after ?? '', limit: where.limit },
     ) as AgentRow[]
   }
 

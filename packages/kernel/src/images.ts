@@ -130,7 +130,7 @@ function mapLines(text: string, map: SourceMap): string {
       continue
     }
     const [, name = '', file = '', row = '1', column = '1'] = frame
-    if (file.startsWith('cardinal:')) continue
+    if (file.startsWith('cardinal:') || file === 'native') continue
     const entry = map.findEntry(Number(row) - 1, Number(column) - 1)
     if (!('originalSource' in entry) || entry.originalSource.startsWith('cardinal:')) continue
     lines.push(`    at ${name} (${entry.originalSource}:${entry.originalLine + 1}:${entry.originalColumn + 1})`)

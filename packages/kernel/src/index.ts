@@ -1,4 +1,6 @@
 /** The public surface of the kernel. */
+import './check-node.ts'
+
 export type { Reply, ReplyError } from './agent.ts'
 export { type Api, readToken, serveApi } from './api.ts'
 export { type Clock, systemClock, VirtualClock } from './clock.ts'

@@ -1,0 +1,85 @@
+/** The API's client: where the node is, and one request. */
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { CliError } from './errors.ts'
+
+export interface Where {
+  readonly url?: string
+  readonly token?: string
+}
+
+export interface Endpoint {
+  readonly url: string
+  readonly token: string
+}
+
+/** The nearest `.cardinal` folder from here upward. */
+export function findProject(from: string = process.cwd()): string | undefined {
+  for (let folder = from; ; folder = path.dirname(folder)) {
+    const found = path.join(folder, '.cardinal')
+    if (fs.existsSync(found)) return found
+    if (path.dirname(folder) === folder) return undefined
+  }
+}
+
+/** Flags, then `CARDINAL_URL` and `CARDINAL_TOKEN`, then the profile, then `.cardinal` upward. */
+export function findEndpoint(where: Where): Endpoint {
+  const env = { url: process.env.CARDINAL_URL, token: process.env.CARDINAL_TOKEN }
+  const project = findProject()
+  const sources = [where, env, readJson(profileFile()), project ? readProject(project) : {}]
+  const url = sources.find((s) => s.url)?.url
+  const token = sources.find((s) => s.token)?.token
+  if (!url || !token) throw new CliError('NotFound', 'NoNode', 'no node is running here; start one with `cardinal dev` or `cardinal serve`, or name one with `--url` and `--token`')
+  return { url, token }
+}
+
+function profileFile(): string {
+  return path.join(process.env.XDG_CONFIG_HOME ?? path.join(os.homedir(), '.config'), 'cardinal', 'profile.json')
+}
+
+function readProject(folder: string): Where {
+  const data = path.join(folder, 'data')
+  const token = path.join(data, 'token')
+  return { ...readJson(path.join(data, 'endpoint.json')), ...(fs.existsSync(token) && { token: fs.readFileSync(token, 'utf8').trim() }) }
+}
+
+function readJson(file: string): Where {
+  try {
+    return JSON.parse(fs.readFileSync(file, 'utf8')) as Where
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {}
+    throw new CliError('Malformed', 'BadFile', `\`${file}\` is not JSON: ${(error as Error).message}`)
+  }
+}
+
+export interface Asked {
+  readonly method?: string
+  readonly body?: unknown
+  readonly headers?: Record<string, string>
+}
+
+export interface Answer {
+  readonly status: number
+  readonly body: Record<string, unknown>
+}
+
+/** One request; a problem comes back as a `CliError` of its class and code. */
+export async function ask({ url, token }: Endpoint, route: string, asked: Asked = {}): Promise<Answer> {
+  const hasBody = asked.body !== undefined
+  let response: Response
+  try {
+    response = await fetch(new URL(route, url), {
+      method: asked.method ?? (hasBody ? 'POST' : 'GET'),
+      headers: { authorization: `Bearer ${token}`, ...(hasBody && { 'content-type': 'application/json' }), ...asked.headers },
+      ...(hasBody && { body: JSON.stringify(asked.body) }),
+    })
+  } catch (error) {
+    const cause = (error as { cause?: { code?: string } }).cause?.code ?? (error as Error).message
+    throw new CliError('Unavailable', 'NoNode', `no node answers at \`${url}\` (${cause}); is it running?`)
+  }
+  const body = (await response.json()) as Record<string, unknown>
+  if (response.ok) return { status: response.status, body }
+  const { class: cls, code, detail, type: _type, title: _title, status: _status, ...details } = body
+  throw new CliError(String(cls), String(code), String(detail), details)
+}

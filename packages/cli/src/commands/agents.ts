@@ -1,0 +1,229 @@
+/** Commands that talk to a node: apply, invoke and look. */
+import fs from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { ask } from '../client.ts'
+import { CliError } from '../errors.ts'
+import { note, print, table } from '../output.ts'
+import { endpointOf, formatOf } from '../options.ts'
+import { readProject } from '../project.ts'
+
+const DEFAULT_TENANT = 'default'
+
+export function addAgentCommands(program: Command): void {
+  program
+    .command('apply [path]')
+    .description('apply a manifest, or all manifests of a folder')
+    .action(async (at: string | undefined, _options: unknown, command: Command) => {
+      const { documents, programs } = await readProject(at ?? '.')
+      const { body } = await ask(endpointOf(command), '/v1/apply', { body: { documents, programs } })
+      const applied = body.applied as { kind: string; name: string; generation?: number; changed: boolean }[]
+      print(formatOf(command), applied, () =>
+        table(applied.map((a) => [a.kind, a.name, a.generation === undefined ? '' : `generation ${a.generation}`, a.changed ? 'applied' : 'unchanged'])),
+      )
+    })
+  program
+    .command('invoke <agent> <method> [args]')
+    .description('call a method; args are JSON, or @file')
+    .option('--key <key>', 'idempotency key: the same call again gives the same answer')
+    .option('--detach', 'print the invocation id and do not wait')
+    .option('--wait <seconds>', 'wait so long', '30')
+    .action(invoke)
+  program
+    .command('result <invocation>')
+    .description('the answer of an invocation')
+    .option('--wait <seconds>', 'wait so long for it', '0')
+    .action(async (id: string, options: { wait: string }, command: Command) => {
+      const answer = await ask(endpointOf(command), `/v1/invocations/${encodeURIComponent(id)}?wait=${encodeURIComponent(options.wait)}`)
+      showAnswer(command, answer)
+    })
+  program
+    .command('cancel <invocation>')
+    .description('cancel an invocation')
+    .option('--why <text>', 'what the agent is told')
+    .action(async (id: string, options: { why?: string }, command: Command) => {
+      const query = options.why === undefined ? '' : `?why=${encodeURIComponent(options.why)}`
+      const { body } = await ask(endpointOf(command), `/v1/invocations/${encodeURIComponent(id)}${query}`, { method: 'DELETE' })
+      print(formatOf(command), body, () => `cancelled ${id}`)
+    })
+  program
+    .command('emit <agent> <event> [value]')
+    .description('send an event to an agent')
+    .action(async (agent: string, event: string, value: string | undefined, _options: unknown, command: Command) => {
+      const { body } = await ask(endpointOf(command), `${route(agent)}/emit/${encodeURIComponent(event)}`, { body: readArgs(value) })
+      print(formatOf(command), body, () => `emitted ${event}`)
+    })
+  addReading(program)
+}
+
+function addReading(program: Command): void {
+  const agents = program.command('agents').description('list, look at and erase agents')
+  agents
+    .command('list')
+    .option('--tenant <name>')
+    .option('--type <name>')
+    .option('--limit <n>', 'at most so many', '100')
+    .action(async (options: Record<string, string>, command: Command) => {
+      const { body } = await ask(endpointOf(command), `/v1/agents?${new URLSearchParams(options)}`)
+      const rows = body.agents as Record<string, string>[]
+      print(formatOf(command), rows, () => table([['AGENT', 'STATE', 'TURNS', 'LAST'], ...rows.map((a) => [a.address, a.state, String(a.turns), a.touched] as string[])]))
+    })
+  agents.command('get <agent>').action(async (agent: string, _options: unknown, command: Command) => {
+    const { body } = await ask(endpointOf(command), route(agent))
+    print(formatOf(command), body, () => table(Object.entries(body).map(([k, v]) => [k, String(v)])))
+  })
+  agents
+    .command('erase <agent>')
+    .description('destroy its key: what it said and was told is unreadable from then on')
+    .option('--yes', 'do it')
+    .action(async (agent: string, options: { yes?: boolean }, command: Command) => {
+      if (!options.yes) throw new CliError('Usage', 'Usage', `this cannot be undone; add \`--yes\` to erase \`${agent}\``)
+      const { body } = await ask(endpointOf(command), `${route(agent)}/erase`, { method: 'POST' })
+      print(formatOf(command), body, () => `erased ${agent}`)
+    })
+  program
+    .command('history <agent>')
+    .description('what an agent was asked, did and was told')
+    .option('--limit <n>', 'the newest so many', '100')
+    .option('--since <duration>', 'as 10m, 2h or 7d')
+    .option('-f, --follow', 'go on as it happens')
+    .action(history)
+  program
+    .command('logs <agent>')
+    .description('what an agent logged')
+    .option('--limit <n>', 'the newest so many', '100')
+    .action(async (agent: string, options: { limit: string }, command: Command) => {
+      const { body } = await ask(endpointOf(command), `${route(agent)}/logs?limit=${encodeURIComponent(options.limit)}`)
+      const lines = body.logs as { time: string; level: string; text: string }[]
+      print(formatOf(command), lines, () => lines.map((l) => `${l.time} ${l.level.padEnd(5)} ${l.text}`).join('\n'))
+    })
+  program
+    .command('why <effect>')
+    .description('why an effect was allowed or refused; `last` is the newest refusal')
+    .action(async (effect: string, _options: unknown, command: Command) => {
+      const ref = effect === 'last' ? effect : full(effect)
+      const { body } = await ask(endpointOf(command), `/v1/why/${encodeURIComponent(ref)}`)
+      print(formatOf(command), body, () => showWhy(body))
+    })
+  program
+    .command('replay <agent>')
+    .description('repeat its recorded life beside it and compare every turn')
+    .option('--to <seq>', 'stop after this entry')
+    .action(async (agent: string, options: { to?: string }, command: Command) => {
+      const query = options.to === undefined ? '' : `?to=${encodeURIComponent(options.to)}`
+      const { body } = await ask(endpointOf(command), `${route(agent)}/replay${query}`, { method: 'POST' })
+      print(formatOf(command), body, () => `${String(body.turns)} turns reproduced, ${String(body.entries)} entries`)
+    })
+  const effects = program.command('effects').description('effects whose outcome nobody knows')
+  effects.command('list').action(async (_options: unknown, command: Command) => {
+    const { body } = await ask(endpointOf(command), '/v1/effects')
+    const rows = body.effects as { effect: string; resolved: string | null }[]
+    print(formatOf(command), rows, () => table(rows.map((e) => [e.effect, e.resolved ?? 'in doubt'])))
+  })
+  effects
+    .command('resolve <effect> <outcome>')
+    .description('say what became of it: done or failed')
+    .action(async (effect: string, outcome: string, _options: unknown, command: Command) => {
+      const { body } = await ask(endpointOf(command), '/v1/effects/resolve', { body: { effect: full(effect), outcome } })
+      print(formatOf(command), body, () => `${effect} is resolved as ${outcome}`)
+    })
+}
+
+/** `type/key` means the default tenant, or the one that `CARDINAL_TENANT` names. */
+function full(address: string): string {
+  return address.split('@')[0]?.split('/').length === 2 ? `${process.env.CARDINAL_TENANT ?? DEFAULT_TENANT}/${address}` : address
+}
+
+function route(agent: string): string {
+  const parts = full(agent).split('/')
+  if (parts.length !== 3 || parts.some((p) => p === '')) throw new CliError('Usage', 'BadAddress', `\`${agent}\` is no address; write [tenant/]type/key`)
+  return `/v1/agents/${parts.map(encodeURIComponent).join('/')}`
+}
+
+function readArgs(text: string | undefined): unknown {
+  if (text === undefined) return null
+  const from = text.startsWith('@') ? text.slice(1) : undefined
+  try {
+    return JSON.parse(from === undefined ? text : fs.readFileSync(from, 'utf8'))
+  } catch (error) {
+    throw new CliError('Usage', 'BadJson', `${from ?? 'the arguments'}: ${(error as Error).message}`)
+  }
+}
+
+async function invoke(agent: string, method: string, args: string | undefined, options: { key?: string; detach?: boolean; wait: string }, command: Command): Promise<void> {
+  const headers = {
+    prefer: options.detach ? 'respond-async' : `wait=${options.wait}`,
+    ...(options.key !== undefined && { 'idempotency-key': options.key }),
+  }
+  const answer = await ask(endpointOf(command), `${route(agent)}/invoke/${encodeURIComponent(method)}`, { body: readArgs(args), headers })
+  if (options.detach && formatOf(command) === 'text') print('text', null, () => String(answer.body.invocation))
+  else showAnswer(command, answer)
+}
+
+function showAnswer(command: Command, { status, body }: { status: number; body: Record<string, unknown> }): void {
+  if (formatOf(command) === 'json') return print('json', body)
+  if (status === 202) {
+    note(`still working; ask again with \`cardinal result ${String(body.invocation)} --wait 60\``)
+    process.exitCode = 6
+    return
+  }
+  print('text', body.value)
+}
+
+interface HistoryLine {
+  readonly seq: number
+  readonly time: string
+  readonly kind: string
+  readonly text: string
+  readonly effects?: readonly { effect: string; tool: string; verdict: string; args: unknown; message?: string }[]
+}
+
+const FOLLOW_MS = 500
+
+async function history(agent: string, options: { limit: string; since?: string; follow?: boolean }, command: Command): Promise<void> {
+  const endpoint = endpointOf(command)
+  const query = new URLSearchParams({ limit: options.limit, ...(options.since && { since: String(Date.now() - duration(options.since)) }) })
+  const at = `${route(agent)}/history`
+  let lines = (await ask(endpoint, `${at}?${query}`)).body.history as HistoryLine[]
+  print(formatOf(command), lines, () => lines.map(showLine).join('\n'))
+  let last = lines.at(-1)?.seq ?? 0
+  while (options.follow) {
+    await pause(FOLLOW_MS)
+    lines = (await ask(endpoint, `${at}?after=${last}`)).body.history as HistoryLine[]
+    if (lines.length === 0) continue
+    last = lines.at(-1)?.seq ?? last
+    print(formatOf(command), lines, () => lines.map(showLine).join('\n'))
+  }
+}
+
+function duration(text: string): number {
+  const match = /^(\d+)(s|m|h|d)$/.exec(text)
+  if (!match) throw new CliError('Usage', 'Usage', `\`${text}\` is not a duration, as 10m, 2h or 7d`)
+  return Number(match[1]) * { s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[match[2] as 's']
+}
+
+const SHOWN = 100
+
+export function showLine(line: HistoryLine): string {
+  const effects = (line.effects ?? []).map((e) => {
+    const args = JSON.stringify(e.args) ?? ''
+    return `\n        ${e.effect} ${e.tool} ${args.length > SHOWN ? `${args.slice(0, SHOWN)}…` : args}: ${e.verdict}`
+  })
+  return `${String(line.seq).padStart(5)} ${line.time.slice(11, 23)} ${line.kind.padEnd(9)} ${line.text}${effects.join('')}`
+}
+
+export function showWhy(why: Record<string, unknown>): string {
+  const rows: string[][] = [
+    ['effect', String(why.effect)],
+    ['verdict', `${String(why.verdict)}${why.by ? ` by ${String(why.by)} (${String(why.code)})` : ''}`],
+    ['request', `${String(why.tool)} ${JSON.stringify(why.request)}`],
+    ['card', String(why.card)],
+  ]
+  if (why.message) rows.push(['because', String(why.message)])
+  const near = why.nearest as { grant: unknown; misses: string[] } | undefined
+  if (near) rows.push(['nearest', `${JSON.stringify(near.grant)} (falls short in ${near.misses.join(', ')})`])
+  if (why.missing) rows.push(['needed', JSON.stringify(why.missing)])
+  if (why.verdict === 'refuse') rows.push(['given by', String(why.grantedBy)])
+  if (why.outcome) rows.push(['outcome', String(why.outcome)])
+  return table(rows)
+}

@@ -1,0 +1,213 @@
+/** Commands that run a node, or look at one without a node: `init`, `serve`, `dev`, `verify`, `doctor`, `bench`. */
+import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type Api, type Kernel, layout, openKernel, serveApi } from '@cardinal/kernel'
+import { manifestJsonSchema } from '@cardinal/manifests'
+import { verifyLog } from '@cardinal/oplog'
+import type { Command } from 'commander'
+import { ask, findEndpoint, findProject } from '../client.ts'
+import { CliError } from '../errors.ts'
+import { note, print, table } from '../output.ts'
+import { readProject } from '../project.ts'
+import { formatOf } from '../options.ts'
+import { MANIFEST, PROGRAM } from '../templates/hello.ts'
+
+interface ServeOptions {
+  readonly data?: string
+  readonly port: string
+  readonly connections?: string
+  readonly acceptLoss?: string
+}
+
+const EX_FATAL = 70
+const WATCH_SETTLE_MS = 150
+
+export function addNodeCommands(program: Command): void {
+  program
+    .command('init <folder>')
+    .description('make a folder with a first agent in it')
+    .action((folder: string) => init(folder))
+  serveOptions(program.command('serve').description('run a node until it is told to stop')).action(async (options: ServeOptions) => {
+    await running(options)
+  })
+  serveOptions(program.command('dev [path]').description('run a node, apply the manifests here, and apply them again when they change')).action(dev)
+  program
+    .command('verify [data]')
+    .description('check a data folder with nothing but a public key')
+    .option('--key <hex>', 'the public key that must have signed; without it the log only proves that it is consistent')
+    .option('--anchor <file...>', 'heads kept elsewhere that the log must reach')
+    .action((data: string | undefined, options: { key?: string; anchor?: string[] }, command: Command) => verify(dataFolder(data), options, command))
+  program.command('doctor').description('look for what would keep a node from working well').action(doctor)
+  program
+    .command('schema')
+    .description('print the JSON Schema of manifests, for editors')
+    .action(() => print('json', manifestJsonSchema()))
+  program
+    .command('bench')
+    .description('measure this machine; `cardinal bench --help` lists the options')
+    .allowUnknownOption()
+    .helpOption(false)
+    .argument('[options...]')
+    .action((given: string[]) => {
+      const script = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../../../bench/src/main.ts')
+      process.exitCode = spawnSync(process.execPath, [script, ...given], { stdio: 'inherit' }).status ?? 1
+    })
+}
+
+function serveOptions(command: Command): Command {
+  return command
+    .option('--data <folder>', 'the data folder; `.cardinal/data` if left out')
+    .option('--port <number>', 'port on loopback; 0 takes a free one', '7700')
+    .option('--connections <number>', 'connections to one origin at a time')
+    .option('--accept-loss <position>', 'go on although the log ends earlier than it once did')
+}
+
+function dataFolder(given?: string): string {
+  return path.resolve(given ?? path.join(findProject() ?? '.cardinal', 'data'))
+}
+
+function wholeNumber(text: string, name: string): number {
+  const value = Number(text)
+  if (Number.isSafeInteger(value) && value >= 0) return value
+  throw new CliError('Usage', 'Usage', `\`--${name} ${text}\` is not a whole number`)
+}
+
+async function running(options: ServeOptions): Promise<{ kernel: Kernel; api: Api }> {
+  const data = dataFolder(options.data)
+  const port = wholeNumber(options.port, 'port')
+  const kernel = await openKernel({
+    data,
+    ...(options.connections !== undefined && { connections: wholeNumber(options.connections, 'connections') }),
+    ...(options.acceptLoss !== undefined && { acceptLoss: wholeNumber(options.acceptLoss, 'accept-loss') }),
+    onTurn: (event) => {
+      for (const [level, text] of event.logs) note(`${event.address}@${event.seq} ${level} ${text}`)
+      for (const refused of event.refused) note(`${refused.effect} refused: ${refused.message}`)
+      if (event.failed) note(`${event.address}@${event.seq} turn failed and was undone: ${event.failed.kind}: ${event.failed.detail}`)
+    },
+    onFatal: (error) => {
+      note(`cardinal: the node stops: ${error.message}`)
+      process.exit(EX_FATAL)
+    },
+  })
+  let api: Api
+  try {
+    api = await serveApi({ kernel, port })
+  } catch (error) {
+    await kernel.close()
+    throw error
+  }
+  fs.writeFileSync(path.join(data, 'endpoint.json'), JSON.stringify({ url: api.url }), { mode: 0o600 })
+  note(`cardinal: listening on ${api.url}; data in ${path.relative(process.cwd(), data) || data}; public key ${kernel.publicKey}`)
+  let stopping = false
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      if (stopping) return
+      stopping = true
+      note('cardinal: closing')
+      api.close().then(() => kernel.close()).then(() => process.exit(0))
+    })
+  }
+  return { kernel, api }
+}
+
+async function dev(at: string | undefined, options: ServeOptions): Promise<void> {
+  const folder = at ?? '.'
+  if (!options.data && !findProject()) fs.mkdirSync('.cardinal')
+  const { api } = await running(options)
+  const endpoint = { url: api.url, token: api.token }
+  let watched: fs.FSWatcher[] = []
+  const applyAll = async () => {
+    for (const watcher of watched) watcher.close()
+    let files: string[] = []
+    try {
+      const { documents, programs, files: read } = await readProject(folder)
+      files = read
+      const { body } = await ask(endpoint, '/v1/apply', { body: { documents, programs } })
+      for (const a of body.applied as { name: string; generation?: number; changed: boolean }[]) {
+        if (a.changed) note(`cardinal: applied ${a.name}${a.generation ? `, generation ${a.generation}` : ''}`)
+      }
+    } catch (error) {
+      note(`cardinal: not applied: ${(error as Error).message}`)
+    }
+    let timer: NodeJS.Timeout | undefined
+    const again = () => {
+      clearTimeout(timer)
+      timer = setTimeout(() => void applyAll(), WATCH_SETTLE_MS)
+    }
+    watched = [...new Set([path.resolve(folder), ...files.map((f) => path.dirname(f))])].map((place) => fs.watch(place, (_event, name) => {
+      if (name && /\.(ts|js|ya?ml)$/.test(name)) again()
+    }))
+  }
+  await applyAll()
+}
+
+function init(folder: string): void {
+  if (fs.existsSync(folder) && fs.readdirSync(folder).length > 0) throw new CliError('Conflict', 'FolderNotEmpty', `\`${folder}\` is not empty`)
+  fs.mkdirSync(folder, { recursive: true })
+  fs.writeFileSync(path.join(folder, 'cardinal.yaml'), MANIFEST)
+  fs.writeFileSync(path.join(folder, 'hello.ts'), PROGRAM)
+  fs.writeFileSync(path.join(folder, '.gitignore'), '.cardinal/\n')
+  note(`made ${folder}: now \`cd ${folder}\`, \`cardinal dev\`, and in another shell \`cardinal invoke hello/world greet '{"name":"you"}'\``)
+}
+
+function verify(data: string, options: { key?: string; anchor?: string[] }, command: Command): void {
+  const report = verifyLog(data, { ...(options.key !== undefined && { publicKey: options.key }), ...(options.anchor && { anchors: options.anchor }) })
+  print(formatOf(command), report, () => {
+    const rows = [
+      [report.ok ? 'verified' : 'NOT VERIFIED', report.problem?.message ?? ''],
+      ['public key', `${report.publicKey}${report.pinned ? '' : ' (as the log says itself; pin it with --key)'}`],
+      ['entries', `${report.entries} of ${report.agents} chains, in ${report.commits} signed commits, ${report.segments} segments`],
+      ['ends at', `${report.end}${report.tornBytes ? `, with ${report.tornBytes} bytes of an unfinished write behind it` : ''}`],
+    ]
+    return table(rows)
+  })
+  if (!report.ok) process.exitCode = 1
+}
+
+async function doctor(_options: unknown, command: Command): Promise<void> {
+  const checks: { name: string; ok: boolean; detail: string }[] = []
+  const add = (name: string, ok: boolean, detail: string) => checks.push({ name, ok, detail })
+  add('node', process.versions.node.startsWith('24.'), process.versions.node)
+  const maps = readNumber('/proc/sys/vm/max_map_count')
+  add('vm.max_map_count', maps === undefined || maps >= 65_530, String(maps ?? 'unknown'))
+  add('memory', os.freemem() > 512 << 20, `${(os.freemem() / 2 ** 30).toFixed(1)} GiB free`)
+  const data = dataFolder()
+  add('data folder', fs.existsSync(data), fs.existsSync(data) ? data : `\`${data}\` does not exist yet`)
+  if (fs.existsSync(layout(data).log)) {
+    const report = verifyLog(data)
+    add('log', report.ok, report.ok ? `${report.entries} entries verified` : (report.problem?.message ?? ''))
+  }
+  add('fdatasync', true, `${syncMs(fs.existsSync(data) ? data : os.tmpdir()).toFixed(2)} ms (median of 50)`)
+  try {
+    const { body } = await ask(findEndpoint({}), '/v1/health')
+    add('node answers', true, `${String(body.agents)} agents, ${String(body.live)} awake`)
+  } catch (error) {
+    add('node answers', false, (error as Error).message)
+  }
+  print(formatOf(command), { checks }, () => table(checks.map((c) => [c.ok ? 'ok' : '--', c.name, c.detail])))
+}
+
+function readNumber(file: string): number | undefined {
+  return fs.existsSync(file) ? Number(fs.readFileSync(file, 'utf8')) : undefined
+}
+
+function syncMs(folder: string): number {
+  const file = path.join(folder, `.doctor-${process.pid}`)
+  const fd = fs.openSync(file, 'w')
+  const times: number[] = []
+  try {
+    for (let i = 0; i < 50; i++) {
+      const began = performance.now()
+      fs.writeSync(fd, Buffer.alloc(512), 0, 512, 0)
+      fs.fdatasyncSync(fd)
+      times.push(performance.now() - began)
+    }
+  } finally {
+    fs.closeSync(fd)
+    fs.rmSync(file)
+  }
+  return times.sort((a, b) => a - b)[25] as number
+}

@@ -1,0 +1,45 @@
+/** The command \`cardinal\`. */
+import '@cardinal/kernel'
+import { Command, CommanderError } from 'commander'
+import { addAgentCommands } from './commands/agents.ts'
+import { addNodeCommands } from './commands/node.ts'
+import { exitCode } from './errors.ts'
+import { note } from './output.ts'
+
+const VERSION = '0.1.0'
+
+async function main(): Promise<void> {
+  const program = new Command('cardinal')
+    .description('runs agents under cards, and keeps the record')
+    .version(VERSION)
+    .option('--format <format>', 'text or json', 'text')
+    .option('--url <url>', 'the node; else CARDINAL_URL, the profile, or `.cardinal` upward')
+    .option('--token <token>', 'its token; else CARDINAL_TOKEN')
+    .showHelpAfterError('(see `cardinal --help`)')
+    .exitOverride()
+    .configureHelp({ showGlobalOptions: true })
+  addNodeCommands(program)
+  addAgentCommands(program)
+  for (const command of program.commands) command.exitOverride()
+  try {
+    await program.parseAsync()
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? 0 : 2
+      return
+    }
+    fail(error as Error & { class?: string; code?: string; details?: Record<string, unknown> })
+  }
+}
+
+function fail(error: Error & { class?: string; code?: string; details?: Record<string, unknown> }): void {
+  const known = typeof error.class === 'string'
+  note(known ? `cardinal: ${error.message} [${error.code}]` : `cardinal: ${error.stack ?? error.message}`)
+  const { stack, missing, effect } = error.details ?? {}
+  if (typeof stack === 'string') note(stack)
+  if (missing !== undefined) note(`needed: ${JSON.stringify(missing)}`)
+  if (typeof effect === 'string') note(`see \`cardinal why ${effect}\``)
+  process.exitCode = exitCode(error.class ?? '')
+}
+
+await main()

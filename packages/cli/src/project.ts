@@ -1,0 +1,44 @@
+/** A folder of manifests and programs, read and bundled for `apply`. */
+import fs from 'node:fs'
+import path from 'node:path'
+import { findPrograms } from '@cardinal/manifests'
+import { type Bundle, bundleProgram } from '@cardinal/sdk/bundle'
+import { CliError } from './errors.ts'
+
+export interface Project {
+  readonly documents: { file: string; text: string }[]
+  readonly programs: Record<string, Bundle>
+  /** Everything that was read: what `dev` watches. */
+  readonly files: string[]
+}
+
+/** Reads a manifest, or all manifests of a folder. */
+export async function readProject(at: string): Promise<Project> {
+  const found = manifestFiles(at)
+  const documents = found.map((file) => ({ file: path.relative(process.cwd(), file) || file, text: fs.readFileSync(file, 'utf8') }))
+  const programs: Record<string, Bundle> = {}
+  const files = [...found]
+  for (const [i, document] of documents.entries()) {
+    for (const { agent, program } of findPrograms(document.text)) {
+      const file = path.resolve(path.dirname(found[i] as string), program)
+      if (!fs.existsSync(file)) throw new CliError('Malformed', 'BadProgram', `${document.file}: the program \`${program}\` of \`${agent}\` does not exist`)
+      files.push(file)
+      programs[agent] = await bundleProgram(file)
+    }
+  }
+  return { documents, programs, files }
+}
+
+function manifestFiles(at: string): string[] {
+  const root = path.resolve(at)
+  if (!fs.existsSync(root)) throw new CliError('NotFound', 'NoSuchFile', `\`${at}\` does not exist`)
+  if (fs.statSync(root).isFile()) return [root]
+  const files = fs
+    .readdirSync(root)
+    .filter((name) => /\.ya?ml$/.test(name))
+    .map((name) => path.join(root, name))
+    .filter((file) => fs.readFileSync(file, 'utf8').includes('cardinal/v1'))
+    .sort()
+  if (files.length === 0) throw new CliError('NotFound', 'NoManifest', `no manifest in \`${at}\`; \`cardinal init\` makes one`)
+  return files
+}

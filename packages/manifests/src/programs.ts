@@ -1,0 +1,20 @@
+/** Which programs the documents of a file name, before anything is validated: for whoever has to bundle them. */
+import { parseAllDocuments } from 'yaml'
+
+export interface ProgramRef {
+  /** `tenant/name`. */
+  readonly agent: string
+  readonly program: string
+}
+
+/** Lenient on purpose: what is not well-formed here is reported by `parseManifests`, with its place. */
+export function findPrograms(text: string): ProgramRef[] {
+  const documents = parseAllDocuments(text)
+  if (!Array.isArray(documents)) return []
+  return documents.flatMap((document) => {
+    if (document.errors.length > 0) return []
+    const { kind, metadata, spec } = (document.toJS({ maxAliasCount: 0 }) ?? {}) as { kind?: unknown; metadata?: { tenant?: unknown; name?: unknown }; spec?: { program?: unknown } }
+    if (kind !== 'Agent' || typeof spec?.program !== 'string') return []
+    return [{ agent: `${String(metadata?.tenant)}/${String(metadata?.name)}`, program: spec.program }]
+  })
+}
