@@ -26,7 +26,11 @@ function cacheFolder() {
 
 function digest(files) {
   const hash = createHash('sha256')
-  for (const file of files) hash.update(`${path.relative(root, file)}\0`).update(fs.readFileSync(file)).update('\0')
+  for (const file of files)
+    hash
+      .update(`${path.relative(root, file)}\0`)
+      .update(fs.readFileSync(file))
+      .update('\0')
   return hash.digest('hex').slice(0, 32)
 }
 
@@ -43,13 +47,16 @@ function run(command, args, options, missing) {
   const done = spawnSync(command, args, { stdio: ['ignore', 2, 2], ...options })
   if (done.error && done.error.code === 'ENOENT') throw new Stop(missing)
   if (done.error) throw new Stop(`\`${command}\` did not run: ${done.error.message}`)
-  if (done.status !== 0) throw new Stop(`\`${command} ${args.join(' ')}\` ended with ${done.status ?? done.signal}`)
+  if (done.status !== 0)
+    throw new Stop(`\`${command} ${args.join(' ')}\` ended with ${done.status ?? done.signal}`)
 }
 
 function checkNode() {
   const major = Number(process.versions.node.split('.')[0])
   if (major >= MIN_NODE) return
-  throw new Stop(`this is Node ${process.versions.node}; Node ${MIN_NODE} or newer is needed to start (nodejs.org)`)
+  throw new Stop(
+    `this is Node ${process.versions.node}; Node ${MIN_NODE} or newer is needed to start (nodejs.org)`,
+  )
 }
 
 function platform() {
@@ -60,8 +67,17 @@ function platform() {
 
 function manifests() {
   const folders = fs.readdirSync(path.join(root, 'packages')).map((name) => path.join('packages', name))
-  const listed = ['.', 'bench', 'tests', ...folders, ...fs.readdirSync(path.join(root, 'examples')).map((n) => path.join('examples', n))]
-  return listed.map((folder) => path.join(root, folder, 'package.json')).filter((file) => fs.existsSync(file)).sort()
+  const listed = [
+    '.',
+    'bench',
+    'tests',
+    ...folders,
+    ...fs.readdirSync(path.join(root, 'examples')).map((n) => path.join('examples', n)),
+  ]
+  return listed
+    .map((folder) => path.join(root, folder, 'package.json'))
+    .filter((file) => fs.existsSync(file))
+    .sort()
 }
 
 /** pnpm itself, at its pinned version, in the cache. */
@@ -73,8 +89,14 @@ function findPnpm() {
   if (fs.existsSync(pnpm)) return pnpm
   say('fetching pnpm')
   fs.mkdirSync(folder, { recursive: true })
-  for (const file of ['package.json', 'package-lock.json']) fs.copyFileSync(path.join(source, file), path.join(folder, file))
-  run('npm', ['ci', '--no-fund', '--no-audit', '--loglevel=error'], { cwd: folder }, '`npm` is missing; it comes with Node (nodejs.org)')
+  for (const file of ['package.json', 'package-lock.json'])
+    fs.copyFileSync(path.join(source, file), path.join(folder, file))
+  run(
+    'npm',
+    ['ci', '--no-fund', '--no-audit', '--loglevel=error'],
+    { cwd: folder },
+    '`npm` is missing; it comes with Node (nodejs.org)',
+  )
   return pnpm
 }
 
@@ -85,7 +107,12 @@ function install() {
   if (read(stamp) === wanted && fs.existsSync(nodePath())) return
   say('installing dependencies')
   const began = Date.now()
-  run(findPnpm(), ['install', '--frozen-lockfile', '--reporter=append-only', '--loglevel=warn'], { cwd: root }, '`pnpm` could not be fetched')
+  run(
+    findPnpm(),
+    ['install', '--frozen-lockfile', '--reporter=append-only', '--loglevel=warn'],
+    { cwd: root },
+    '`pnpm` could not be fetched',
+  )
   fs.writeFileSync(stamp, wanted)
   say(`installed in ${seconds(began)}`)
 }
@@ -95,8 +122,14 @@ function nodePath() {
 }
 
 function rustSources(folder) {
-  const inside = fs.readdirSync(path.join(folder, 'src')).filter((name) => name.endsWith('.rs')).sort()
-  return [...['Cargo.toml', 'Cargo.lock', 'build.rs'].map((name) => path.join(folder, name)), ...inside.map((name) => path.join(folder, 'src', name))]
+  const inside = fs
+    .readdirSync(path.join(folder, 'src'))
+    .filter((name) => name.endsWith('.rs'))
+    .sort()
+  return [
+    ...['Cargo.toml', 'Cargo.lock', 'build.rs'].map((name) => path.join(folder, name)),
+    ...inside.map((name) => path.join(folder, 'src', name)),
+  ]
 }
 
 /** Builds a Rust library of the checkout if its sources changed, and puts it where it is loaded from. */
@@ -112,8 +145,16 @@ function buildRust(folder, library, output) {
     if (version.error) throw new Stop(cargo)
     say(`building ${path.basename(folder)} with ${version.stdout.trim()} (minutes the first time)`)
     const began = Date.now()
-    const target = path.join(cacheFolder(), `target-${path.basename(folder)}-${digest([path.join(folder, 'Cargo.lock')])}`)
-    run('cargo', ['build', '--release', '--locked', '--quiet'], { cwd: folder, env: { ...process.env, CARGO_TARGET_DIR: target } }, cargo)
+    const target = path.join(
+      cacheFolder(),
+      `target-${path.basename(folder)}-${digest([path.join(folder, 'Cargo.lock')])}`,
+    )
+    run(
+      'cargo',
+      ['build', '--release', '--locked', '--quiet'],
+      { cwd: folder, env: { ...process.env, CARGO_TARGET_DIR: target } },
+      cargo,
+    )
     fs.mkdirSync(path.dirname(kept), { recursive: true })
     copy(path.join(target, 'release', library), kept)
     say(`built in ${seconds(began)}`)
@@ -146,7 +187,11 @@ function launch(script, args) {
     say(error.message)
     process.exit(1)
   }
-  const child = require('node:child_process').spawn(nodePath(), ['--disable-warning=ExperimentalWarning', path.join(root, script), ...args], { stdio: 'inherit' })
+  const child = require('node:child_process').spawn(
+    nodePath(),
+    ['--disable-warning=ExperimentalWarning', path.join(root, script), ...args],
+    { stdio: 'inherit' },
+  )
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
   child.on('exit', (code, signal) => {
     if (!signal) process.exit(code)

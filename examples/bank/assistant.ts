@@ -86,7 +86,12 @@ export default class Assistant extends Agent {
   }
 
   private perform({ tool, args }: Call): Promise<unknown> {
-    const { recipient, file_path, id, n, ...rest } = args as { recipient?: string; file_path?: string; id?: number; n?: number }
+    const { recipient, file_path, id, n, ...rest } = args as {
+      recipient?: string
+      file_path?: string
+      id?: number
+      n?: number
+    }
     switch (tool) {
       case 'get_iban':
       case 'get_balance':
@@ -115,7 +120,10 @@ export default class Assistant extends Agent {
   }
 
   private async send(method: string, path: string, body?: unknown): Promise<unknown> {
-    const answer = await fetch(`${BANK}${path}`, { method, ...(body !== undefined && { body: JSON.stringify(body) }) })
+    const answer = await fetch(`${BANK}${path}`, {
+      method,
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
     const value = await answer.json()
     if (!answer.ok) throw new Error(`the bank says ${answer.status}: ${JSON.stringify(value)}`)
     return value

@@ -13,7 +13,12 @@ import { Ledger } from './ledger.ts'
 
 interface Data {
   readonly environment: {
-    readonly bank_account: { readonly balance: number; readonly iban: string; readonly transactions: unknown[]; readonly scheduled_transactions: { id: number }[] }
+    readonly bank_account: {
+      readonly balance: number
+      readonly iban: string
+      readonly transactions: unknown[]
+      readonly scheduled_transactions: { id: number }[]
+    }
     readonly filesystem: { readonly files: Record<string, string> }
     readonly user_account: Record<string, string>
   }
@@ -33,7 +38,9 @@ interface Answer {
   readonly body: unknown
 }
 
-const data = JSON.parse(fs.readFileSync(new URL('../data/agentdojo-banking.json', import.meta.url), 'utf8')) as Data
+const data = JSON.parse(
+  fs.readFileSync(new URL('../data/agentdojo-banking.json', import.meta.url), 'utf8'),
+) as Data
 const NORMAL: Switch = { beforeMs: 0, afterMs: 0, fail: 0, reflect: false, inject: undefined }
 const MAX_BODY = 1 << 20
 
@@ -41,7 +48,9 @@ function startBank(port: number, ledgerFile: string): void {
   const ledger = new Ledger(ledgerFile)
   let mode: Switch = { ...NORMAL }
   const server = createServer((request, response) => {
-    handle(request, response).catch((error: Error) => send(response, { status: 500, body: { error: error.message } }))
+    handle(request, response).catch((error: Error) =>
+      send(response, { status: 500, body: { error: error.message } }),
+    )
   })
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '/', 'http://bank')
@@ -55,7 +64,12 @@ function startBank(port: number, ledgerFile: string): void {
     if (mode.fail) return send(response, { status: mode.fail, body: { error: 'the bank is out of order' } })
     const answer = act(ledger, mode, request, url, text)
     await wait(mode.afterMs)
-    send(response, mode.reflect ? { ...answer, body: { ...(answer.body as object), reflected: { headers: request.headers, text } } } : answer)
+    send(
+      response,
+      mode.reflect
+        ? { ...answer, body: { ...(answer.body as object), reflected: { headers: request.headers, text } } }
+        : answer,
+    )
   }
   server.listen(port, '127.0.0.1', () => {
     const address = server.address() as { port: number }
@@ -73,17 +87,23 @@ function act(ledger: Ledger, mode: Switch, request: IncomingMessage, url: URL, t
   const route = `${request.method} ${url.pathname}`
   const [, payee, what] = /^\/payees\/([^/]+)\/(payments|schedules)$/.exec(url.pathname) ?? []
   if (request.method === 'POST' && payee && what) {
-    return record(what === 'payments' ? 'pay' : 'schedule', { recipient: decodeURIComponent(payee), ...parse(text) })
+    return record(what === 'payments' ? 'pay' : 'schedule', {
+      recipient: decodeURIComponent(payee),
+      ...parse(text),
+    })
   }
   const [, scheduled] = /^\/scheduled\/(\d+)$/.exec(url.pathname) ?? []
   if (request.method === 'PATCH' && scheduled) {
-    if (!account.scheduled_transactions.some((s) => s.id === Number(scheduled))) return { status: 404, body: { error: 'no such standing order' } }
+    if (!account.scheduled_transactions.some((s) => s.id === Number(scheduled)))
+      return { status: 404, body: { error: 'no such standing order' } }
     return record('reschedule', { id: Number(scheduled), ...parse(text) })
   }
   const [, file] = /^\/files\/([A-Za-z0-9.-]+)$/.exec(url.pathname) ?? []
   if (request.method === 'GET' && file) {
     const content = filesystem.files[file]
-    return content === undefined ? { status: 404, body: { error: 'no such file' } } : { status: 200, body: { text: content + injection(mode, file) } }
+    return content === undefined
+      ? { status: 404, body: { error: 'no such file' } }
+      : { status: 200, body: { text: content + injection(mode, file) } }
   }
   switch (route) {
     case 'GET /account':
@@ -135,5 +155,7 @@ function wait(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
 }
 
-const { values } = parseArgs({ options: { port: { type: 'string', default: '7790' }, ledger: { type: 'string', default: 'ledger.jsonl' } } })
+const { values } = parseArgs({
+  options: { port: { type: 'string', default: '7790' }, ledger: { type: 'string', default: 'ledger.jsonl' } },
+})
 startBank(Number(values.port), values.ledger)

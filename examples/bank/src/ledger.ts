@@ -15,7 +15,8 @@ export class Ledger {
 
   constructor(file: string) {
     if (fs.existsSync(file)) {
-      for (const line of fs.readFileSync(file, 'utf8').split('\n')) if (line !== '') this.#keep(JSON.parse(line) as Act)
+      for (const line of fs.readFileSync(file, 'utf8').split('\n'))
+        if (line !== '') this.#keep(JSON.parse(line) as Act)
     }
     this.#fd = fs.openSync(file, 'a')
   }
@@ -25,7 +26,11 @@ export class Ledger {
   }
 
   /** Does it once: the same key again gives the first act back. */
-  record(act: string, body: Record<string, unknown>, key: string | undefined): { act: Act; repeated: boolean } {
+  record(
+    act: string,
+    body: Record<string, unknown>,
+    key: string | undefined,
+  ): { act: Act; repeated: boolean } {
     const known = key === undefined ? undefined : this.#byKey.get(key)
     if (known) return { act: known, repeated: true }
     const made: Act = { id: this.#acts.length + 100, act, body, ...(key !== undefined && { key }) }

@@ -2,7 +2,7 @@
  * The main job, shown: bank, node and assistant in processes of their own, a refused exfiltration
  * explained, a kill in the middle of a payment, and the record that proves what happened.
  */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
@@ -63,9 +63,11 @@ function start(name: string, args: string[], ready: RegExp): Promise<ChildProces
 
 /** Types a command as a user would, and shows what it says. */
 function cardinal(args: string[], options: { quiet?: boolean; mayFail?: boolean } = {}): string {
-  if (!options.quiet) process.stdout.write(`   $ cardinal ${args.map((a) => (/[ "{]/.test(a) ? `'${a}'` : a)).join(' ')}\n`)
+  if (!options.quiet)
+    process.stdout.write(`   $ cardinal ${args.map((a) => (/[ "{]/.test(a) ? `'${a}'` : a)).join(' ')}\n`)
   const done = spawnSync(process.execPath, [cli, ...args], { cwd: demo, encoding: 'utf8' })
-  if (done.status !== 0 && !options.mayFail) fail(`cardinal ${args.join(' ')} ended with ${done.status}: ${done.stderr}`)
+  if (done.status !== 0 && !options.mayFail)
+    fail(`cardinal ${args.join(' ')} ended with ${done.status}: ${done.stderr}`)
   if (!options.quiet) say((done.stdout || done.stderr).trimEnd())
   return done.stdout
 }
@@ -78,11 +80,22 @@ async function main(): Promise<void> {
   fs.mkdirSync(demo, { recursive: true })
   const port = await freePort(USUAL_PORT)
   const bankUrl = `http://127.0.0.1:${port}`
-  const put = async (mode: object) => void (await fetch(`${bankUrl}/_switch`, { method: 'PUT', body: JSON.stringify(mode) }))
-  const payments = async () => ((await (await fetch(`${bankUrl}/_ledger`)).json()) as { act: string; body: { recipient?: string; subject?: string } }[]).filter((a) => a.act === 'pay')
+  const put = async (mode: object) =>
+    void (await fetch(`${bankUrl}/_switch`, { method: 'PUT', body: JSON.stringify(mode) }))
+  const payments = async () =>
+    (
+      (await (await fetch(`${bankUrl}/_ledger`)).json()) as {
+        act: string
+        body: { recipient?: string; subject?: string }
+      }[]
+    ).filter((a) => a.act === 'pay')
 
   step('a bank, in a process of its own, with its own ledger on disk')
-  const bank = await start('the bank', [path.join(here, 'bank.ts'), '--port', String(port), '--ledger', path.join(demo, 'ledger.jsonl')], /listening/)
+  const bank = await start(
+    'the bank',
+    [path.join(here, 'bank.ts'), '--port', String(port), '--ledger', path.join(demo, 'ledger.jsonl')],
+    /listening/,
+  )
   say(`listening on ${bankUrl}`)
 
   step('a node, on the embedded default: log, keys, images and derived state in one folder')
@@ -94,7 +107,8 @@ async function main(): Promise<void> {
   cardinal(['apply', path.relative(demo, project)])
 
   step('real tasks of the AgentDojo banking suite')
-  for (const id of ['user_task_1', 'user_task_0', 'user_task_2']) summarise(cardinal(['invoke', 'acme/assistant/emma', 'task', JSON.stringify({ id })], { quiet: true }))
+  for (const id of ['user_task_1', 'user_task_0', 'user_task_2'])
+    summarise(cardinal(['invoke', 'acme/assistant/emma', 'task', JSON.stringify({ id })], { quiet: true }))
 
   step('a bill carries an injected instruction, and the naive assistant obeys it')
   await put({ inject: { file: 'bill-december-2023.txt', task: 'injection_task_5' } })
@@ -107,7 +121,13 @@ async function main(): Promise<void> {
 
   step('the node is killed (SIGKILL) in the middle of a payment')
   await put({ afterMs: 800 })
-  const id = cardinal(['invoke', 'acme/assistant/emma', 'pay', JSON.stringify({ to: PAYEE, amount: '12.00', subject: 'Sushi' }), '--detach']).trim()
+  const id = cardinal([
+    'invoke',
+    'acme/assistant/emma',
+    'pay',
+    JSON.stringify({ to: PAYEE, amount: '12.00', subject: 'Sushi' }),
+    '--detach',
+  ]).trim()
   const sushi = async () => (await payments()).filter((p) => p.body.subject === 'Sushi').length
   while ((await sushi()) === 0) await new Promise((resolve) => setTimeout(resolve, 10))
   node.kill('SIGKILL')
@@ -131,12 +151,17 @@ async function main(): Promise<void> {
     child.kill('SIGTERM')
     await ended
   }
-  step(`done in ${((Date.now() - began) / 1000).toFixed(1)} s; everything is still in ${path.relative(root, demo)}`)
+  step(
+    `done in ${((Date.now() - began) / 1000).toFixed(1)} s; everything is still in ${path.relative(root, demo)}`,
+  )
 }
 
 function copyForPort(port: number): string {
   const project = path.join(demo, 'project')
-  fs.cpSync(path.resolve(here, '..'), project, { recursive: true, filter: (file) => !/node_modules|\/src(\/|$)/.test(file) })
+  fs.cpSync(path.resolve(here, '..'), project, {
+    recursive: true,
+    filter: (file) => !/node_modules|\/src(\/|$)/.test(file),
+  })
   for (const name of ['cardinal.yaml', 'assistant.ts']) {
     const file = path.join(project, name)
     fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replaceAll(String(USUAL_PORT), String(port)))
@@ -145,7 +170,11 @@ function copyForPort(port: number): string {
 }
 
 function summarise(text: string): void {
-  const { task, done, stopped } = JSON.parse(text) as { task: string; done: { call: string }[]; stopped: { call: string; by: string }[] }
+  const { task, done, stopped } = JSON.parse(text) as {
+    task: string
+    done: { call: string }[]
+    stopped: { call: string; by: string }[]
+  }
   say(`\u201c${task}\u201d`)
   for (const { call } of done) say(`  done     ${call.slice(0, 110)}`)
   for (const { call, by } of stopped) say(`  refused  ${call.slice(0, 110)} (by ${by})`)

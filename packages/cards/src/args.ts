@@ -29,7 +29,11 @@ export function scaled(text: string, scale: number): bigint | undefined {
 
 /** The text by which a value is compared: strings as they are quoted, numbers by their own text. */
 export function valueText(value: unknown): string {
-  return typeof value === 'string' ? JSON.stringify(value) : typeof value === 'number' || typeof value === 'boolean' || value === null ? String(value) : JSON.stringify(value)
+  return typeof value === 'string'
+    ? JSON.stringify(value)
+    : typeof value === 'number' || typeof value === 'boolean' || value === null
+      ? String(value)
+      : JSON.stringify(value)
 }
 
 const FIELDS = new Set(['in', 'min', 'max', 'decimal', 'len', 'optional'])
@@ -38,46 +42,65 @@ export function parseArgRule(given: unknown, path: string): ArgRule {
   if (given === '*') return { cell: { kind: 'any' }, optional: false }
   if (Array.isArray(given)) return { cell: parseEnum(given, path), optional: false }
   if (typeof given !== 'object' || given === null) {
-    throw badGrant(path, 'an argument is `"*"`, a list of values, or an object with `in`, `min`, `max`, `decimal`, `len`, `optional`')
+    throw badGrant(
+      path,
+      'an argument is `"*"`, a list of values, or an object with `in`, `min`, `max`, `decimal`, `len`, `optional`',
+    )
   }
   const rule = given as Record<string, unknown>
   for (const key of Object.keys(rule)) {
     if (!FIELDS.has(key)) throw badGrant(`${path}.${key}`, `unknown field \`${key}\``)
   }
-  if (rule.optional !== undefined && typeof rule.optional !== 'boolean') throw badGrant(`${path}.optional`, 'true or false')
+  if (rule.optional !== undefined && typeof rule.optional !== 'boolean')
+    throw badGrant(`${path}.optional`, 'true or false')
   return { cell: parseCell(rule, path), optional: rule.optional === true }
 }
 
 function parseEnum(values: readonly unknown[], path: string): ArgCell {
-  if (values.length === 0) throw badGrant(path, 'an empty list allows nothing; leave the argument out instead')
+  if (values.length === 0)
+    throw badGrant(path, 'an empty list allows nothing; leave the argument out instead')
   const bad = values.findIndex((v) => !['string', 'number', 'boolean'].includes(typeof v))
   if (bad >= 0) throw badGrant(`${path}[${bad}]`, 'a string, a number or a boolean')
   return { kind: 'enum', values: new Set(values.map(valueText)) }
 }
 
 function parseCell(rule: Record<string, unknown>, path: string): ArgCell {
-  const kinds = [rule.in !== undefined, rule.len !== undefined, rule.min !== undefined || rule.max !== undefined || rule.decimal !== undefined]
-  if (kinds.filter(Boolean).length > 1) throw badGrant(path, 'only one of `in`, `len` and `min`/`max`/`decimal`')
+  const kinds = [
+    rule.in !== undefined,
+    rule.len !== undefined,
+    rule.min !== undefined || rule.max !== undefined || rule.decimal !== undefined,
+  ]
+  if (kinds.filter(Boolean).length > 1)
+    throw badGrant(path, 'only one of `in`, `len` and `min`/`max`/`decimal`')
   if (rule.in !== undefined) {
     if (!Array.isArray(rule.in)) throw badGrant(`${path}.in`, 'a list of values')
     return parseEnum(rule.in, `${path}.in`)
   }
   if (rule.len !== undefined) {
-    if (!Number.isSafeInteger(rule.len) || (rule.len as number) < 0) throw badGrant(`${path}.len`, 'a length in characters, 0 or more')
+    if (!Number.isSafeInteger(rule.len) || (rule.len as number) < 0)
+      throw badGrant(`${path}.len`, 'a length in characters, 0 or more')
     return { kind: 'length', max: rule.len as number }
   }
   if (!kinds[2]) return { kind: 'any' }
   const scale = rule.decimal ?? 0
-  if (!Number.isSafeInteger(scale) || (scale as number) < 0 || (scale as number) > 18) throw badGrant(`${path}.decimal`, 'digits after the point, 0 to 18')
+  if (!Number.isSafeInteger(scale) || (scale as number) < 0 || (scale as number) > 18)
+    throw badGrant(`${path}.decimal`, 'digits after the point, 0 to 18')
   const end = (name: 'min' | 'max') => {
     if (rule[name] === undefined) return {}
     const text = typeof rule[name] === 'number' ? String(rule[name]) : rule[name]
     const value = typeof text === 'string' ? scaled(text, scale as number) : undefined
-    if (value === undefined) throw badGrant(`${path}.${name}`, `a decimal with at most ${String(scale)} digits after the point`)
+    if (value === undefined)
+      throw badGrant(`${path}.${name}`, `a decimal with at most ${String(scale)} digits after the point`)
     return { [name]: value }
   }
-  const cell: ArgCell & { kind: 'number' } = { kind: 'number', scale: scale as number, ...end('min'), ...end('max') }
-  if (cell.min !== undefined && cell.max !== undefined && cell.min > cell.max) throw badGrant(path, '`min` is above `max`')
+  const cell: ArgCell & { kind: 'number' } = {
+    kind: 'number',
+    scale: scale as number,
+    ...end('min'),
+    ...end('max'),
+  }
+  if (cell.min !== undefined && cell.max !== undefined && cell.min > cell.max)
+    throw badGrant(path, '`min` is above `max`')
   return cell
 }
 
@@ -137,14 +160,30 @@ export function argMeet(a: ArgCell, b: ArgCell): ArgCell | undefined {
 }
 
 /** Intervals of different scales meet in the coarser one: what has more digits lies in only one of them. */
-function numberMeet(a: ArgCell & { kind: 'number' }, b: ArgCell & { kind: 'number' }, scale: number): ArgCell | undefined {
+function numberMeet(
+  a: ArgCell & { kind: 'number' },
+  b: ArgCell & { kind: 'number' },
+  scale: number,
+): ArgCell | undefined {
   const fine = Math.max(a.scale, b.scale)
   const [x, y] = [rescale(a, fine), rescale(b, fine)]
   const by = 10n ** BigInt(fine - scale)
   const mins = [x.min, y.min].filter((m) => m !== undefined)
   const maxs = [x.max, y.max].filter((m) => m !== undefined)
-  const min = mins.length > 0 ? ceilDiv(mins.reduce((p, q) => (p > q ? p : q)), by) : undefined
-  const max = maxs.length > 0 ? floorDiv(maxs.reduce((p, q) => (p < q ? p : q)), by) : undefined
+  const min =
+    mins.length > 0
+      ? ceilDiv(
+          mins.reduce((p, q) => (p > q ? p : q)),
+          by,
+        )
+      : undefined
+  const max =
+    maxs.length > 0
+      ? floorDiv(
+          maxs.reduce((p, q) => (p < q ? p : q)),
+          by,
+        )
+      : undefined
   if (min !== undefined && max !== undefined && min > max) return undefined
   return { kind: 'number', scale, ...(min !== undefined && { min }), ...(max !== undefined && { max }) }
 }

@@ -34,7 +34,8 @@ export function meet(a: Bound, b: Bound): Bound {
       const common = boxMeet(x, y)
       if (!common) continue
       both.push(common)
-      if (both.length > MAX_PAIRS) throw new CardError('TooManyGrants', '', `a meet of more than ${MAX_PAIRS} grants`)
+      if (both.length > MAX_PAIRS)
+        throw new CardError('TooManyGrants', '', `a meet of more than ${MAX_PAIRS} grants`)
     }
   }
   return normalise(both)
@@ -52,7 +53,9 @@ export function nearest(bound: Bound, q: Request): { index: number; misses: Dime
     const misses = boxMisses(box, q)
     // A grant of another tool is never near, however little else it asks.
     const distance = misses.length + (misses.includes('tool') ? 100 : 0)
-    const bestDistance = best ? best.misses.length + (best.misses.includes('tool') ? 100 : 0) : Number.POSITIVE_INFINITY
+    const bestDistance = best
+      ? best.misses.length + (best.misses.includes('tool') ? 100 : 0)
+      : Number.POSITIVE_INFINITY
     if (distance < bestDistance) best = { index, misses }
   })
   return best

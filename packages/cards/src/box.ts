@@ -1,5 +1,5 @@
 /** A box of authority: one cell in every dimension. `boxLeq`, `boxMeet` and `boxMisses` are exact. */
-import { argHas, argLeq, argMeet, type ArgRule } from './args.ts'
+import { type ArgRule, argHas, argLeq, argMeet } from './args.ts'
 import { type Cell, cellHas, cellLeq, cellMeet } from './cell.ts'
 
 /** A finite set, or everything. The empty string in a set stands for absence. */
@@ -91,7 +91,9 @@ export function boxMeet(a: Box, b: Box): Box | undefined {
     if (!cell) return undefined
     cells[d] = cell
   }
-  const [scheme, port, method] = (['scheme', 'port', 'method'] as const).map((d) => namesMeet(a[d], b[d])) as [Names, Names, Names]
+  const [scheme, port, method] = (['scheme', 'port', 'method'] as const).map((d) =>
+    namesMeet(a[d], b[d]),
+  ) as [Names, Names, Names]
   if ([scheme, port, method].some((s) => s !== '*' && s.size === 0)) return undefined
   const args = argsMeet(a.args, b.args)
   if (!args) return undefined

@@ -37,27 +37,47 @@ const MAX_DEPTH = 15
 
 /** Parses `{now, ever, limits}` of a manifest. `ever: same` is `now`; a `now` outside `ever` is an error. */
 export function parseCard(id: string, given: unknown, path: string, defaultsOf: DefaultsOf): Card {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw new CardError('BadGrant', path, 'a card is a mapping with `now`')
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw new CardError('BadGrant', path, 'a card is a mapping with `now`')
   const card = given as Record<string, unknown>
   for (const key of Object.keys(card)) {
-    if (!['now', 'ever', 'limits'].includes(key)) throw new CardError('BadGrant', `${path}.${key}`, `unknown field \`${key}\`; a card has now, ever, limits`)
+    if (!['now', 'ever', 'limits'].includes(key))
+      throw new CardError(
+        'BadGrant',
+        `${path}.${key}`,
+        `unknown field \`${key}\`; a card has now, ever, limits`,
+      )
   }
   const now = bounded(parseGrants(card.now ?? [], `${path}.now`, defaultsOf), `${path}.now`)
-  const ever = card.ever === undefined || card.ever === 'same' ? now : bounded(parseGrants(card.ever, `${path}.ever`, defaultsOf), `${path}.ever`)
+  const ever =
+    card.ever === undefined || card.ever === 'same'
+      ? now
+      : bounded(parseGrants(card.ever, `${path}.ever`, defaultsOf), `${path}.ever`)
   now.forEach((box, i) => {
-    if (!leq([box], ever)) throw new CardError('NowNotInEver', `${path}.now[${i}]`, 'this grant of `now` lies in no grant of `ever`')
+    if (!leq([box], ever))
+      throw new CardError(
+        'NowNotInEver',
+        `${path}.now[${i}]`,
+        'this grant of `now` lies in no grant of `ever`',
+      )
   })
   return { id, now, ever, limits: parseLimits(card.limits ?? {}, `${path}.limits`) }
 }
 
 function bounded(boxes: Box[], path: string): Bound {
   const bound = normalise(boxes)
-  if (bound.length > MAX_CARD_BOXES) throw new CardError('TooManyGrants', path, `${bound.length} grants; a card holds at most ${MAX_CARD_BOXES}`)
+  if (bound.length > MAX_CARD_BOXES)
+    throw new CardError(
+      'TooManyGrants',
+      path,
+      `${bound.length} grants; a card holds at most ${MAX_CARD_BOXES}`,
+    )
   return bound
 }
 
 export function parseLimits(given: unknown, path: string): Limits {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw new CardError('BadLimit', path, 'a mapping of limits')
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw new CardError('BadLimit', path, 'a mapping of limits')
   const limits: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(given)) limits[name] = parseLimit(name, value, `${path}.${name}`)
   return limits as Limits
@@ -82,7 +102,8 @@ function parseLimit(name: string, value: unknown, path: string): unknown {
   }
   if (name === 'spend') {
     const amounts = Object.entries((value ?? {}) as object)
-    if (amounts.some(([c, a]) => !/^[A-Z]{3}$/.test(c) || typeof a !== 'string' || !/^\d+(\.\d+)?$/.test(a))) throw bad('amounts by currency, as { EUR: "500.00" }')
+    if (amounts.some(([c, a]) => !/^[A-Z]{3}$/.test(c) || typeof a !== 'string' || !/^\d+(\.\d+)?$/.test(a)))
+      throw bad('amounts by currency, as { EUR: "500.00" }')
     return Object.fromEntries(amounts)
   }
   throw bad(`unknown limit \`${name}\`; there are ${[...COUNTS, ...SIZES, 'expires', 'spend'].join(', ')}`)
@@ -91,7 +112,8 @@ function parseLimit(name: string, value: unknown, path: string): unknown {
 /** Puts an instance's key where the card's author wrote `{key}`: one exact segment, never a wider cell. */
 export function fillKey(card: Card, id: string, key: string): Card {
   const fill = (box: Box): Box => {
-    const cell = (c: Box['path']) => (c.kind === 'exact' || c.kind === 'under' ? { ...c, at: c.at.map((s) => (s === '{key}' ? key : s)) } : c)
+    const cell = (c: Box['path']) =>
+      c.kind === 'exact' || c.kind === 'under' ? { ...c, at: c.at.map((s) => (s === '{key}' ? key : s)) } : c
     const host = box.host.kind === 'exact' ? exact(box.host.at) : box.host
     return { ...box, resource: cell(box.resource), path: cell(box.path), secret: cell(box.secret), host }
   }
@@ -100,6 +122,7 @@ export function fillKey(card: Card, id: string, key: string): Card {
 
 /** The card in full form, as `cards get` and the log show it. */
 export function showCard(card: Card): { id: string; now: object[]; ever: object[]; limits: Limits } {
-  const sorted = (bound: Bound) => bound.map(showGrant).sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1))
+  const sorted = (bound: Bound) =>
+    bound.map(showGrant).sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1))
   return { id: card.id, now: sorted(card.now), ever: sorted(card.ever), limits: card.limits }
 }

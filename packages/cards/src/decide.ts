@@ -21,7 +21,12 @@ export interface Cost {
 }
 
 export type Verdict =
-  | { readonly verdict: 'allow'; readonly card: string; readonly grant: number; readonly ask: readonly string[] }
+  | {
+      readonly verdict: 'allow'
+      readonly card: string
+      readonly grant: number
+      readonly ask: readonly string[]
+    }
   | {
       readonly verdict: 'refuse'
       readonly by: 'card' | 'ceiling' | 'limit' | 'revoked'
@@ -45,7 +50,13 @@ export interface DecideInput {
 export function decide({ card, counters, request, cost, nowMs }: DecideInput): Verdict {
   const { expires } = card.limits
   if (expires !== undefined && nowMs >= expires) {
-    return { verdict: 'refuse', by: 'revoked', card: card.id, code: 'Expired', message: `card \`${card.id}\` has expired` }
+    return {
+      verdict: 'refuse',
+      by: 'revoked',
+      card: card.id,
+      code: 'Expired',
+      message: `card \`${card.id}\` has expired`,
+    }
   }
   const grant = card.now.findIndex((box) => boxMisses(box, request).length === 0)
   if (grant < 0) return outside(card, card.now, request, 'card')
@@ -65,7 +76,10 @@ function outside(card: Card, bound: Bound, request: Request, by: 'card' | 'ceili
   const near = nearest(bound, request)
   const box = near && !near.misses.includes('tool') ? bound[near.index] : undefined
   const what = by === 'card' ? `card \`${card.id}\`` : `the ceiling of card \`${card.id}\``
-  const short = box && near ? `the nearest grant falls short in ${near.misses.join(', ')}` : `it has no grant for \`${request.tool.join('.')}\``
+  const short =
+    box && near
+      ? `the nearest grant falls short in ${near.misses.join(', ')}`
+      : `it has no grant for \`${request.tool.join('.')}\``
   return {
     verdict: 'refuse',
     by,

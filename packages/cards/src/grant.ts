@@ -1,9 +1,18 @@
 /** Grants as people write them, and boxes: parse, show, and the grant that a request would need. */
-import { parseArgRule, type ArgRule, showArgRule } from './args.ts'
+import { type ArgRule, parseArgRule, showArgRule } from './args.ts'
 import type { Args, Box, Names, Request } from './box.ts'
 import { ABSENT, type Cell } from './cell.ts'
 import { badGrant } from './errors.ts'
-import { parseHostCell, parsePathCell, parseResourceCell, parseToolCell, showHost, showPath, showResource, showTool } from './names.ts'
+import {
+  parseHostCell,
+  parsePathCell,
+  parseResourceCell,
+  parseToolCell,
+  showHost,
+  showPath,
+  showResource,
+  showTool,
+} from './names.ts'
 
 /** One box of authority as written in a manifest. */
 export interface Grant {
@@ -32,7 +41,20 @@ export interface GrantDefaults {
 
 export type DefaultsOf = (tool: string) => GrantDefaults | undefined
 
-const FIELDS = new Set(['tool', 'resource', 'scheme', 'host', 'port', 'method', 'path', 'args', 'secret', 'labels', 'flow', 'ask'])
+const FIELDS = new Set([
+  'tool',
+  'resource',
+  'scheme',
+  'host',
+  'port',
+  'method',
+  'path',
+  'args',
+  'secret',
+  'labels',
+  'flow',
+  'ask',
+])
 
 export function parseGrants(given: unknown, path: string, defaultsOf: DefaultsOf): Box[] {
   if (!Array.isArray(given)) throw badGrant(path, 'a list of grants')
@@ -41,17 +63,24 @@ export function parseGrants(given: unknown, path: string, defaultsOf: DefaultsOf
 
 /** Parses one grant; what it leaves out takes its tool's narrow default, else means: absent in the request. */
 export function parseGrant(given: unknown, path: string, defaultsOf: DefaultsOf): Box {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw badGrant(path, 'a grant is a mapping with `tool`')
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw badGrant(path, 'a grant is a mapping with `tool`')
   const grant = given as Record<string, unknown>
   for (const key of Object.keys(grant)) {
-    if (!FIELDS.has(key)) throw badGrant(`${path}.${key}`, `unknown field \`${key}\`; a grant has ${[...FIELDS].join(', ')}`)
+    if (!FIELDS.has(key))
+      throw badGrant(`${path}.${key}`, `unknown field \`${key}\`; a grant has ${[...FIELDS].join(', ')}`)
   }
-  if (typeof grant.tool !== 'string') throw badGrant(`${path}.tool`, 'the name of a tool, as `http.fetch`, `ledger.*` or `*`')
+  if (typeof grant.tool !== 'string')
+    throw badGrant(`${path}.tool`, 'the name of a tool, as `http.fetch`, `ledger.*` or `*`')
   const defaults = defaultsOf(grant.tool) ?? {}
   for (const name of defaults.required ?? []) {
-    if (grant[name] === undefined) throw badGrant(path, `\`${grant.tool}\` needs \`${name}\`; for every ${name} write \`${name}: "*"\``)
+    if (grant[name] === undefined)
+      throw badGrant(path, `\`${grant.tool}\` needs \`${name}\`; for every ${name} write \`${name}: "*"\``)
   }
-  const text = (name: 'resource' | 'host' | 'path' | 'secret', parse: (text: string, path: string) => Cell) => {
+  const text = (
+    name: 'resource' | 'host' | 'path' | 'secret',
+    parse: (text: string, path: string) => Cell,
+  ) => {
     const value = grant[name]
     if (value === undefined) return ABSENT
     if (typeof value !== 'string') throw badGrant(`${path}.${name}`, 'a text')
@@ -92,7 +121,11 @@ function parseNames(value: unknown, path: string, shape: RegExp): Names {
 function parsePorts(value: unknown, path: string): Names {
   if (value === undefined) return new Set([''])
   if (value === '*') return '*'
-  if (!Array.isArray(value) || value.length === 0 || value.some((p) => !Number.isInteger(p) || p < 1 || p > 65_535)) {
+  if (
+    !Array.isArray(value) ||
+    value.length === 0 ||
+    value.some((p) => !Number.isInteger(p) || p < 1 || p > 65_535)
+  ) {
     throw badGrant(path, 'a list of ports from 1 to 65535, or `"*"`')
   }
   return new Set(value.map(String))
@@ -125,13 +158,20 @@ function showNames(names: Names): string[] | '*' {
 /** The full form of a box: every dimension that is not absent, keys in one order. */
 export function showGrant(box: Box): Grant {
   const named = (names: Names) => names === '*' || !names.has('') || names.size > 1
-  const args = box.args === '*' ? '*' : Object.fromEntries([...box.args].sort(([a], [b]) => (a < b ? -1 : 1)).map(([n, r]) => [n, showArgRule(r)]))
+  const args =
+    box.args === '*'
+      ? '*'
+      : Object.fromEntries(
+          [...box.args].sort(([a], [b]) => (a < b ? -1 : 1)).map(([n, r]) => [n, showArgRule(r)]),
+        )
   return {
     tool: showTool(box.tool),
     ...(box.resource.kind !== 'absent' && { resource: showResource(box.resource) }),
     ...(named(box.scheme) && { scheme: showNames(box.scheme) as string[] }),
     ...(box.host.kind !== 'absent' && { host: showHost(box.host) }),
-    ...(named(box.port) && { port: (box.port === '*' ? '*' : [...box.port].map(Number).sort((a, b) => a - b)) as number[] }),
+    ...(named(box.port) && {
+      port: (box.port === '*' ? '*' : [...box.port].map(Number).sort((a, b) => a - b)) as number[],
+    }),
     ...(named(box.method) && { method: showNames(box.method) as string[] }),
     ...(box.path.kind !== 'absent' && { path: showPath(box.path) }),
     ...((args === '*' || Object.keys(args).length > 0) && { args: args as Record<string, unknown> | '*' }),
@@ -146,7 +186,10 @@ const LONG = 64
 
 /** The narrowest grant that holds the request: what somebody would have to add. */
 export function grantFor(q: Request): Grant {
-  const args = [...q.args].map(([name, value]) => [name, typeof value === 'string' && value.length > LONG ? { len: [...value].length } : [value]])
+  const args = [...q.args].map(([name, value]) => [
+    name,
+    typeof value === 'string' && value.length > LONG ? { len: [...value].length } : [value],
+  ])
   return {
     tool: q.tool.join('.'),
     ...(q.resource && { resource: q.resource.join('/') }),

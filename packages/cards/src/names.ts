@@ -56,16 +56,25 @@ export function parseHostCell(text: string, path: string): Cell {
     const hint = text !== text.toLowerCase() ? ': write it in lower case' : ''
     throw badGrant(path, `\`${text}\` is not a host${hint}`)
   }
-  if (subtree && /^\d+$/.test(labels.at(-1) as string)) throw badGrant(path, `\`${text}\`: an address has no subdomains`)
+  if (subtree && /^\d+$/.test(labels.at(-1) as string))
+    throw badGrant(path, `\`${text}\`: an address has no subdomains`)
   const at = labels.reverse()
   return subtree ? under(at) : exact(at)
 }
 
 export function showTool(cell: Cell): string {
-  return cell.kind === 'top' ? '*' : cell.kind === 'absent' ? '-' : [...cell.at, ...(cell.kind === 'under' ? ['*'] : [])].join('.')
+  return cell.kind === 'top'
+    ? '*'
+    : cell.kind === 'absent'
+      ? '-'
+      : [...cell.at, ...(cell.kind === 'under' ? ['*'] : [])].join('.')
 }
 export function showResource(cell: Cell): string {
-  return cell.kind === 'top' ? '*' : cell.kind === 'absent' ? '-' : [...cell.at, ...(cell.kind === 'under' ? ['*'] : [])].join('/')
+  return cell.kind === 'top'
+    ? '*'
+    : cell.kind === 'absent'
+      ? '-'
+      : [...cell.at, ...(cell.kind === 'under' ? ['*'] : [])].join('/')
 }
 export function showPath(cell: Cell): string {
   return cell.kind === 'top' || cell.kind === 'absent' ? showResource(cell) : `/${showResource(cell)}`

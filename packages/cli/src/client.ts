@@ -30,18 +30,30 @@ export function findEndpoint(where: Where): Endpoint {
   const sources = [where, env, readJson(profileFile()), project ? readProject(project) : {}]
   const url = sources.find((s) => s.url)?.url
   const token = sources.find((s) => s.token)?.token
-  if (!url || !token) throw new CliError('NotFound', 'NoNode', 'no node is running here; start one with `cardinal dev` or `cardinal serve`, or name one with `--url` and `--token`')
+  if (!url || !token)
+    throw new CliError(
+      'NotFound',
+      'NoNode',
+      'no node is running here; start one with `cardinal dev` or `cardinal serve`, or name one with `--url` and `--token`',
+    )
   return { url, token }
 }
 
 function profileFile(): string {
-  return path.join(process.env.XDG_CONFIG_HOME ?? path.join(os.homedir(), '.config'), 'cardinal', 'profile.json')
+  return path.join(
+    process.env.XDG_CONFIG_HOME ?? path.join(os.homedir(), '.config'),
+    'cardinal',
+    'profile.json',
+  )
 }
 
 function readProject(folder: string): Where {
   const data = path.join(folder, 'data')
   const token = path.join(data, 'token')
-  return { ...readJson(path.join(data, 'endpoint.json')), ...(fs.existsSync(token) && { token: fs.readFileSync(token, 'utf8').trim() }) }
+  return {
+    ...readJson(path.join(data, 'endpoint.json')),
+    ...(fs.existsSync(token) && { token: fs.readFileSync(token, 'utf8').trim() }),
+  }
 }
 
 function readJson(file: string): Where {
@@ -71,7 +83,11 @@ export async function ask({ url, token }: Endpoint, route: string, asked: Asked 
   try {
     response = await fetch(new URL(route, url), {
       method: asked.method ?? (hasBody ? 'POST' : 'GET'),
-      headers: { authorization: `Bearer ${token}`, ...(hasBody && { 'content-type': 'application/json' }), ...asked.headers },
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(hasBody && { 'content-type': 'application/json' }),
+        ...asked.headers,
+      },
       ...(hasBody && { body: JSON.stringify(asked.body) }),
     })
   } catch (error) {

@@ -13,7 +13,15 @@ export class CliError extends Error {
   }
 }
 
-const EXIT: Record<string, number> = { Usage: 2, Malformed: 2, NotFound: 3, Refused: 4, Conflict: 5, TimedOut: 6, Diverged: 7 }
+const EXIT: Record<string, number> = {
+  Usage: 2,
+  Malformed: 2,
+  NotFound: 3,
+  Refused: 4,
+  Conflict: 5,
+  TimedOut: 6,
+  Diverged: 7,
+}
 
 /** 0 ok, 1 error, 2 usage, 3 not found, 4 denied, 5 conflict, 6 timeout, 7 divergence. */
 export function exitCode(cls: string): number {

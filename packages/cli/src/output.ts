@@ -15,12 +15,17 @@ export function note(text: string): void {
 
 /** Prints data: as JSON, or by `text` for people. */
 export function print(format: Format, data: unknown, text: (() => string) | undefined = undefined): void {
-  const shown = format === 'json' || !text ? JSON.stringify(data, null, format === 'json' ? undefined : 2) : clean(text())
+  const shown =
+    format === 'json' || !text ? JSON.stringify(data, null, format === 'json' ? undefined : 2) : clean(text())
   process.stdout.write(shown === '' ? '' : `${shown}\n`)
 }
 
 /** Columns padded to their widest cell. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => (row[i] ?? '').length)))
-  return rows.map((row) => row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i] as number))).join('  ')).join('\n')
+  return rows
+    .map((row) =>
+      row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i] as number))).join('  '),
+    )
+    .join('\n')
 }

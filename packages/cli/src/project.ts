@@ -15,13 +15,21 @@ export interface Project {
 /** Reads a manifest, or all manifests of a folder. */
 export async function readProject(at: string): Promise<Project> {
   const found = manifestFiles(at)
-  const documents = found.map((file) => ({ file: path.relative(process.cwd(), file) || file, text: fs.readFileSync(file, 'utf8') }))
+  const documents = found.map((file) => ({
+    file: path.relative(process.cwd(), file) || file,
+    text: fs.readFileSync(file, 'utf8'),
+  }))
   const programs: Record<string, Bundle> = {}
   const files = [...found]
   for (const [i, document] of documents.entries()) {
     for (const { agent, program } of findPrograms(document.text)) {
       const file = path.resolve(path.dirname(found[i] as string), program)
-      if (!fs.existsSync(file)) throw new CliError('Malformed', 'BadProgram', `${document.file}: the program \`${program}\` of \`${agent}\` does not exist`)
+      if (!fs.existsSync(file))
+        throw new CliError(
+          'Malformed',
+          'BadProgram',
+          `${document.file}: the program \`${program}\` of \`${agent}\` does not exist`,
+        )
       files.push(file)
       programs[agent] = await bundleProgram(file)
     }
@@ -39,6 +47,7 @@ function manifestFiles(at: string): string[] {
     .map((name) => path.join(root, name))
     .filter((file) => fs.readFileSync(file, 'utf8').includes('cardinal/v1'))
     .sort()
-  if (files.length === 0) throw new CliError('NotFound', 'NoManifest', `no manifest in \`${at}\`; \`cardinal init\` makes one`)
+  if (files.length === 0)
+    throw new CliError('NotFound', 'NoManifest', `no manifest in \`${at}\`; \`cardinal init\` makes one`)
   return files
 }

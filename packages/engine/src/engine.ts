@@ -25,7 +25,15 @@ interface NativeEngine {
   load(job: number, id: number, bytes: Buffer, described: boolean): void
   unload(id: number): void
   create(instance: number, image: number, maximum: number, saved?: Buffer): void
-  deliver(job: number, instance: number, lane: number, events: Buffer, clockMs: number, seed: Buffer, fuel: number): void
+  deliver(
+    job: number,
+    instance: number,
+    lane: number,
+    events: Buffer,
+    clockMs: number,
+    seed: Buffer,
+    fuel: number,
+  ): void
   save(job: number, instance: number, lane: number): void
   drop(instance: number): void
   take(): NativeOutcome[]

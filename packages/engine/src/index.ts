@@ -1,8 +1,8 @@
 /** The public surface of the engine. */
 export {
   type Built,
-  Engine,
   ENGINE_VERSION,
+  Engine,
   EngineFailure,
   type EngineOptions,
   type GuestFailure,

@@ -17,10 +17,20 @@ import type { LoadedImage } from './images.ts'
 import { performEffect } from './perform.ts'
 import { type Identity, replay, sealSnapshot, turnSeed } from './replay.ts'
 import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
-import { BadOutput, type EffectMeta, type FailedTurnMeta, type GuestOutput, parseOutput, receiptEvent, type TurnMeta } from './wire.ts'
+import {
+  BadOutput,
+  type EffectMeta,
+  type FailedTurnMeta,
+  type GuestOutput,
+  parseOutput,
+  receiptEvent,
+  type TurnMeta,
+} from './wire.ts'
 
 /** The end of an invocation as its caller gets it. */
-export type Reply = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: ReplyError }
+export type Reply =
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly error: ReplyError }
 
 export interface ReplyError {
   readonly class: string
@@ -60,7 +70,14 @@ export class LiveAgent {
   #turnsSinceSnapshot = 0
   #stopping = false
 
-  constructor(around: Surroundings, address: Address, identity: Identity, image: LoadedImage, state: AgentState, instance: Instance | undefined) {
+  constructor(
+    around: Surroundings,
+    address: Address,
+    identity: Identity,
+    image: LoadedImage,
+    state: AgentState,
+    instance: Instance | undefined,
+  ) {
     this.#around = around
     this.address = address
     this.name = showAddress(address)
@@ -91,7 +108,16 @@ export class LiveAgent {
     const timeMs = ctx.clock.nowMs()
     const { birth, key } = this.identity
     const tip = ctx.log.append({ agent: birth, tip: prev, kind, timeMs, meta: text, payloads, key })
-    const header = { agent: birth, seq: tip.seq, prev: prev.pos, timeMs, prevHash: prev.hash, kind, meta: text, digests: [] }
+    const header = {
+      agent: birth,
+      seq: tip.seq,
+      prev: prev.pos,
+      timeMs,
+      prevHash: prev.hash,
+      kind,
+      meta: text,
+      digests: [],
+    }
     ctx.derived.push({ pos: tip.pos, hash: tip.hash, header })
     fold(this.state, { kind, tip, meta, payloads })
     return tip
@@ -138,7 +164,12 @@ export class LiveAgent {
     const seed = turnSeed(ctx.secret, this.identity.birth, basis.hash)
     this.#instance ??= ctx.engine.create(this.image.image, { maximumBytes: ctx.limits.memoryBytes })
     const outcome = await this.#deliver(inputs, timeMs, seed)
-    const base = { inputs: inputs.map((i) => i.ref), basis: basis.seq, time: timeMs, limits: { fuel: ctx.limits.fuel, memory: ctx.limits.memoryBytes } }
+    const base = {
+      inputs: inputs.map((i) => i.ref),
+      basis: basis.seq,
+      time: timeMs,
+      limits: { fuel: ctx.limits.fuel, memory: ctx.limits.memoryBytes },
+    }
     if (!outcome.ok) return this.#fail(inputs, base, outcome.kind, outcome.detail)
     let output: GuestOutput
     try {
@@ -164,7 +195,12 @@ export class LiveAgent {
     }
   }
 
-  #commit(base: Pick<TurnMeta, 'inputs' | 'basis' | 'time' | 'limits'>, output: GuestOutput, raw: Buffer, fuel: number): void {
+  #commit(
+    base: Pick<TurnMeta, 'inputs' | 'basis' | 'time' | 'limits'>,
+    output: GuestOutput,
+    raw: Buffer,
+    fuel: number,
+  ): void {
     const { ctx } = this.#around
     const seq = this.state.tip.seq + 1
     const authority = this.authority()
@@ -174,7 +210,9 @@ export class LiveAgent {
       generation: Number(authority.card.id.split('#')[1] ?? 0),
       card: authority.card.id,
       effects: metas,
-      replies: output.replies.filter((r) => this.state.invocations.has(r.invocation)).map((r) => [r.invocation, r.ok] as const),
+      replies: output.replies
+        .filter((r) => this.state.invocations.has(r.invocation))
+        .map((r) => [r.invocation, r.ok] as const),
       drops: this.#dropped(output.drops),
       usage: { fuel },
     }
@@ -190,9 +228,16 @@ export class LiveAgent {
     })
   }
 
-  #release(seq: number, metas: readonly EffectMeta[], output: GuestOutput, answered: ReadonlySet<InvocationId>, details: readonly { index: number; error: { message: string } }[]): void {
+  #release(
+    seq: number,
+    metas: readonly EffectMeta[],
+    output: GuestOutput,
+    answered: ReadonlySet<InvocationId>,
+    details: readonly { index: number; error: { message: string } }[],
+  ): void {
     for (const reply of output.replies) {
-      if (answered.has(reply.invocation)) this.#around.released(reply.invocation, this.showReply(reply.ok, reply.value))
+      if (answered.has(reply.invocation))
+        this.#around.released(reply.invocation, this.showReply(reply.ok, reply.value))
     }
     metas.forEach((meta, index) => {
       if (meta.verdict !== 'allow') return
@@ -200,17 +245,34 @@ export class LiveAgent {
       if (effect && effect.class !== 'sleep' && !effect.dropped) this.#perform(effect, false)
       else if (effect?.dropped && !this.#attempts.has(effect.id)) this.receive(effect, cancelledReceipt())
     })
-    const refused = details.map((d) => ({ effect: `${this.name}@${seq}.${d.index}`, message: d.error.message }))
-    if (output.logs.length > 0 || refused.length > 0) this.#around.ctx.onTurn({ address: this.name, seq, logs: output.logs, refused })
+    const refused = details.map((d) => ({
+      effect: `${this.name}@${seq}.${d.index}`,
+      message: d.error.message,
+    }))
+    if (output.logs.length > 0 || refused.length > 0)
+      this.#around.ctx.onTurn({ address: this.name, seq, logs: output.logs, refused })
   }
 
   /** The turn is undone whole: inputs answered with the error, memory as it was before. */
-  async #fail(inputs: readonly PendingInput[], base: Pick<FailedTurnMeta, 'inputs' | 'basis' | 'time' | 'limits'>, kind: string, detail: string): Promise<void> {
+  async #fail(
+    inputs: readonly PendingInput[],
+    base: Pick<FailedTurnMeta, 'inputs' | 'basis' | 'time' | 'limits'>,
+    kind: string,
+    detail: string,
+  ): Promise<void> {
     const { ctx } = this.#around
     this.#dropInstance()
-    const ends = [...new Set(inputs.flatMap((i) => (i.invocation && this.state.invocations.has(i.invocation) ? [i.invocation] : [])))]
+    const ends = [
+      ...new Set(
+        inputs.flatMap((i) =>
+          i.invocation && this.state.invocations.has(i.invocation) ? [i.invocation] : [],
+        ),
+      ),
+    ]
     const known = ends.filter((id) => this.state.invocations.get(id)?.delivered)
-    const drops = [...this.state.effects.values()].filter((e) => e.invocation && ends.includes(e.invocation)).map((e) => e.id)
+    const drops = [...this.state.effects.values()]
+      .filter((e) => e.invocation && ends.includes(e.invocation))
+      .map((e) => e.id)
     const meta: FailedTurnMeta = {
       ...base,
       // The guest was not born in a turn that never happened.
@@ -221,7 +283,12 @@ export class LiveAgent {
       abandon: known.length > 0,
     }
     const shown = this.#around.ctx.images.mapStack(this.image.hash, detail)
-    const error: ReplyError = { class: 'Thrown', code: kind, message: `the turn failed and was undone: ${firstLine(shown)}`, ...(shown.includes('\n') && { stack: shown }) }
+    const error: ReplyError = {
+      class: 'Thrown',
+      code: kind,
+      message: `the turn failed and was undone: ${firstLine(shown)}`,
+      ...(shown.includes('\n') && { stack: shown }),
+    }
     const payloads = [Buffer.from(JSON.stringify(error))]
     if (meta.abandon) payloads.push(Buffer.from(JSON.stringify({ t: 'abandon', ids: known })))
     const tip = this.append('turn', meta, payloads)
@@ -229,7 +296,13 @@ export class LiveAgent {
     for (const id of drops) this.#abandonAttempt(id)
     ctx.log.whenDurable(tip.pos, () => {
       for (const id of ends) this.#around.released(id, { ok: false, error })
-      ctx.onTurn({ address: this.name, seq: tip.seq, logs: [], refused: [], failed: { kind, detail: firstLine(shown) } })
+      ctx.onTurn({
+        address: this.name,
+        seq: tip.seq,
+        logs: [],
+        refused: [],
+        failed: { kind, detail: firstLine(shown) },
+      })
     })
     await this.#rebuild()
   }
@@ -269,7 +342,12 @@ export class LiveAgent {
       const tip = this.append('started', { effect: effect.id }, [])
       await ctx.log.untilDurable(tip.pos)
     }
-    const who = { birth: this.identity.birth, authority: () => this.authority(), started, signal: controller.signal }
+    const who = {
+      birth: this.identity.birth,
+      authority: () => this.authority(),
+      started,
+      signal: controller.signal,
+    }
     performEffect(ctx, who, effect, again).then(
       (receipt) => {
         this.#attempts.delete(effect.id)
@@ -285,7 +363,9 @@ export class LiveAgent {
     const { ctx } = this.#around
     const open = this.state.effects.get(effect.id)
     if (!open) return
-    const shown = receipt.ok ? receipt : { ok: false as const, error: { ...receipt.error, effect: `${this.name}@${effect.id}` } }
+    const shown = receipt.ok
+      ? receipt
+      : { ok: false as const, error: { ...receipt.error, effect: `${this.name}@${effect.id}` } }
     const { class: cls, code } = receipt.ok ? { class: undefined, code: undefined } : receipt.error
     const meta = {
       effect: effect.id,
@@ -326,7 +406,8 @@ export class LiveAgent {
       if (effect.class === 'sleep' && effect.due <= now) this.receive(effect, { ok: true, value: null })
     }
     for (const invocation of [...this.state.invocations.values()]) {
-      if (invocation.deadline <= now) this.end(invocation.id, 'TimedOut', 'TimedOut', 'the invocation took longer than its type allows')
+      if (invocation.deadline <= now)
+        this.end(invocation.id, 'TimedOut', 'TimedOut', 'the invocation took longer than its type allows')
     }
     this.pump()
   }
@@ -341,7 +422,11 @@ export class LiveAgent {
         const event = Buffer.from(JSON.stringify({ t: 'cancel', id, why }))
         this.append('accepted', { what: 'cancel', invocation: id, principal: 'kernel' }, [event])
       }
-      const tip = this.append('replied', { invocation: id, code, ...(!open.delivered && { undelivered: true }) }, [Buffer.from(JSON.stringify(error))])
+      const tip = this.append(
+        'replied',
+        { invocation: id, code, ...(!open.delivered && { undelivered: true }) },
+        [Buffer.from(JSON.stringify(error))],
+      )
       this.#around.ctx.log.whenDurable(tip.pos, () => this.#around.released(id, { ok: false, error }))
       this.pump()
     })
@@ -382,7 +467,10 @@ export class LiveAgent {
 }
 
 function cancelledReceipt(): Receipt {
-  return { ok: false, error: { class: 'Cancelled', code: 'Cancelled', message: 'cancelled before it was sent' } }
+  return {
+    ok: false,
+    error: { class: 'Cancelled', code: 'Cancelled', message: 'cancelled before it was sent' },
+  }
 }
 
 function firstLine(text: string): string {
@@ -406,7 +494,8 @@ export function chooseInputs(state: AgentState): PendingInput[] {
   const first = state.pending.find(ready)
   if (!first) return []
   if (first.kind === 'invoke') return [...birth, first]
-  const same = state.pending.filter((p) => p.kind !== 'invoke' && p.kind !== 'birth' && p.invocation === first.invocation)
+  const same = state.pending.filter(
+    (p) => p.kind !== 'invoke' && p.kind !== 'birth' && p.invocation === first.invocation,
+  )
   return [...birth, ...same.slice(0, MAX_BATCH)]
 }
-

@@ -78,13 +78,22 @@ export class Agents {
     return (await this.find(address)) ?? this.#birth(address, image, generation.generation)
   }
 
-  #birth(address: Address, image: Awaited<ReturnType<Surroundings['ctx']['images']['get']>>, generation: number): LiveAgent {
+  #birth(
+    address: Address,
+    image: Awaited<ReturnType<Surroundings['ctx']['images']['get']>>,
+    generation: number,
+  ): LiveAgent {
     const { ctx } = this.#around
     const key = ctx.slots.create(ctx.control.tenantKey(address.tenant))
     const identity = this.#identity(address, randomBytes(16), key)
     const agent = new LiveAgent(this.#around, address, identity, image, emptyState(), undefined)
     const meta: BirthMeta = { ...address, generation, image: image.hash, slot: key.slot }
-    const event = { t: 'birth', address: showAddress(address), key: address.key, card: { id: showAddress(address) } }
+    const event = {
+      t: 'birth',
+      address: showAddress(address),
+      key: address.key,
+      card: { id: showAddress(address) },
+    }
     agent.append('birth', meta, [Buffer.from(JSON.stringify(event))])
     this.#live.set(agent.name, agent)
     this.#makeRoom()
@@ -104,25 +113,43 @@ export class Agents {
   async #wake(row: AgentRow): Promise<LiveAgent> {
     const { ctx } = this.#around
     const address = { tenant: row.tenant, type: row.type, key: row.key }
-    if (row.quarantined) throw new KernelError('Diverged', 'Quarantined', `\`${row.address}\` is quarantined; see \`cardinal history ${row.address}\``)
-    const identity = this.#identity(address, row.birth, ctx.slots.open(row.slot, ctx.control.tenantKey(row.tenant)))
+    if (row.quarantined)
+      throw new KernelError(
+        'Diverged',
+        'Quarantined',
+        `\`${row.address}\` is quarantined; see \`cardinal history ${row.address}\``,
+      )
+    const identity = this.#identity(
+      address,
+      row.birth,
+      ctx.slots.open(row.slot, ctx.control.tenantKey(row.tenant)),
+    )
     const image = await ctx.images.get(row.image)
     const tip = { pos: row.pos, seq: row.seq, hash: row.hash }
     try {
-      const { state, instance } = await replay(ctx, identity, image, tip, { snapshot: ctx.derived.findSnapshot(row.id) })
+      const { state, instance } = await replay(ctx, identity, image, tip, {
+        snapshot: ctx.derived.findSnapshot(row.id),
+      })
       const agent = new LiveAgent(this.#around, address, identity, image, state, instance)
       this.#live.set(agent.name, agent)
       this.#makeRoom()
       agent.recover()
       return agent
     } catch (error) {
-      if (error instanceof KernelError && error.class === 'Diverged') this.#quarantine(address, identity, image, tip, error)
+      if (error instanceof KernelError && error.class === 'Diverged')
+        this.#quarantine(address, identity, image, tip, error)
       throw error
     }
   }
 
   /** Keeps everything, runs nothing: the entry holds the diff, and the agent answers with it from now on. */
-  #quarantine(address: Address, identity: Identity, image: LiveAgent['image'], tip: LiveAgent['state']['tip'], error: KernelError): void {
+  #quarantine(
+    address: Address,
+    identity: Identity,
+    image: LiveAgent['image'],
+    tip: LiveAgent['state']['tip'],
+    error: KernelError,
+  ): void {
     const agent = new LiveAgent(this.#around, address, identity, image, { ...emptyState(), tip }, undefined)
     agent.append('quarantined', { seq: error.details.seq ?? 0 }, [Buffer.from(error.message)])
   }
@@ -133,13 +160,19 @@ export class Agents {
 
   #becameQuiet(agent: LiveAgent): void {
     const { ctx } = this.#around
-    const idleMs = this.#options.idleMs ?? ctx.control.findGeneration(agent.address.tenant, agent.address.type)?.idleMs ?? 0
+    const idleMs =
+      this.#options.idleMs ??
+      ctx.control.findGeneration(agent.address.tenant, agent.address.type)?.idleMs ??
+      0
     if (idleMs === 0) {
       queueMicrotask(() => void this.suspend(agent))
       return
     }
     this.#cancelIdle(agent.name)
-    this.#idle.set(agent.name, ctx.clock.at(ctx.clock.nowMs() + idleMs, () => void this.suspend(agent)))
+    this.#idle.set(
+      agent.name,
+      ctx.clock.at(ctx.clock.nowMs() + idleMs, () => void this.suspend(agent)),
+    )
   }
 
   #cancelIdle(name: string): void {
@@ -200,7 +233,11 @@ export class Agents {
     const due = ctx.derived.nextDue()
     if (due === undefined || due > ctx.clock.nowMs()) return
     const rows = ctx.derived.dueAgents(ctx.clock.nowMs(), WAKE_AT_ONCE)
-    await Promise.all(rows.filter((row) => !this.#live.has(row.address) && !row.quarantined).map((row) => this.#wakeQuietly(row)))
+    await Promise.all(
+      rows
+        .filter((row) => !this.#live.has(row.address) && !row.quarantined)
+        .map((row) => this.#wakeQuietly(row)),
+    )
   }
 
   /** A quarantined agent is on record; it must not keep the others from waking. */
@@ -217,10 +254,14 @@ export class Agents {
   async drain(graceMs: number): Promise<void> {
     clearInterval(this.#poll)
     const until = Date.now() + graceMs
-    while (Date.now() < until && [...this.#live.values()].some((a) => !a.quiet)) await new Promise((r) => setTimeout(r, 20))
+    while (Date.now() < until && [...this.#live.values()].some((a) => !a.quiet))
+      await new Promise((r) => setTimeout(r, 20))
     this.#closed = true
     for (const timer of this.#idle.values()) timer.cancel()
-    await Promise.all([...this.#suspending.values(), ...[...this.#live.values()].map((agent) => agent.stop({ save: agent.quiet }))])
+    await Promise.all([
+      ...this.#suspending.values(),
+      ...[...this.#live.values()].map((agent) => agent.stop({ save: agent.quiet })),
+    ])
     this.#live.clear()
   }
 }

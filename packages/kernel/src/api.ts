@@ -1,17 +1,16 @@
 /** The HTTP API under `/v1`. Every route needs the bearer token; every error is problem+json. */
-import { timingSafeEqual } from 'node:crypto'
+import { randomBytes, timingSafeEqual } from 'node:crypto'
 import fs from 'node:fs'
-import { randomBytes } from 'node:crypto'
-import { serve, type ServerType } from '@hono/node-server'
 import { CardError } from '@cardinal/cards'
-import { isRange } from '@cardinal/tools'
 import { ManifestError, parseManifests } from '@cardinal/manifests'
 import { LogError } from '@cardinal/oplog'
+import { isRange } from '@cardinal/tools'
+import { type ServerType, serve } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { z } from 'zod'
+import type { Reply } from './agent.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
 import type { Kernel } from './kernel.ts'
-import type { Reply } from './agent.ts'
 
 export interface ApiOptions {
   readonly kernel: Kernel
@@ -35,7 +34,8 @@ const applyBody = z.strictObject({
 
 /** The token of this data folder, made once; readable by its owner only. */
 export function readToken(file: string): string {
-  if (!fs.existsSync(file)) fs.writeFileSync(file, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600 })
+  if (!fs.existsSync(file))
+    fs.writeFileSync(file, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600 })
   return fs.readFileSync(file, 'utf8').trim()
 }
 
@@ -46,7 +46,11 @@ export async function serveApi({ kernel, port, host = '127.0.0.1' }: ApiOptions)
   const server: ServerType = await new Promise((resolve, reject) => {
     const made = serve({ fetch: app.fetch, port, hostname: host }, () => resolve(made))
     made.once('error', (error: NodeJS.ErrnoException) => {
-      reject(error.code === 'EADDRINUSE' ? new KernelError('Conflict', 'PortInUse', `port ${port} is in use; choose another with \`--port\``) : error)
+      reject(
+        error.code === 'EADDRINUSE'
+          ? new KernelError('Conflict', 'PortInUse', `port ${port} is in use; choose another with \`--port\``)
+          : error,
+      )
     })
   })
   const address = server.address() as { port: number }
@@ -66,11 +70,21 @@ function routes(kernel: Kernel, token: string): Hono {
   const app = new Hono()
   const expected = Buffer.from(`Bearer ${token}`)
   app.onError((error, c) => problem(c, error))
-  app.notFound((c) => problem(c, new KernelError('NotFound', 'NoSuchRoute', `no route \`${c.req.method} ${c.req.path}\``)))
+  app.notFound((c) =>
+    problem(c, new KernelError('NotFound', 'NoSuchRoute', `no route \`${c.req.method} ${c.req.path}\``)),
+  )
   app.use('*', async (c, next) => {
     const given = Buffer.from(c.req.header('authorization') ?? '')
     if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
-      return problem(c, new KernelError('Refused', 'NoToken', 'a bearer token is needed; it is in the file `token` of the data folder'), 401)
+      return problem(
+        c,
+        new KernelError(
+          'Refused',
+          'NoToken',
+          'a bearer token is needed; it is in the file `token` of the data folder',
+        ),
+        401,
+      )
     }
     return next()
   })
@@ -82,15 +96,22 @@ function routes(kernel: Kernel, token: string): Hono {
     return c.json({ applied: await kernel.apply(manifests, new Map(Object.entries(body.programs))) })
   })
   agentRoutes(app, kernel)
-  app.get('/v1/invocations/:id', async (c) => answer(c, c.req.param('id'), await kernel.result(c.req.param('id')), seconds(c.req.query('wait'), 0)))
+  app.get('/v1/invocations/:id', async (c) =>
+    answer(c, c.req.param('id'), await kernel.result(c.req.param('id')), seconds(c.req.query('wait'), 0)),
+  )
   app.delete('/v1/invocations/:id', async (c) => {
     await kernel.cancel(c.req.param('id'), c.req.query('why') ?? 'cancelled by the caller')
     return c.json({ cancelled: c.req.param('id') })
   })
-  app.get('/v1/why/:ref{.+}', async (c) => c.json(await kernel.view.why(decodeURIComponent(c.req.param('ref')))))
+  app.get('/v1/why/:ref{.+}', async (c) =>
+    c.json(await kernel.view.why(decodeURIComponent(c.req.param('ref')))),
+  )
   app.get('/v1/effects', (c) => c.json({ effects: kernel.view.effectsInDoubt() }))
   app.post('/v1/effects/resolve', async (c) => {
-    const { effect, outcome } = parse(z.strictObject({ effect: z.string(), outcome: z.enum(['done', 'failed']) }), await json(c))
+    const { effect, outcome } = parse(
+      z.strictObject({ effect: z.string(), outcome: z.enum(['done', 'failed']) }),
+      await json(c),
+    )
     await kernel.resolveEffect(effect, outcome, 'operator')
     return c.json({ effect, outcome })
   })
@@ -102,14 +123,27 @@ function agentRoutes(app: Hono, kernel: Kernel): void {
   const address = (c: Context) => `${c.req.param('tenant')}/${c.req.param('type')}/${c.req.param('key')}`
   app.get('/v1/agents', (c) => {
     const { tenant, type, after, limit } = c.req.query()
-    return c.json({ agents: kernel.view.agents({ tenant, type, after, limit: limit === undefined ? undefined : seconds(limit, 100) }) })
+    return c.json({
+      agents: kernel.view.agents({
+        tenant,
+        type,
+        after,
+        limit: limit === undefined ? undefined : seconds(limit, 100),
+      }),
+    })
   })
   app.get(at, async (c) => c.json(await kernel.view.agent(address(c))))
   app.post(`${at}/invoke/:method`, async (c) => {
     const prefer = c.req.header('prefer') ?? ''
     const key = c.req.header('idempotency-key')
     const args = c.req.header('content-length') === '0' ? null : await json(c)
-    const call = { address: address(c), method: c.req.param('method'), args, principal: 'operator', ...(key !== undefined && { idempotencyKey: key }) }
+    const call = {
+      address: address(c),
+      method: c.req.param('method'),
+      args,
+      principal: 'operator',
+      ...(key !== undefined && { idempotencyKey: key }),
+    }
     const { id, reply } = await kernel.invoke(call)
     const wait = /respond-async/.test(prefer) ? 0 : seconds(/wait=(\d+)/.exec(prefer)?.[1], DEFAULT_WAIT_S)
     return answer(c, id, { state: 'open', pending: reply }, wait)
@@ -127,7 +161,9 @@ function agentRoutes(app: Hono, kernel: Kernel): void {
     })
     return c.json({ history: lines })
   })
-  app.get(`${at}/logs`, async (c) => c.json({ logs: await kernel.view.logs(address(c), seconds(c.req.query('limit'), 100)) }))
+  app.get(`${at}/logs`, async (c) =>
+    c.json({ logs: await kernel.view.logs(address(c), seconds(c.req.query('limit'), 100)) }),
+  )
   app.post(`${at}/replay`, async (c) => {
     const to = c.req.query('to')
     return c.json(await kernel.replay(address(c), to === undefined ? undefined : seconds(to, 0)))
@@ -138,7 +174,12 @@ function agentRoutes(app: Hono, kernel: Kernel): void {
   })
 }
 
-async function answer(c: Context, id: string, found: { state: string; reply?: Reply; pending?: Promise<Reply> }, waitS: number): Promise<Response> {
+async function answer(
+  c: Context,
+  id: string,
+  found: { state: string; reply?: Reply; pending?: Promise<Reply> },
+  waitS: number,
+): Promise<Response> {
   c.header('Cardinal-Invocation', id)
   const reply = found.reply ?? (await within(found.pending as Promise<Reply>, waitS * 1000))
   if (!reply) return c.json({ invocation: id, state: 'open' }, 202)
@@ -162,7 +203,8 @@ async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined
 function seconds(text: string | undefined, otherwise: number): number {
   if (text === undefined) return otherwise
   const value = Number(text)
-  if (!Number.isInteger(value) || value < 0) throw new KernelError('Malformed', 'BadRequest', `\`${text}\` is not a whole number`)
+  if (!Number.isInteger(value) || value < 0)
+    throw new KernelError('Malformed', 'BadRequest', `\`${text}\` is not a whole number`)
   return otherwise === DEFAULT_WAIT_S ? Math.min(value, MAX_WAIT_S) : value
 }
 
@@ -180,12 +222,20 @@ function parse<T>(schema: z.ZodType<T>, given: unknown): T {
   const parsed = schema.safeParse(given)
   if (parsed.success) return parsed.data
   const [issue] = parsed.error.issues
-  throw new KernelError('Malformed', 'BadRequest', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not valid'}`)
+  throw new KernelError(
+    'Malformed',
+    'BadRequest',
+    `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not valid'}`,
+  )
 }
 
 /** `application/problem+json`; what is not one of our errors is a bug, and its text stays inside. */
 function problem(c: Context, error: unknown, status?: number): Response {
-  const known = error instanceof KernelError || error instanceof LogError || error instanceof ManifestError || error instanceof CardError
+  const known =
+    error instanceof KernelError ||
+    error instanceof LogError ||
+    error instanceof ManifestError ||
+    error instanceof CardError
   if (!known) process.stderr.write(`cardinal: ${(error as Error)?.stack ?? String(error)}\n`)
   const cls = known ? (error.class as KernelErrorClass) : 'Bug'
   const code = known ? error.code : 'Bug'

@@ -2,7 +2,10 @@
 const NEEDED = 24
 const major = Number(process.versions.node.split('.')[0])
 if (major < NEEDED) {
-  process.stderr.write(`cardinal: this is Node ${process.versions.node}; Node ${NEEDED} is needed (start with \`./cardinal\`, which brings its own)\n`)
+  process.stderr.write(
+    `cardinal: this is Node ${process.versions.node}; Node ${NEEDED} is needed (start with \`./cardinal\`, which brings its own)\n`,
+  )
   process.exit(1)
 }
+
 export {}

@@ -65,4 +65,3 @@ export function lanes(): (tenant: string) => number {
     return lane
   }
 }
-

@@ -53,7 +53,13 @@ export class Control {
   #tip: Tip = { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
   #key: PayloadKey | undefined
 
-  constructor(log: Log, slots: KeySlots, defaultsOf: DefaultsOf, now: () => number, push: (entry: ScannedEntry) => void) {
+  constructor(
+    log: Log,
+    slots: KeySlots,
+    defaultsOf: DefaultsOf,
+    now: () => number,
+    push: (entry: ScannedEntry) => void,
+  ) {
     this.#log = log
     this.#slots = slots
     this.#defaultsOf = defaultsOf
@@ -68,8 +74,14 @@ export class Control {
       this.#tip = { pos, seq: entry.header.seq, hash: entry.hash }
       const meta = JSON.parse(entry.header.meta) as Record<string, unknown>
       if (entry.header.kind === 'node') this.#key = this.#slots.open(meta.slot as number)
-      else if (entry.header.kind === 'tenant') this.#tenants.set(meta.name as string, this.#slots.open(meta.slot as number))
-      else this.#fold(entry.header.kind, meta, entry.payloads(() => this.#key as PayloadKey))
+      else if (entry.header.kind === 'tenant')
+        this.#tenants.set(meta.name as string, this.#slots.open(meta.slot as number))
+      else
+        this.#fold(
+          entry.header.kind,
+          meta,
+          entry.payloads(() => this.#key as PayloadKey),
+        )
     }
   }
 
@@ -81,7 +93,17 @@ export class Control {
     const { card, timeoutMs, idleMs, idempotency } = body as AppliedBody
     const parsed = parseCard('', card, 'spec.card', this.#defaultsOf)
     const wish = JSON.stringify([image, body])
-    this.#generations.set(`${tenant}/${name}`, { tenant, name, generation, image, card: parsed, timeoutMs, idleMs, idempotency, wish })
+    this.#generations.set(`${tenant}/${name}`, {
+      tenant,
+      name,
+      generation,
+      image,
+      card: parsed,
+      timeoutMs,
+      idleMs,
+      idempotency,
+      wish,
+    })
   }
 
   zones(): readonly Zone[] {
@@ -98,14 +120,18 @@ export class Control {
 
   requireGeneration(tenant: string, type: string): Generation {
     const found = this.findGeneration(tenant, type)
-    if (!found) throw new KernelError('NotFound', 'NoSuchType', `no agent type \`${tenant}/${type}\` is applied`)
+    if (!found)
+      throw new KernelError('NotFound', 'NoSuchType', `no agent type \`${tenant}/${type}\` is applied`)
     return found
   }
 
   /** The birth card of an instance, of the generation in force now. */
   cardOf({ tenant, type, key }: Address): { card: Card; generation: Generation } {
     const generation = this.requireGeneration(tenant, type)
-    return { card: fillKey(generation.card, `${tenant}/${type}/${key}#${generation.generation}`, key), generation }
+    return {
+      card: fillKey(generation.card, `${tenant}/${type}/${key}#${generation.generation}`, key),
+      generation,
+    }
   }
 
   /** The tenant's key, made at its first use. */
@@ -120,10 +146,15 @@ export class Control {
   }
 
   /** Records a wish if it is new. Durable once the returned position is. */
-  apply(wish: { tenant: string; name: string; image: string; body: AppliedBody }): { generation: number; changed: boolean; pos: Pos } {
+  apply(wish: { tenant: string; name: string; image: string; body: AppliedBody }): {
+    generation: number
+    changed: boolean
+    pos: Pos
+  } {
     const { tenant, name, image, body } = wish
     const before = this.findGeneration(tenant, name)
-    if (before?.wish === JSON.stringify([image, body])) return { generation: before.generation, changed: false, pos: this.#tip.pos }
+    if (before?.wish === JSON.stringify([image, body]))
+      return { generation: before.generation, changed: false, pos: this.#tip.pos }
     const generation = (before?.generation ?? 0) + 1
     this.#record('applied', { tenant, name, generation, image }, body)
     return { generation, changed: true, pos: this.#tip.pos }
@@ -162,8 +193,25 @@ export class Control {
     const prev = this.#tip
     const timeMs = this.#now()
     const key = this.#key
-    this.#tip = this.#log.append({ agent: NODE_AGENT, tip: prev, kind, timeMs, meta: text, payloads, ...(key && { key }) })
-    const header = { agent: NODE_AGENT, seq: this.#tip.seq, prev: prev.pos, timeMs, prevHash: prev.hash, kind, meta: text, digests: [] }
+    this.#tip = this.#log.append({
+      agent: NODE_AGENT,
+      tip: prev,
+      kind,
+      timeMs,
+      meta: text,
+      payloads,
+      ...(key && { key }),
+    })
+    const header = {
+      agent: NODE_AGENT,
+      seq: this.#tip.seq,
+      prev: prev.pos,
+      timeMs,
+      prevHash: prev.hash,
+      kind,
+      meta: text,
+      digests: [],
+    }
     this.#push({ pos: this.#tip.pos, hash: this.#tip.hash, header })
   }
 }

@@ -8,7 +8,13 @@ import { type Card, decide, type Request, type Verdict } from '@cardinal/cards'
 import type { ToolSettings, Translated, WireError } from '@cardinal/tools'
 import type { Context } from './context.ts'
 import type { AgentState } from './state.ts'
-import { type EffectMeta, type GuestEffect, type GuestOutput, MAX_EFFECTS, type VerdictDetail } from './wire.ts'
+import {
+  type EffectMeta,
+  type GuestEffect,
+  type GuestOutput,
+  MAX_EFFECTS,
+  type VerdictDetail,
+} from './wire.ts'
 
 /** The one tool that needs no grant: waiting. */
 export const SLEEP = 'cardinal.sleep'
@@ -26,7 +32,14 @@ export interface Authority {
   readonly settings: ToolSettings
 }
 
-export function decideEffects(ctx: Context, who: Authority, state: AgentState, output: GuestOutput, seq: number, timeMs: number): Decided {
+export function decideEffects(
+  ctx: Context,
+  who: Authority,
+  state: AgentState,
+  output: GuestOutput,
+  seq: number,
+  timeMs: number,
+): Decided {
   const counters = { ...state.counters }
   const dropped = new Set(output.drops)
   const metas: EffectMeta[] = []
@@ -61,44 +74,105 @@ function shownTool(ctx: Context, tool: string): string {
 }
 
 function tooMany(): One {
-  return refuse('?', 'read', { class: 'Refused', code: 'TooManyOpen', by: 'limit', message: `more than ${MAX_EFFECTS} effects open at once` })
+  return refuse('?', 'read', {
+    class: 'Refused',
+    code: 'TooManyOpen',
+    by: 'limit',
+    message: `more than ${MAX_EFFECTS} effects open at once`,
+  })
 }
 
 function refuse(tool: string, cls: EffectMeta['class'], error: WireError, nearest?: unknown): One {
-  const meta: EffectMeta = { tool, class: cls, verdict: 'refuse', code: error.code, ...(error.by && { by: error.by }) }
+  const meta: EffectMeta = {
+    tool,
+    class: cls,
+    verdict: 'refuse',
+    code: error.code,
+    ...(error.by && { by: error.by }),
+  }
   return { meta, error, ...(nearest !== undefined && { nearest }) }
 }
 
-function decideOne(ctx: Context, who: Authority, counters: { calls: number; bytesOut: number }, effect: GuestEffect, timeMs: number): One {
+function decideOne(
+  ctx: Context,
+  who: Authority,
+  counters: { calls: number; bytesOut: number },
+  effect: GuestEffect,
+  timeMs: number,
+): One {
   if (effect.tool === SLEEP) return sleep(effect, timeMs)
   const tool = ctx.tools.get(effect.tool)
   if (effect.via !== undefined && effect.via !== who.card.id.split('#')[0]) {
-    return refuse(shownTool(ctx, effect.tool), 'read', { class: 'Refused', code: 'NoSuchCard', by: 'card', message: 'no such card is held' })
+    return refuse(shownTool(ctx, effect.tool), 'read', {
+      class: 'Refused',
+      code: 'NoSuchCard',
+      by: 'card',
+      message: 'no such card is held',
+    })
   }
   if (!tool) {
-    return refuse('?', 'read', { class: 'Refused', code: 'NoSuchTool', by: 'card', message: 'there is no tool of this name' })
+    return refuse('?', 'read', {
+      class: 'Refused',
+      code: 'NoSuchTool',
+      by: 'card',
+      message: 'there is no tool of this name',
+    })
   }
   const translated = tool.translate(effect.args, who.settings)
   if ('bad' in translated) {
-    return refuse(tool.name, 'read', { class: 'Malformed', code: 'BadArguments', message: `\`${tool.name}\` was given ${translated.bad}` })
+    return refuse(tool.name, 'read', {
+      class: 'Malformed',
+      code: 'BadArguments',
+      message: `\`${tool.name}\` was given ${translated.bad}`,
+    })
   }
-  const verdict = decide({ card: who.card, counters, request: translated.request, cost: translated.cost, nowMs: timeMs })
+  const verdict = decide({
+    card: who.card,
+    counters,
+    request: translated.request,
+    cost: translated.cost,
+    nowMs: timeMs,
+  })
   if (verdict.verdict === 'allow') return allow(tool.name, translated, verdict)
   const { by, code, message, missing } = verdict
   const error: WireError = { class: 'Refused', code, by, message, ...(missing && { missing }) }
   return refuse(tool.name, translated.effectClass, error, verdict.nearest)
 }
 
-function allow(tool: string, { effectClass, cost }: Translated, verdict: Verdict & { verdict: 'allow' }): One {
-  return { meta: { tool, class: effectClass, verdict: 'allow', grant: verdict.grant, calls: cost.calls, bytesOut: cost.bytesOut } }
+function allow(
+  tool: string,
+  { effectClass, cost }: Translated,
+  verdict: Verdict & { verdict: 'allow' },
+): One {
+  return {
+    meta: {
+      tool,
+      class: effectClass,
+      verdict: 'allow',
+      grant: verdict.grant,
+      calls: cost.calls,
+      bytesOut: cost.bytesOut,
+    },
+  }
 }
 
 function sleep(effect: GuestEffect, timeMs: number): One {
   const ms = (effect.args as { ms?: unknown } | null)?.ms
   if (typeof ms !== 'number' || !(ms >= 0) || ms > MAX_SLEEP_MS) {
-    return refuse(SLEEP, 'sleep', { class: 'Malformed', code: 'BadArguments', message: 'a wait is 0 to 10 years long' })
+    return refuse(SLEEP, 'sleep', {
+      class: 'Malformed',
+      code: 'BadArguments',
+      message: 'a wait is 0 to 10 years long',
+    })
   }
-  return { meta: { tool: SLEEP, class: 'sleep', verdict: 'allow', due: Math.ceil(timeMs + Math.max(MIN_SLEEP_MS, ms)) } }
+  return {
+    meta: {
+      tool: SLEEP,
+      class: 'sleep',
+      verdict: 'allow',
+      due: Math.ceil(timeMs + Math.max(MIN_SLEEP_MS, ms)),
+    },
+  }
 }
 
 /** Decides one request anew: before a repeat after a crash, and for every redirect hop. */

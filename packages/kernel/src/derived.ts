@@ -5,9 +5,10 @@
  * the log has another entry there, all of it is thrown away and rebuilt. Snapshots live here too:
  * they are encrypted under their agent's key and disposable.
  */
-import { type Pos, type Tip, type ScannedEntry, type Seq } from '@cardinal/oplog'
-import Database from 'better-sqlite3'
+
 import fs from 'node:fs'
+import type { Pos, ScannedEntry, Seq, Tip } from '@cardinal/oplog'
+import Database from 'better-sqlite3'
 import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import type { AcceptedMeta, BirthMeta, FailedTurnMeta, ReceiptMeta, RepliedMeta, TurnMeta } from './wire.ts'
@@ -102,7 +103,9 @@ export class Derived {
 
   /** Forgets everything: the log did not hold what this state was made from. */
   reset(): void {
-    this.#db.exec("delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from snapshots; delete from meta where name = 'applied'")
+    this.#db.exec(
+      "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from snapshots; delete from meta where name = 'applied'",
+    )
     this.#applied = undefined
     this.#rowIds.clear()
   }
@@ -137,9 +140,19 @@ export class Derived {
           if (!entry.header.agent.equals(NODE_AGENT)) tips.set(entry.header.agent.toString('hex'), entry)
         }
         for (const [agent, entry] of tips) {
-          this.#run('update agents set pos = ?, seq = ?, hash = ?, touched = ? where id = ?', entry.pos, entry.header.seq, entry.hash, entry.header.timeMs, this.#rowId(agent))
+          this.#run(
+            'update agents set pos = ?, seq = ?, hash = ?, touched = ? where id = ?',
+            entry.pos,
+            entry.header.seq,
+            entry.hash,
+            entry.header.timeMs,
+            this.#rowId(agent),
+          )
         }
-        this.#run("insert or replace into meta(name, value) values('applied', ?)", JSON.stringify({ pos: last.pos, hash: last.hash.toString('hex') }))
+        this.#run(
+          "insert or replace into meta(name, value) values('applied', ?)",
+          JSON.stringify({ pos: last.pos, hash: last.hash.toString('hex') }),
+        )
       })()
     } catch (error) {
       if ((error as { code?: string }).code === 'SQLITE_FULL') return
@@ -165,7 +178,12 @@ export class Derived {
       case 'replied':
         return this.#applyReplied(agent, pos, meta as RepliedMeta)
       case 'resolved':
-        return this.#run('update doubts set resolved = ? where agent = ? and effect = ?', (meta as { outcome: string }).outcome, agent, (meta as { effect: string }).effect)
+        return this.#run(
+          'update doubts set resolved = ? where agent = ? and effect = ?',
+          (meta as { outcome: string }).outcome,
+          agent,
+          (meta as { effect: string }).effect,
+        )
       case 'quarantined':
         return this.#run('update agents set quarantined = 1, work = 0 where id = ?', agent)
     }
@@ -175,17 +193,44 @@ export class Derived {
     const { tenant, type, key, slot, image, generation } = meta
     this.#run(
       'insert into agents(birth, address, tenant, type, key, slot, image, generation, pos, seq, hash, work, born, touched) values(?,?,?,?,?,?,?,?,?,1,?,1,?,?)',
-      birth, showAddress({ tenant, type, key }), tenant, type, key, slot, image, generation, pos, Buffer.alloc(32), timeMs, timeMs,
+      birth,
+      showAddress({ tenant, type, key }),
+      tenant,
+      type,
+      key,
+      slot,
+      image,
+      generation,
+      pos,
+      Buffer.alloc(32),
+      timeMs,
+      timeMs,
     )
   }
 
   #applyAccepted(agent: number, pos: Pos, timeMs: number, meta: AcceptedMeta): void {
     if (meta.what === 'invoke') {
       const deadline = meta.deadline ?? null
-      this.#run("insert into invocations(id, agent, method, accepted, time, deadline, state) values(?,?,?,?,?,?,'open')", meta.invocation, agent, meta.method, pos, timeMs, deadline)
+      this.#run(
+        "insert into invocations(id, agent, method, accepted, time, deadline, state) values(?,?,?,?,?,?,'open')",
+        meta.invocation,
+        agent,
+        meta.method,
+        pos,
+        timeMs,
+        deadline,
+      )
       this.#run('update agents set work = work + 1, open = open + 1 where id = ?', agent)
-      if (deadline !== null) this.#run('insert into timers(due, agent, what) values(?,?,?)', deadline, agent, meta.invocation)
-      if (meta.key) this.#run('insert or replace into request_keys(agent, key, same, invocation) values(?,?,?,?)', agent, meta.key, meta.same, meta.invocation)
+      if (deadline !== null)
+        this.#run('insert into timers(due, agent, what) values(?,?,?)', deadline, agent, meta.invocation)
+      if (meta.key)
+        this.#run(
+          'insert or replace into request_keys(agent, key, same, invocation) values(?,?,?,?)',
+          agent,
+          meta.key,
+          meta.same,
+          meta.invocation,
+        )
     } else if (meta.what === 'emit' || meta.what === 'cancel') {
       this.#run('update agents set work = work + 1 where id = ?', agent)
     }
@@ -200,23 +245,33 @@ export class Derived {
       } else work++
     })
     const refused = meta.effects.findIndex((e) => e.verdict === 'refuse')
-    if (refused >= 0) this.#run("insert or replace into meta(name, value) values('refused', ?)", JSON.stringify({ agent, effect: `${seq}.${refused}` }))
+    if (refused >= 0)
+      this.#run(
+        "insert or replace into meta(name, value) values('refused', ?)",
+        JSON.stringify({ agent, effect: `${seq}.${refused}` }),
+      )
     this.#drop(agent, meta.drops)
-    meta.replies.forEach(([invocation, ok], part) => this.#ended(agent, invocation, pos, part, ok))
+    for (const [part, [invocation, ok]] of meta.replies.entries())
+      this.#ended(agent, invocation, pos, part, ok)
     this.#run('update agents set work = max(0, work + ?), turns = turns + 1 where id = ?', work, agent)
   }
 
   #applyFailed(agent: number, pos: Pos, meta: FailedTurnMeta): void {
     this.#drop(agent, meta.drops)
     for (const invocation of meta.ends) this.#ended(agent, invocation, pos, -1, false)
-    this.#run('update agents set work = max(0, work + ?) where id = ?', (meta.abandon ? 1 : 0) - meta.inputs.length, agent)
+    this.#run(
+      'update agents set work = max(0, work + ?) where id = ?',
+      (meta.abandon ? 1 : 0) - meta.inputs.length,
+      agent,
+    )
   }
 
   #applyReceipt(agent: number, pos: Pos, meta: ReceiptMeta): void {
     if (meta.sleep) this.#run('delete from timers where agent = ? and what = ?', agent, meta.effect)
     else this.#run('update agents set work = max(0, work - 1) where id = ?', agent)
     if (!meta.dropped) this.#run('update agents set work = work + 1 where id = ?', agent)
-    if (meta.class === 'Indeterminate') this.#run('insert or replace into doubts(agent, effect, pos) values(?,?,?)', agent, meta.effect, pos)
+    if (meta.class === 'Indeterminate')
+      this.#run('insert or replace into doubts(agent, effect, pos) values(?,?,?)', agent, meta.effect, pos)
   }
 
   #applyReplied(agent: number, pos: Pos, meta: RepliedMeta): void {
@@ -229,7 +284,13 @@ export class Derived {
   }
 
   #ended(agent: number, invocation: InvocationId, pos: Pos, part: number, ok: boolean): void {
-    this.#run('update invocations set reply = ?, part = ?, state = ? where id = ?', pos, part, ok ? 'done' : 'failed', invocation)
+    this.#run(
+      'update invocations set reply = ?, part = ?, state = ? where id = ?',
+      pos,
+      part,
+      ok ? 'done' : 'failed',
+      invocation,
+    )
     this.#run('delete from timers where agent = ? and what = ?', agent, invocation)
     this.#run('update agents set open = max(0, open - 1) where id = ?', agent)
   }
@@ -237,7 +298,9 @@ export class Derived {
   #rowId(birth: string): number {
     const known = this.#rowIds.get(birth)
     if (known !== undefined) return known
-    const row = this.#get('select id from agents where birth = ?', Buffer.from(birth, 'hex')) as { id: number } | undefined
+    const row = this.#get('select id from agents where birth = ?', Buffer.from(birth, 'hex')) as
+      | { id: number }
+      | undefined
     if (!row) throw new Error(`an entry of agent ${birth}, which was never born`)
     if (this.#rowIds.size > MAX_ROW_IDS) this.#rowIds.clear()
     this.#rowIds.set(birth, row.id)
@@ -252,10 +315,20 @@ export class Derived {
     return this.#get('select * from agents where id = ?', id) as AgentRow | undefined
   }
 
-  listAgents(where: { tenant?: string | undefined; type?: string | undefined; after?: string | undefined; limit: number }): AgentRow[] {
+  listAgents(where: {
+    tenant?: string | undefined
+    type?: string | undefined
+    after?: string | undefined
+    limit: number
+  }): AgentRow[] {
     return this.#all(
       'select * from agents where (@tenant is null or tenant = @tenant) and (@type is null or type = @type) and address > @after order by address limit @limit',
-      { tenant: where.tenant ?? null, type: where.type ?? null, after: where.after ?? '', limit: where.limit },
+      {
+        tenant: where.tenant ?? null,
+        type: where.type ?? null,
+        after: where.after ?? '',
+        limit: where.limit,
+      },
     ) as AgentRow[]
   }
 
@@ -269,7 +342,11 @@ export class Derived {
   }
 
   dueAgents(nowMs: number, limit: number): AgentRow[] {
-    return this.#all('select * from agents where id in (select agent from timers where due <= ? order by due limit ?)', nowMs, limit) as AgentRow[]
+    return this.#all(
+      'select * from agents where id in (select agent from timers where due <= ? order by due limit ?)',
+      nowMs,
+      limit,
+    ) as AgentRow[]
   }
 
   nextDue(): number | undefined {
@@ -281,15 +358,21 @@ export class Derived {
   }
 
   lastInvocation(agent: number): InvocationRow | undefined {
-    return this.#get('select * from invocations where agent = ? order by accepted desc limit 1', agent) as InvocationRow | undefined
+    return this.#get('select * from invocations where agent = ? order by accepted desc limit 1', agent) as
+      | InvocationRow
+      | undefined
   }
 
   findRequestKey(agent: number, key: string): { same: string; invocation: InvocationId } | undefined {
-    return this.#get('select same, invocation from request_keys where agent = ? and key = ?', agent, key) as { same: string; invocation: InvocationId } | undefined
+    return this.#get('select same, invocation from request_keys where agent = ? and key = ?', agent, key) as
+      | { same: string; invocation: InvocationId }
+      | undefined
   }
 
   listDoubts(): { address: string; effect: string; resolved: string | null }[] {
-    return this.#all('select a.address, d.effect, d.resolved from doubts d join agents a on a.id = d.agent order by d.pos') as { address: string; effect: string; resolved: string | null }[]
+    return this.#all(
+      'select a.address, d.effect, d.resolved from doubts d join agents a on a.id = d.agent order by d.pos',
+    ) as { address: string; effect: string; resolved: string | null }[]
   }
 
   /** The newest refusal of the node, as `address@effect`. */
@@ -301,12 +384,20 @@ export class Derived {
   }
 
   findSnapshot(agent: number): SnapshotRow | undefined {
-    return this.#get('select seq, hash, bytes from snapshots where agent = ?', agent) as SnapshotRow | undefined
+    return this.#get('select seq, hash, bytes from snapshots where agent = ?', agent) as
+      | SnapshotRow
+      | undefined
   }
 
   /** Keeps a snapshot of an agent at `tip`, whose entry must be durable. */
   saveSnapshot(birth: Buffer, tip: Tip, bytes: Buffer): void {
-    this.#run('insert or replace into snapshots(agent, seq, hash, bytes) values(?,?,?,?)', this.#rowId(birth.toString('hex')), tip.seq, tip.hash, bytes)
+    this.#run(
+      'insert or replace into snapshots(agent, seq, hash, bytes) values(?,?,?,?)',
+      this.#rowId(birth.toString('hex')),
+      tip.seq,
+      tip.hash,
+      bytes,
+    )
   }
 
   deleteSnapshot(agent: number): void {

@@ -23,7 +23,12 @@ export class KernelError extends Error {
   readonly code: string
   readonly details: Readonly<Record<string, unknown>>
 
-  constructor(cls: KernelErrorClass, code: string, message: string, details: Readonly<Record<string, unknown>> = {}) {
+  constructor(
+    cls: KernelErrorClass,
+    code: string,
+    message: string,
+    details: Readonly<Record<string, unknown>> = {},
+  ) {
     super(message)
     this.name = cls
     this.class = cls

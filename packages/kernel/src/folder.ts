@@ -17,7 +17,15 @@ export interface Folder {
 
 export function layout(root: string): Folder {
   const at = (name: string) => path.join(root, name)
-  return { root, keys: at('keys'), log: at('log'), images: at('images'), derived: at('derived.db'), cache: at('cache'), token: at('token') }
+  return {
+    root,
+    keys: at('keys'),
+    log: at('log'),
+    images: at('images'),
+    derived: at('derived.db'),
+    cache: at('cache'),
+    token: at('token'),
+  }
 }
 
 /** Where heads are kept outside the data folder, so that an older copy of the folder is noticed. */

@@ -18,7 +18,14 @@ const EFFECT = /^(\d{1,15})\.(\d{1,5})$/
 export function parseAddress(text: string, tenant?: string): Address {
   const parts = text.split('/')
   const [t, type = '', key = ''] = parts.length === 2 && tenant !== undefined ? [tenant, ...parts] : parts
-  if (parts.length > 3 || t === undefined || !NAME.test(t) || !NAME.test(type) || !KEY.test(key) || /^\.+$/.test(key)) {
+  if (
+    parts.length > 3 ||
+    t === undefined ||
+    !NAME.test(t) ||
+    !NAME.test(type) ||
+    !KEY.test(key) ||
+    /^\.+$/.test(key)
+  ) {
     throw new KernelError('Malformed', 'BadAddress', `\`${text}\` is no address; write tenant/type/key`)
   }
   return { tenant: t, type, key }
@@ -33,9 +40,22 @@ export function effectId(seq: number, index: number): EffectId {
 }
 
 /** `tenant/type/key@seq.index`. */
-export function parseEffectRef(text: string, tenant?: string): { address: Address; effect: EffectId; seq: number; index: number } {
+export function parseEffectRef(
+  text: string,
+  tenant?: string,
+): { address: Address; effect: EffectId; seq: number; index: number } {
   const at = text.lastIndexOf('@')
   const match = EFFECT.exec(text.slice(at + 1))
-  if (at < 0 || !match) throw new KernelError('Malformed', 'BadEffect', `\`${text}\` is no effect; write tenant/type/key@turn.index`)
-  return { address: parseAddress(text.slice(0, at), tenant), effect: match[0] as EffectId, seq: Number(match[1]), index: Number(match[2]) }
+  if (at < 0 || !match)
+    throw new KernelError(
+      'Malformed',
+      'BadEffect',
+      `\`${text}\` is no effect; write tenant/type/key@turn.index`,
+    )
+  return {
+    address: parseAddress(text.slice(0, at), tenant),
+    effect: match[0] as EffectId,
+    seq: Number(match[1]),
+    index: Number(match[2]),
+  }
 }

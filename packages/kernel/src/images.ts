@@ -5,7 +5,7 @@
 import fs from 'node:fs'
 import { SourceMap } from 'node:module'
 import path from 'node:path'
-import { type Engine, ENGINE_VERSION, type Image } from '@cardinal/engine'
+import { ENGINE_VERSION, type Engine, type Image } from '@cardinal/engine'
 import { sha256, syncFolder, writeFileDurably } from '@cardinal/oplog'
 import { type Bundle, bundleGuest } from '@cardinal/sdk/bundle'
 import { KernelError } from './errors.ts'
@@ -41,7 +41,12 @@ export class Images {
   async build(bundle: Bundle, name: string): Promise<LoadedImage> {
     const base = await this.#requireBase()
     const built = await this.#engine.extend(base, Buffer.from(bundle.code), `${name}.js`)
-    if (!built.ok) throw new KernelError('Malformed', 'BadProgram', `the program failed while it was loaded: ${this.#mapped(built.detail, bundle.map)}`)
+    if (!built.ok)
+      throw new KernelError(
+        'Malformed',
+        'BadProgram',
+        `the program failed while it was loaded: ${this.#mapped(built.detail, bundle.map)}`,
+      )
     const hash = sha256(built.bytes).toString('hex')
     this.#write(`${hash}.map`, bundle.map)
     this.#write(`${hash}.img`, built.bytes)
@@ -81,9 +86,11 @@ export class Images {
 
   async #load(hash: string): Promise<LoadedImage> {
     const file = path.join(this.#folder, `${hash}.img`)
-    if (!fs.existsSync(file)) throw new KernelError('Corrupt', 'NoImage', `image \`${hash}\` is missing from \`images\``)
+    if (!fs.existsSync(file))
+      throw new KernelError('Corrupt', 'NoImage', `image \`${hash}\` is missing from \`images\``)
     const bytes = fs.readFileSync(file)
-    if (sha256(bytes).toString('hex') !== hash) throw new KernelError('Corrupt', 'NoImage', `image \`${hash}\` does not answer to its hash`)
+    if (sha256(bytes).toString('hex') !== hash)
+      throw new KernelError('Corrupt', 'NoImage', `image \`${hash}\` does not answer to its hash`)
     let image: Image
     try {
       image = await this.#engine.load(bytes)
@@ -105,7 +112,8 @@ export class Images {
     const file = path.join(this.#folder, name)
     if (!fs.existsSync(file)) {
       const built = await this.#engine.boot(Buffer.from(guest.code))
-      if (!built.ok) throw new KernelError('Bug', 'BadImage', `the SDK does not boot: ${built.kind}: ${built.detail}`)
+      if (!built.ok)
+        throw new KernelError('Bug', 'BadImage', `the SDK does not boot: ${built.kind}: ${built.detail}`)
       this.#write(name, built.bytes)
     }
     return this.#engine.load(fs.readFileSync(file), { base: true })
@@ -133,7 +141,9 @@ function mapLines(text: string, map: SourceMap): string {
     if (file.startsWith('cardinal:') || file === 'native') continue
     const entry = map.findEntry(Number(row) - 1, Number(column) - 1)
     if (!('originalSource' in entry) || entry.originalSource.startsWith('cardinal:')) continue
-    lines.push(`    at ${name} (${entry.originalSource}:${entry.originalLine + 1}:${entry.originalColumn + 1})`)
+    lines.push(
+      `    at ${name} (${entry.originalSource}:${entry.originalLine + 1}:${entry.originalColumn + 1})`,
+    )
   }
   return lines.join('\n')
 }

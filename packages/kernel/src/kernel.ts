@@ -11,18 +11,26 @@ import os from 'node:os'
 import type { DefaultsOf } from '@cardinal/cards'
 import { Engine } from '@cardinal/engine'
 import type { AgentManifest, Manifest } from '@cardinal/manifests'
-import { KeySlots, Log, type LogError, openNodeKey, type Pos, purposeKey, type ScannedEntry } from '@cardinal/oplog'
-import { httpFetch, type HttpTool, type Tool } from '@cardinal/tools'
+import {
+  KeySlots,
+  Log,
+  type LogError,
+  openNodeKey,
+  type Pos,
+  purposeKey,
+  type ScannedEntry,
+} from '@cardinal/oplog'
 import type { Bundle } from '@cardinal/sdk/bundle'
+import { type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
 import { Validator } from '@cfworker/json-schema'
-import { type LiveAgent, type Reply } from './agent.ts'
+import type { LiveAgent, Reply } from './agent.ts'
 import { Agents } from './agents.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { type Context, hmac, monotonic, type TurnEvent, type TurnLimits } from './context.ts'
 import { Control, NODE_AGENT } from './control.ts'
 import { Derived } from './derived.ts'
 import { KernelError } from './errors.ts'
-import { anchorFile, type Folder, layout, type Lock, lockFolder } from './folder.ts'
+import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
 import { type Address, type InvocationId, parseAddress, parseEffectRef, showAddress } from './ids.ts'
 import { Images } from './images.ts'
 import { Invocations } from './invocations.ts'
@@ -132,7 +140,11 @@ class Node implements Kernel {
     this.#fatal = (error) => {
       if (this.#closing) return
       this.#closing = true
-      const onFatal = options.onFatal ?? ((e: Error) => { throw e })
+      const onFatal =
+        options.onFatal ??
+        ((e: Error) => {
+          throw e
+        })
       onFatal(error instanceof Error ? error : new Error(String(error)))
     }
     const scanned: ScannedEntry[] = []
@@ -153,7 +165,13 @@ class Node implements Kernel {
     const threads = options.threads ?? os.availableParallelism()
     const cache = { folder: folder.cache, key: purposeKey(nodeKey, 'cardinal.artefacts.1') }
     const engine = new Engine({ threads, optimize: options.optimize ?? true, cache })
-    const control: Control = new Control(log, slots, (tool) => this.#ctx.tools.get(tool)?.defaults, now, (entry) => derived.push(entry))
+    const control: Control = new Control(
+      log,
+      slots,
+      (tool) => this.#ctx.tools.get(tool)?.defaults,
+      now,
+      (entry) => derived.push(entry),
+    )
     this.#http = httpFetch({
       policy: { zones: () => control.zones(), ownPorts: () => this.#ownPorts },
       connections: options.connections ?? 64,
@@ -196,7 +214,12 @@ class Node implements Kernel {
     for (const manifest of manifests) {
       if (manifest.kind !== 'Agent') continue
       const bundle = programs.get(`${manifest.tenant}/${manifest.name}`)
-      if (!bundle) throw new KernelError('Malformed', 'BadProgram', `the program of \`${manifest.tenant}/${manifest.name}\` was not sent`)
+      if (!bundle)
+        throw new KernelError(
+          'Malformed',
+          'BadProgram',
+          `the program of \`${manifest.tenant}/${manifest.name}\` was not sent`,
+        )
       built.set(manifest, (await images.build(bundle, manifest.name)).hash)
     }
     const done: (Applied & { pos: Pos })[] = manifests.map((manifest) => {
@@ -206,7 +229,11 @@ class Node implements Kernel {
       }
       const { tenant, name, cardSource, timeoutMs, idleMs, idempotency } = manifest
       const body = { card: cardSource, timeoutMs, idleMs, idempotency }
-      return { kind: 'Agent', name: `${tenant}/${name}`, ...control.apply({ tenant, name, image: built.get(manifest) as string, body }) }
+      return {
+        kind: 'Agent',
+        name: `${tenant}/${name}`,
+        ...control.apply({ tenant, name, image: built.get(manifest) as string, body }),
+      }
     })
     for (const { pos, changed } of done) if (changed) await log.untilDurable(pos)
     return done.map(({ pos: _pos, ...shown }) => shown)
@@ -217,31 +244,71 @@ class Node implements Kernel {
     this.#admit()
     const address = parseAddress(call.address, call.tenant)
     const agent = await this.#agents.require(address)
-    if (agent.state.quarantined) throw new KernelError('Diverged', 'Quarantined', `\`${agent.name}\` is quarantined`)
-    if (agent.full) throw new KernelError('Busy', 'Busy', `\`${agent.name}\` has too many inputs waiting`, { retryAfterMs: 1000 })
-    const method = Object.hasOwn(agent.image.methods, call.method) ? agent.image.methods[call.method] : undefined
+    if (agent.state.quarantined)
+      throw new KernelError('Diverged', 'Quarantined', `\`${agent.name}\` is quarantined`)
+    if (agent.full)
+      throw new KernelError('Busy', 'Busy', `\`${agent.name}\` has too many inputs waiting`, {
+        retryAfterMs: 1000,
+      })
+    const method = Object.hasOwn(agent.image.methods, call.method)
+      ? agent.image.methods[call.method]
+      : undefined
     if (!method) {
       const known = Object.keys(agent.image.methods).join(', ')
-      throw new KernelError('NotFound', 'NoSuchMethod', `\`${address.type}\` has no method \`${call.method}\`${known && `; it has ${known}`}`)
+      throw new KernelError(
+        'NotFound',
+        'NoSuchMethod',
+        `\`${address.type}\` has no method \`${call.method}\`${known && `; it has ${known}`}`,
+      )
     }
     const text = argsText(call.args)
     if (method.in) this.#validate(method.in, JSON.parse(text))
     const same = hmac(agent.key.key, 'same', call.method, '\0', text).toString('hex')
-    const key = call.idempotencyKey === undefined ? undefined : hmac(agent.key.key, 'request', call.principal ?? '', '\0', call.method, '\0', call.idempotencyKey).toString('hex')
+    const key =
+      call.idempotencyKey === undefined
+        ? undefined
+        : hmac(
+            agent.key.key,
+            'request',
+            call.principal ?? '',
+            '\0',
+            call.method,
+            '\0',
+            call.idempotencyKey,
+          ).toString('hex')
     const earlier = key === undefined ? undefined : this.#findEarlier(agent, key)
     if (earlier) {
-      if (earlier.same !== same) throw new KernelError('Conflict', 'KeyReused', 'this idempotency key was used with other arguments')
+      if (earlier.same !== same)
+        throw new KernelError('Conflict', 'KeyReused', 'this idempotency key was used with other arguments')
       return { id: earlier.invocation, reply: this.#replyOf(earlier.invocation) }
     }
     return this.#accept(agent, call, method.shared === true, text, key, same)
   }
 
-  async #accept(agent: LiveAgent, call: Invoke, shared: boolean, text: string, key: string | undefined, same: string): Promise<{ id: InvocationId; reply: Promise<Reply> }> {
+  async #accept(
+    agent: LiveAgent,
+    call: Invoke,
+    shared: boolean,
+    text: string,
+    key: string | undefined,
+    same: string,
+  ): Promise<{ id: InvocationId; reply: Promise<Reply> }> {
     const { clock, log, control } = this.#ctx
     const id = `inv_${randomBytes(10).toString('hex')}` as InvocationId
-    const event = Buffer.from(`{"t":"invoke","id":"${id}","method":${JSON.stringify(call.method)},"args":${text}}`)
-    const deadline = clock.nowMs() + (control.findGeneration(agent.address.tenant, agent.address.type)?.timeoutMs ?? 0)
-    const meta = { what: 'invoke', invocation: id, method: call.method, principal: call.principal ?? 'local', deadline, ...(shared && { shared }), ...(key && { key, same }) }
+    const event = Buffer.from(
+      `{"t":"invoke","id":"${id}","method":${JSON.stringify(call.method)},"args":${text}}`,
+    )
+    const deadline =
+      clock.nowMs() + (control.findGeneration(agent.address.tenant, agent.address.type)?.timeoutMs ?? 0)
+    const meta = {
+      what: 'invoke',
+      invocation: id,
+      method: call.method,
+      principal: call.principal ?? 'local',
+      deadline,
+      ...(shared && { shared }),
+      ...(key && { key, same }),
+    }
     const reply = this.#invocations.wait(id)
     const tip = agent.append('accepted', meta, [event])
     if (key) agent.requestKeys.set(key, { same, invocation: id })
@@ -264,7 +331,9 @@ class Node implements Kernel {
   }
 
   /** What became of an invocation. An open one comes with a promise of its reply. */
-  async result(id: string): Promise<{ state: 'open' | 'done' | 'failed'; reply?: Reply; pending?: Promise<Reply> }> {
+  async result(
+    id: string,
+  ): Promise<{ state: 'open' | 'done' | 'failed'; reply?: Reply; pending?: Promise<Reply> }> {
     const known = this.#invocations.findReply(id as InvocationId)
     if (known) return { state: known.ok ? 'done' : 'failed', reply: known }
     this.#ctx.derived.apply()
@@ -280,7 +349,8 @@ class Node implements Kernel {
     const row = this.#ctx.derived.findInvocation(id)
     const agentRow = row && this.#ctx.derived.findAgentByRow(row.agent)
     if (!row || !agentRow) throw new KernelError('NotFound', 'NoSuchInvocation', `no invocation \`${id}\``)
-    if (row.reply !== null) throw new KernelError('Conflict', 'AlreadyEnded', `invocation \`${id}\` has ended`)
+    if (row.reply !== null)
+      throw new KernelError('Conflict', 'AlreadyEnded', `invocation \`${id}\` has ended`)
     const agent = await this.#agents.require(agentRow)
     const ended = this.#invocations.wait(row.id)
     agent.end(row.id, 'Cancelled', 'Cancelled', why)
@@ -303,7 +373,13 @@ class Node implements Kernel {
     const { ctx } = { ctx: this.#ctx }
     const image = await ctx.images.get(row.image)
     const identity = { address: row.address, birth: row.birth, key: this.view.keyOf(row), lane: 0 }
-    const done = await replay(ctx, identity, image, { pos: row.pos, seq: row.seq, hash: row.hash }, toSeq === undefined ? {} : { toSeq })
+    const done = await replay(
+      ctx,
+      identity,
+      image,
+      { pos: row.pos, seq: row.seq, hash: row.hash },
+      toSeq === undefined ? {} : { toSeq },
+    )
     ctx.engine.drop(done.instance)
     return { turns: done.turns, entries: done.state.tip.seq }
   }
@@ -315,7 +391,8 @@ class Node implements Kernel {
     this.#ctx.derived.apply()
     const doubt = this.#ctx.derived.listDoubts().find((d) => d.address === agent.name && d.effect === effect)
     if (!doubt) throw new KernelError('NotFound', 'NoSuchEffect', `\`${ref}\` is not in doubt`)
-    if (doubt.resolved) throw new KernelError('Conflict', 'AlreadyResolved', `\`${ref}\` was resolved as ${doubt.resolved}`)
+    if (doubt.resolved)
+      throw new KernelError('Conflict', 'AlreadyResolved', `\`${ref}\` was resolved as ${doubt.resolved}`)
     const tip = agent.append('resolved', { effect, outcome, principal }, [])
     await this.#ctx.log.untilDurable(tip.pos)
     this.#ctx.derived.apply()
@@ -355,14 +432,19 @@ class Node implements Kernel {
     }
     const result = validator.validate(args)
     if (result.valid) return
-    const lines = result.errors.filter((e) => e.keyword !== 'properties').map((e) => `${e.instanceLocation.replace('#', '$').replaceAll('/', '.')}: ${e.error}`)
+    const lines = result.errors
+      .filter((e) => e.keyword !== 'properties')
+      .map((e) => `${e.instanceLocation.replace('#', '$').replaceAll('/', '.')}: ${e.error}`)
     throw new KernelError('Malformed', 'BadArguments', `arguments: ${lines.join('; ')}`)
   }
 
   /** New work is refused while the node closes or its disk is full; what is open goes on. */
   #admit(): void {
     if (this.#closing) throw new KernelError('Unavailable', 'Closing', 'the node is closing')
-    if (this.#ctx.log.low) throw new KernelError('Unavailable', 'DiskFull', 'the disk is full; nothing new is accepted', { retryAfterMs: 5000 })
+    if (this.#ctx.log.low)
+      throw new KernelError('Unavailable', 'DiskFull', 'the disk is full; nothing new is accepted', {
+        retryAfterMs: 5000,
+      })
   }
 
   readonly defaultsOf: DefaultsOf = (tool) => this.#ctx.tools.get(tool)?.defaults
@@ -396,7 +478,8 @@ class Node implements Kernel {
 
 function argsText(args: unknown): string {
   const text = JSON.stringify(args ?? null)
-  if (Buffer.byteLength(text) > MAX_ARGS_BYTES) throw new KernelError('Malformed', 'TooLarge', `arguments of more than ${MAX_ARGS_BYTES} bytes`)
+  if (Buffer.byteLength(text) > MAX_ARGS_BYTES)
+    throw new KernelError('Malformed', 'TooLarge', `arguments of more than ${MAX_ARGS_BYTES} bytes`)
   return text
 }
 
@@ -407,11 +490,14 @@ function catchUp(derived: Derived, log: Log, scanned: readonly ScannedEntry[], l
   const known = applied !== undefined && at >= 0 && (scanned[at] as ScannedEntry).hash.equals(applied.hash)
   if (applied && !known) {
     if (applied.pos >= log.end && !lossAccepted) {
-      throw new KernelError('Corrupt', 'LogShort', `the log ends at position ${log.end}, before ${applied.pos} that derived state was made from: its end was lost; an operator may accept that by removing \`derived.db\``)
+      throw new KernelError(
+        'Corrupt',
+        'LogShort',
+        `the log ends at position ${log.end}, before ${applied.pos} that derived state was made from: its end was lost; an operator may accept that by removing \`derived.db\``,
+      )
     }
     derived.reset()
   }
   for (const entry of known ? scanned.slice(at + 1) : scanned) derived.push(entry)
   derived.apply()
 }
-

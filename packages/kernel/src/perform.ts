@@ -21,16 +21,36 @@ const ATTEMPTS = 3
 const BACKOFF_MS = 100
 
 /** Never rejects for what the world does. `again` says that an earlier run of the node may have tried. */
-export async function performEffect(ctx: Context, who: Performer, effect: OpenEffect, again: boolean): Promise<Receipt> {
+export async function performEffect(
+  ctx: Context,
+  who: Performer,
+  effect: OpenEffect,
+  again: boolean,
+): Promise<Receipt> {
   const tool = ctx.tools.get(effect.tool)
-  if (!tool) return refused({ class: 'Refused', code: 'NoSuchTool', by: 'card', message: 'there is no tool of this name any more' })
+  if (!tool)
+    return refused({
+      class: 'Refused',
+      code: 'NoSuchTool',
+      by: 'card',
+      message: 'there is no tool of this name any more',
+    })
   const translated = tool.translate(effect.args, who.authority().settings)
-  if ('bad' in translated) return refused({ class: 'Malformed', code: 'BadArguments', message: `\`${tool.name}\` was given ${translated.bad}` })
+  if ('bad' in translated)
+    return refused({
+      class: 'Malformed',
+      code: 'BadArguments',
+      message: `\`${tool.name}\` was given ${translated.bad}`,
+    })
   if (again) {
-    if (effect.class === 'once' && effect.started) return indeterminate('it was started before the node stopped; whether it was done is unknown')
+    if (effect.class === 'once' && effect.started)
+      return indeterminate('it was started before the node stopped; whether it was done is unknown')
     const no = redecide(who.authority(), translated.request, ctx.clock.nowMs())
     // A keyed effect may already have happened: a refusal now must not tell the guest that it did not.
-    if (no) return effect.class === 'idempotent' ? indeterminate('it may have been done, and is no longer allowed to be repeated') : refused(no)
+    if (no)
+      return effect.class === 'idempotent'
+        ? indeterminate('it may have been done, and is no longer allowed to be repeated')
+        : refused(no)
   }
   ctx.crashPoint('effect.before')
   const receipt = await attempts(ctx, who, effect, tool, translated)
@@ -38,20 +58,34 @@ export async function performEffect(ctx: Context, who: Performer, effect: OpenEf
   return receipt
 }
 
-async function attempts(ctx: Context, who: Performer, effect: OpenEffect, tool: Tool, translated: Translated): Promise<Receipt> {
+async function attempts(
+  ctx: Context,
+  who: Performer,
+  effect: OpenEffect,
+  tool: Tool,
+  translated: Translated,
+): Promise<Receipt> {
   for (let n = 1; ; n++) {
     const receipt = await tool.perform(translated.plan, attemptOf(ctx, who, effect))
-    const repeatable = effect.class === 'idempotent' && !receipt.ok && (receipt.error.class === 'Indeterminate' || receipt.error.class === 'Unavailable')
+    const repeatable =
+      effect.class === 'idempotent' &&
+      !receipt.ok &&
+      (receipt.error.class === 'Indeterminate' || receipt.error.class === 'Unavailable')
     if (!repeatable || n === ATTEMPTS || who.signal.aborted) return receipt
     await new Promise((resolve) => setTimeout(resolve, BACKOFF_MS * 2 ** (n - 1)))
     const no = redecide(who.authority(), translated.request, ctx.clock.nowMs())
-    if (no) return indeterminate('an earlier attempt may have been done, and it is no longer allowed to be repeated')
+    if (no)
+      return indeterminate(
+        'an earlier attempt may have been done, and it is no longer allowed to be repeated',
+      )
   }
 }
 
 function attemptOf(ctx: Context, who: Performer, effect: OpenEffect): Attempt {
   return {
-    idempotencyKey: hmac(hmac(ctx.secret, 'idempotency', who.birth), effect.id).toString('hex').slice(0, 40),
+    idempotencyKey: hmac(hmac(ctx.secret, 'idempotency', who.birth), effect.id)
+      .toString('hex')
+      .slice(0, 40),
     started: async () => {
       if (effect.class !== 'once') return
       await who.started()

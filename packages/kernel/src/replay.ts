@@ -12,7 +12,7 @@ import { type Context, hmac } from './context.ts'
 import type { SnapshotRow } from './derived.ts'
 import { KernelError } from './errors.ts'
 import type { LoadedImage } from './images.ts'
-import { type AgentState, decodeState, emptyState, encodeState, fold, type Folded } from './state.ts'
+import { type AgentState, decodeState, emptyState, encodeState, type Folded, fold } from './state.ts'
 import type { TurnMeta } from './wire.ts'
 
 export interface Identity {
@@ -37,13 +37,21 @@ export function turnSeed(secret: Buffer, birth: Buffer, basisHash: Buffer): Buff
  * The entries of an agent after `from`, oldest first, each checked against the one that follows it.
  * Undefined if the entry at `from` is another one than `from` says: a snapshot of another history.
  */
-export function readBack(ctx: Context, tip: Tip, from?: { readonly seq: number; readonly hash: Buffer }): Entry[] | undefined {
+export function readBack(
+  ctx: Context,
+  tip: Tip,
+  from?: { readonly seq: number; readonly hash: Buffer },
+): Entry[] | undefined {
   const entries: Entry[] = []
   let at: { pos: Pos; hash: Buffer } = tip
   while (at.pos !== NO_POS) {
     const entry = ctx.log.read(at.pos)
     if (!entry.hash.equals(at.hash)) {
-      throw new KernelError('Corrupt', 'LogCorrupt', `the entry at position ${at.pos} is not the one that its successor names`)
+      throw new KernelError(
+        'Corrupt',
+        'LogCorrupt',
+        `the entry at position ${at.pos} is not the one that its successor names`,
+      )
     }
     if (from && entry.header.seq <= from.seq) {
       return entry.header.seq === from.seq && entry.hash.equals(from.hash) ? entries.reverse() : undefined
@@ -56,7 +64,12 @@ export function readBack(ctx: Context, tip: Tip, from?: { readonly seq: number; 
 
 export function toFolded(entry: Entry, key: PayloadKey): Folded {
   const tip = { pos: entry.pos, seq: entry.header.seq, hash: entry.hash }
-  return { kind: entry.header.kind, tip, meta: JSON.parse(entry.header.meta), payloads: entry.payloads(() => key) }
+  return {
+    kind: entry.header.kind,
+    tip,
+    meta: JSON.parse(entry.header.meta),
+    payloads: entry.payloads(() => key),
+  }
 }
 
 export interface ReplayOptions {
@@ -67,13 +80,25 @@ export interface ReplayOptions {
 }
 
 /** Rebuilds state and memory at `tip`. The instance belongs to the caller. */
-export async function replay(ctx: Context, who: Identity, image: LoadedImage, tip: Tip, options: ReplayOptions = {}): Promise<Replayed> {
+export async function replay(
+  ctx: Context,
+  who: Identity,
+  image: LoadedImage,
+  tip: Tip,
+  options: ReplayOptions = {},
+): Promise<Replayed> {
   const after = options.snapshot && readBack(ctx, tip, options.snapshot)
   const entries = after ?? (readBack(ctx, tip) as Entry[])
-  const opened = options.snapshot && after ? openSnapshot(options.snapshot, who, entries[0]?.header.prev ?? tip.pos) : undefined
+  const opened =
+    options.snapshot && after
+      ? openSnapshot(options.snapshot, who, entries[0]?.header.prev ?? tip.pos)
+      : undefined
   const state = opened?.state ?? emptyState()
   const hashes = new Map<number, Buffer>([[state.tip.seq, state.tip.hash]])
-  const instance = ctx.engine.create(image.image, { maximumBytes: ctx.limits.memoryBytes, ...(opened && { saved: opened.memory }) })
+  const instance = ctx.engine.create(image.image, {
+    maximumBytes: ctx.limits.memoryBytes,
+    ...(opened && { saved: opened.memory }),
+  })
   let turns = 0
   try {
     for (const entry of entries) {
@@ -94,7 +119,14 @@ export async function replay(ctx: Context, who: Identity, image: LoadedImage, ti
   return { state, instance, turns }
 }
 
-async function repeat(ctx: Context, who: Identity, instance: Instance, state: AgentState, turn: Folded, hashes: ReadonlyMap<number, Buffer>): Promise<Buffer> {
+async function repeat(
+  ctx: Context,
+  who: Identity,
+  instance: Instance,
+  state: AgentState,
+  turn: Folded,
+  hashes: ReadonlyMap<number, Buffer>,
+): Promise<Buffer> {
   const meta = turn.meta as TurnMeta
   const events = meta.inputs.map((ref) => {
     const input = state.pending.find((p) => p.ref === ref)
@@ -102,17 +134,31 @@ async function repeat(ctx: Context, who: Identity, instance: Instance, state: Ag
     return input.bytes
   })
   const basis = hashes.get(meta.basis)
-  if (!basis) throw diverged(who, turn, `turn ${turn.tip.seq} names entry ${meta.basis} as its basis, which is not there`)
+  if (!basis)
+    throw diverged(
+      who,
+      turn,
+      `turn ${turn.tip.seq} names entry ${meta.basis} as its basis, which is not there`,
+    )
   const seed = turnSeed(ctx.secret, who.birth, basis)
-  const outcome = await ctx.engine.deliver(instance, who.lane, { events, clockMs: meta.time, seed, fuel: meta.limits.fuel })
-  if (!outcome.ok) throw diverged(who, turn, `turn ${turn.tip.seq} ended with ${outcome.kind}: ${outcome.detail}`)
+  const outcome = await ctx.engine.deliver(instance, who.lane, {
+    events,
+    clockMs: meta.time,
+    seed,
+    fuel: meta.limits.fuel,
+  })
+  if (!outcome.ok)
+    throw diverged(who, turn, `turn ${turn.tip.seq} ended with ${outcome.kind}: ${outcome.detail}`)
   const recorded = turn.payloads[0] as Buffer
   if (!outcome.output.equals(recorded)) throw diverged(who, turn, diff(recorded, outcome.output))
   return outcome.output
 }
 
 function diverged(who: Identity, turn: Folded, message: string): KernelError {
-  return new KernelError('Diverged', 'Diverged', `\`${who.address}\` diverged from its record: ${message}`, { address: who.address, seq: turn.tip.seq })
+  return new KernelError('Diverged', 'Diverged', `\`${who.address}\` diverged from its record: ${message}`, {
+    address: who.address,
+    seq: turn.tip.seq,
+  })
 }
 
 interface Shown {
@@ -133,7 +179,8 @@ function diff(recorded: Buffer, got: Buffer): string {
     const [x, y] = [a[what] ?? [], b[what] ?? []]
     for (let i = 0; i < Math.max(x.length, y.length); i++) {
       const [expected, actual] = [JSON.stringify(x[i]), JSON.stringify(y[i])]
-      if (expected !== actual) return `${what}[${i}]\n  expected ${expected ?? 'nothing'}\n  got      ${actual ?? 'nothing'}`
+      if (expected !== actual)
+        return `${what}[${i}]\n  expected ${expected ?? 'nothing'}\n  got      ${actual ?? 'nothing'}`
     }
   }
   return `output of ${recorded.length} bytes expected, ${got.length} got`
@@ -149,7 +196,12 @@ export function sealSnapshot(state: AgentState, memory: Buffer, key: PayloadKey)
   const iv = randomBytes(12)
   const cipher = createCipheriv('aes-256-gcm', key.key, iv)
   cipher.setAAD(snapshotAad(state.tip))
-  const sealed = Buffer.concat([cipher.update(length), cipher.update(text), cipher.update(memory), cipher.final()])
+  const sealed = Buffer.concat([
+    cipher.update(length),
+    cipher.update(text),
+    cipher.update(memory),
+    cipher.final(),
+  ])
   return Buffer.concat([Buffer.of(SNAPSHOT_VERSION), iv, cipher.getAuthTag(), sealed])
 }
 
@@ -159,7 +211,8 @@ function snapshotAad(tip: { seq: number; hash: Buffer }): Buffer {
 
 function openSnapshot(row: SnapshotRow, who: Identity, pos: Pos): { state: AgentState; memory: Buffer } {
   const { bytes } = row
-  if (bytes[0] !== SNAPSHOT_VERSION) throw new KernelError('Corrupt', 'BadSnapshot', `a snapshot of version ${bytes[0]}`)
+  if (bytes[0] !== SNAPSHOT_VERSION)
+    throw new KernelError('Corrupt', 'BadSnapshot', `a snapshot of version ${bytes[0]}`)
   const opener = createDecipheriv('aes-256-gcm', who.key.key, bytes.subarray(1, 13))
   opener.setAAD(snapshotAad(row))
   opener.setAuthTag(bytes.subarray(13, 29))

@@ -7,7 +7,16 @@ import type { Counters } from '@cardinal/cards'
 import { NO_POS, type Seq, type Tip, ZERO_HASH } from '@cardinal/oplog'
 import { assert } from './errors.ts'
 import { type EffectId, effectId, type InvocationId } from './ids.ts'
-import type { AcceptedMeta, BirthMeta, EffectMeta, FailedTurnMeta, ReceiptMeta, RepliedMeta, TurnMeta, VerdictDetail } from './wire.ts'
+import type {
+  AcceptedMeta,
+  BirthMeta,
+  EffectMeta,
+  FailedTurnMeta,
+  ReceiptMeta,
+  RepliedMeta,
+  TurnMeta,
+  VerdictDetail,
+} from './wire.ts'
 import { type GuestOutput, parseOutput, receiptEvent } from './wire.ts'
 
 export interface PendingInput {
@@ -113,7 +122,12 @@ export function fold(state: AgentState, entry: Folded): void {
   }
 }
 
-function push(state: AgentState, entry: Folded, kind: PendingInput['kind'], invocation: InvocationId | null): void {
+function push(
+  state: AgentState,
+  entry: Folded,
+  kind: PendingInput['kind'],
+  invocation: InvocationId | null,
+): void {
   state.pending.push({ ref: String(entry.tip.seq), kind, invocation, bytes: entry.payloads[0] as Buffer })
 }
 
@@ -170,12 +184,30 @@ function foldTurn(state: AgentState, entry: Folded, meta: TurnMeta): void {
     const id = effectId(seq, index)
     if (m.verdict === 'allow') {
       const { cid, invocation, tool, args } = asked
-      state.effects.set(id, { id, cid, invocation, tool, args, class: m.class, due: m.due ?? 0, started: false, dropped: false })
-      state.counters = { calls: state.counters.calls + (m.calls ?? 0), bytesOut: state.counters.bytesOut + (m.bytesOut ?? 0) }
+      state.effects.set(id, {
+        id,
+        cid,
+        invocation,
+        tool,
+        args,
+        class: m.class,
+        due: m.due ?? 0,
+        started: false,
+        dropped: false,
+      })
+      state.counters = {
+        calls: state.counters.calls + (m.calls ?? 0),
+        bytesOut: state.counters.bytesOut + (m.bytesOut ?? 0),
+      }
     } else if (m.verdict === 'refuse') {
       const error = details.get(index)?.error
       assert(error, 'a refusal is recorded with its reason')
-      state.pending.push({ ref: id, kind: 'receipt', invocation: asked.invocation, bytes: receiptEvent(asked.cid, { ok: false, error }) })
+      state.pending.push({
+        ref: id,
+        kind: 'receipt',
+        invocation: asked.invocation,
+        bytes: receiptEvent(asked.cid, { ok: false, error }),
+      })
     }
   })
   drop(state, meta.drops)
@@ -193,7 +225,12 @@ function foldFailed(state: AgentState, entry: Folded, meta: FailedTurnMeta): voi
   drop(state, meta.drops)
   for (const id of meta.ends) state.invocations.delete(id)
   if (meta.abandon) {
-    state.pending.push({ ref: `${entry.tip.seq}.0`, kind: 'abandon', invocation: null, bytes: entry.payloads[1] as Buffer })
+    state.pending.push({
+      ref: `${entry.tip.seq}.0`,
+      kind: 'abandon',
+      invocation: null,
+      bytes: entry.payloads[1] as Buffer,
+    })
   }
 }
 
@@ -205,7 +242,10 @@ function foldReceipt(state: AgentState, entry: Folded, meta: ReceiptMeta): void 
 
 /** Whether nothing runs, waits for the kernel or is out in the world: only time or a caller can wake it. */
 export function isQuiet(state: AgentState): boolean {
-  return state.pending.every((p) => p.kind === 'birth') && [...state.effects.values()].every((e) => e.class === 'sleep')
+  return (
+    state.pending.every((p) => p.kind === 'birth') &&
+    [...state.effects.values()].every((e) => e.class === 'sleep')
+  )
 }
 
 /** When the kernel must wake the agent by itself. */
@@ -247,7 +287,9 @@ export function decodeState(text: string, tip: Tip): AgentState {
     birth: saved.birth,
     tip,
     pending: saved.pending.map((p) => ({ ...p, bytes: Buffer.from(p.bytes, 'base64') })),
-    invocations: new Map(saved.invocations.map((i) => [i.id, { ...i, deadline: i.deadline ?? Number.POSITIVE_INFINITY }])),
+    invocations: new Map(
+      saved.invocations.map((i) => [i.id, { ...i, deadline: i.deadline ?? Number.POSITIVE_INFINITY }]),
+    ),
     effects: new Map(saved.effects.map((e) => [e.id, e])),
     counters: saved.counters,
     timeMs: saved.timeMs,

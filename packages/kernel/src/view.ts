@@ -8,7 +8,15 @@ import { KernelError } from './errors.ts'
 import { type Address, parseAddress, parseEffectRef, showAddress } from './ids.ts'
 import { toFolded } from './replay.ts'
 import { parseDetails } from './state.ts'
-import { type AcceptedMeta, type EffectMeta, type FailedTurnMeta, type GuestOutput, parseOutput, type ReceiptMeta, type TurnMeta } from './wire.ts'
+import {
+  type AcceptedMeta,
+  type EffectMeta,
+  type FailedTurnMeta,
+  type GuestOutput,
+  parseOutput,
+  type ReceiptMeta,
+  type TurnMeta,
+} from './wire.ts'
 
 /** One entry as people read it. */
 export interface HistoryLine {
@@ -16,7 +24,13 @@ export interface HistoryLine {
   readonly time: string
   readonly kind: string
   readonly text: string
-  readonly effects?: readonly { readonly effect: string; readonly tool: string; readonly verdict: string; readonly args: unknown; readonly message?: string }[]
+  readonly effects?: readonly {
+    readonly effect: string
+    readonly tool: string
+    readonly verdict: string
+    readonly args: unknown
+    readonly message?: string
+  }[]
   readonly detail?: unknown
 }
 
@@ -64,21 +78,39 @@ export class View {
     return this.#ctx.slots.open(row.slot, this.#ctx.control.tenantKey(row.tenant))
   }
 
-  agents(where: { tenant?: string | undefined; type?: string | undefined; after?: string | undefined; limit?: number | undefined }): object[] {
+  agents(where: {
+    tenant?: string | undefined
+    type?: string | undefined
+    after?: string | undefined
+    limit?: number | undefined
+  }): object[] {
     this.#ctx.derived.apply()
     return this.#ctx.derived.listAgents({ ...where, limit: where.limit ?? 100 }).map(showRow)
   }
 
   async agent(address: string): Promise<object> {
     const row = await this.requireRow(parseAddress(address))
-    return { ...showRow(row), birth: row.birth.toString('hex'), image: row.image, generation: row.generation, entries: row.seq }
+    return {
+      ...showRow(row),
+      birth: row.birth.toString('hex'),
+      image: row.image,
+      generation: row.generation,
+      entries: row.seq,
+    }
   }
 
   /** The newest entries, oldest first. */
-  async history(address: string, options: { limit?: number | undefined; sinceMs?: number | undefined; afterSeq?: number | undefined } = {}): Promise<HistoryLine[]> {
+  async history(
+    address: string,
+    options: { limit?: number | undefined; sinceMs?: number | undefined; afterSeq?: number | undefined } = {},
+  ): Promise<HistoryLine[]> {
     const row = await this.requireRow(parseAddress(address))
     const limit = Math.min(options.limit ?? 100, MAX_LINES)
-    const entries = this.#newest(row, limit, (e) => e.header.timeMs >= (options.sinceMs ?? 0) && e.header.seq > (options.afterSeq ?? 0))
+    const entries = this.#newest(
+      row,
+      limit,
+      (e) => e.header.timeMs >= (options.sinceMs ?? 0) && e.header.seq > (options.afterSeq ?? 0),
+    )
     return entries.map((entry) => this.#line(row, entry))
   }
 
@@ -90,10 +122,16 @@ export class View {
       const { meta, payloads } = toFolded(entry, this.keyOf(row))
       if ('failed' in (meta as object)) {
         const error = JSON.parse((payloads[0] as Buffer).toString()) as ReplyError
-        lines.push({ seq: entry.header.seq, time: iso(entry.header.timeMs), level: 'error', text: error.message })
+        lines.push({
+          seq: entry.header.seq,
+          time: iso(entry.header.timeMs),
+          level: 'error',
+          text: error.message,
+        })
         continue
       }
-      for (const [level, text] of parseOutput(payloads[0] as Buffer).logs) lines.push({ seq: entry.header.seq, time: iso(entry.header.timeMs), level, text })
+      for (const [level, text] of parseOutput(payloads[0] as Buffer).logs)
+        lines.push({ seq: entry.header.seq, time: iso(entry.header.timeMs), level, text })
     }
     return lines.slice(-limit)
   }
@@ -106,10 +144,12 @@ export class View {
     const { address, effect, seq, index } = parseEffectRef(wanted)
     const row = await this.requireRow(address)
     const entry = this.#newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq >= seq)[0]
-    const found = entry?.header.seq === seq && entry.header.kind === 'turn' ? toFolded(entry, this.keyOf(row)) : undefined
+    const found =
+      entry?.header.seq === seq && entry.header.kind === 'turn' ? toFolded(entry, this.keyOf(row)) : undefined
     const meta = found?.meta as TurnMeta | undefined
     const verdict = meta && !('failed' in meta) ? meta.effects[index] : undefined
-    if (!found || !meta || !verdict) throw new KernelError('NotFound', 'NoSuchEffect', `\`${wanted}\` is no effect that was asked for`)
+    if (!found || !meta || !verdict)
+      throw new KernelError('NotFound', 'NoSuchEffect', `\`${wanted}\` is no effect that was asked for`)
     const asked = parseOutput(found.payloads[0] as Buffer).effects[index]
     const detail = parseDetails(found.payloads[1]).get(index)
     const outcome = this.#outcome(row, effect)
@@ -121,7 +161,11 @@ export class View {
       card: meta.card,
       ...(verdict.by && { by: verdict.by }),
       ...(verdict.code && { code: verdict.code }),
-      ...(detail && { message: detail.error.message, missing: (detail.error as WireError).missing, nearest: detail.nearest }),
+      ...(detail && {
+        message: detail.error.message,
+        missing: (detail.error as WireError).missing,
+        nearest: detail.nearest,
+      }),
       grantedBy: `whoever applies the manifest of \`${row.tenant}/${row.type}\``,
       ...(outcome && { outcome }),
     }
@@ -138,7 +182,9 @@ export class View {
 
   effectsInDoubt(): { effect: string; resolved: string | null }[] {
     this.#ctx.derived.apply()
-    return this.#ctx.derived.listDoubts().map((d) => ({ effect: `${d.address}@${d.effect}`, resolved: d.resolved }))
+    return this.#ctx.derived
+      .listDoubts()
+      .map((d) => ({ effect: `${d.address}@${d.effect}`, resolved: d.resolved }))
   }
 
   async lastInvocation(address: string): Promise<InvocationRow | undefined> {
@@ -148,10 +194,13 @@ export class View {
   /** The answer of an invocation that has ended, from the entry that holds it. */
   readReply(invocation: InvocationRow): Reply {
     const row = this.#ctx.derived.findAgentByRow(invocation.agent)
-    if (!row || invocation.reply === null) throw new KernelError('NotFound', 'NoSuchInvocation', `no answer of \`${invocation.id}\` yet`)
+    if (!row || invocation.reply === null)
+      throw new KernelError('NotFound', 'NoSuchInvocation', `no answer of \`${invocation.id}\` yet`)
     const entry = toFolded(this.#ctx.log.read(invocation.reply), this.keyOf(row))
     if (entry.kind === 'turn' && !('failed' in (entry.meta as object))) {
-      const reply = parseOutput(entry.payloads[0] as Buffer).replies.find((r) => r.invocation === invocation.id)
+      const reply = parseOutput(entry.payloads[0] as Buffer).replies.find(
+        (r) => r.invocation === invocation.id,
+      )
       if (reply?.ok) return { ok: true, value: reply.value ?? null }
       return { ok: false, error: reply?.value as ReplyError }
     }
@@ -177,12 +226,26 @@ export class View {
     const body = (i: number) => JSON.parse((payloads[i] as Buffer).toString())
     switch (entry.header.kind) {
       case 'birth':
-        return { ...base, text: `born as ${row.address}, generation ${(meta as { generation: number }).generation}` }
+        return {
+          ...base,
+          text: `born as ${row.address}, generation ${(meta as { generation: number }).generation}`,
+        }
       case 'accepted':
         return acceptedLine(base, meta as AcceptedMeta, body(0))
       case 'turn': {
-        if ('failed' in (meta as object)) return { ...base, text: `turn failed (${(meta as FailedTurnMeta).failed}) and was undone`, detail: body(0) }
-        return turnLine(base, row.address, meta as TurnMeta, parseOutput(payloads[0] as Buffer), parseDetails(payloads[1]))
+        if ('failed' in (meta as object))
+          return {
+            ...base,
+            text: `turn failed (${(meta as FailedTurnMeta).failed}) and was undone`,
+            detail: body(0),
+          }
+        return turnLine(
+          base,
+          row.address,
+          meta as TurnMeta,
+          parseOutput(payloads[0] as Buffer),
+          parseDetails(payloads[1]),
+        )
       }
       case 'started':
         return { ...base, text: `started ${(meta as { effect: string }).effect}` }
@@ -200,10 +263,18 @@ export class View {
 
 type Base = Pick<HistoryLine, 'seq' | 'time' | 'kind'>
 
-function acceptedLine(base: Base, meta: AcceptedMeta, event: { args?: unknown; name?: string; value?: unknown; why?: string }): HistoryLine {
+function acceptedLine(
+  base: Base,
+  meta: AcceptedMeta,
+  event: { args?: unknown; name?: string; value?: unknown; why?: string },
+): HistoryLine {
   switch (meta.what) {
     case 'invoke':
-      return { ...base, text: `${meta.principal} invoked ${meta.method} (${meta.invocation})`, detail: event.args }
+      return {
+        ...base,
+        text: `${meta.principal} invoked ${meta.method} (${meta.invocation})`,
+        detail: event.args,
+      }
     case 'emit':
       return { ...base, text: `${meta.principal} emitted ${event.name}`, detail: event.value }
     case 'cancel':
@@ -211,7 +282,13 @@ function acceptedLine(base: Base, meta: AcceptedMeta, event: { args?: unknown; n
   }
 }
 
-function turnLine(base: Base, address: string, meta: TurnMeta, output: GuestOutput, details: ReturnType<typeof parseDetails>): HistoryLine {
+function turnLine(
+  base: Base,
+  address: string,
+  meta: TurnMeta,
+  output: GuestOutput,
+  details: ReturnType<typeof parseDetails>,
+): HistoryLine {
   const effects = meta.effects.map((m: EffectMeta, i: number) => ({
     effect: `${address}@${base.seq}.${i}`,
     tool: output.effects[i]?.tool ?? m.tool,
@@ -231,6 +308,19 @@ function iso(ms: number): string {
 }
 
 function showRow(row: AgentRow): object {
-  const state = row.quarantined ? 'quarantined' : row.work > 0 ? 'working' : row.open > 0 ? 'waiting' : 'quiet'
-  return { address: row.address, state, turns: row.turns, open: row.open, born: iso(row.born), touched: iso(row.touched) }
+  const state = row.quarantined
+    ? 'quarantined'
+    : row.work > 0
+      ? 'working'
+      : row.open > 0
+        ? 'waiting'
+        : 'quiet'
+  return {
+    address: row.address,
+    state,
+    turns: row.turns,
+    open: row.open,
+    born: iso(row.born),
+    touched: iso(row.touched),
+  }
 }

@@ -41,7 +41,11 @@ export class BadOutput extends KernelError {
 }
 
 export function parseOutput(bytes: Buffer): GuestOutput {
-  if (bytes.length > MAX_OUTPUT_BYTES) throw new BadOutput('OutputTooLarge', `a turn of more than ${MAX_OUTPUT_BYTES} bytes of effects and replies`)
+  if (bytes.length > MAX_OUTPUT_BYTES)
+    throw new BadOutput(
+      'OutputTooLarge',
+      `a turn of more than ${MAX_OUTPUT_BYTES} bytes of effects and replies`,
+    )
   let raw: Record<string, unknown>
   try {
     raw = JSON.parse(bytes.toString('utf8'))
@@ -54,9 +58,11 @@ export function parseOutput(bytes: Buffer): GuestOutput {
     return value
   }
   const effects = list('effects')
-  if (effects.length > MAX_EFFECTS) throw new BadOutput('TooManyEffects', `${effects.length} effects in one turn; ${MAX_EFFECTS} at most`)
+  if (effects.length > MAX_EFFECTS)
+    throw new BadOutput('TooManyEffects', `${effects.length} effects in one turn; ${MAX_EFFECTS} at most`)
   const logs = list('logs')
-  if (logs.length > MAX_LOGS) throw new BadOutput('TooManyLogs', `${logs.length} log lines in one turn; ${MAX_LOGS} at most`)
+  if (logs.length > MAX_LOGS)
+    throw new BadOutput('TooManyLogs', `${logs.length} log lines in one turn; ${MAX_LOGS} at most`)
   return {
     effects: effects.map((e) => parseEffect(e as Record<string, unknown>)),
     replies: list('replies').map((r) => parseReply(r as Record<string, unknown>)),
@@ -67,13 +73,24 @@ export function parseOutput(bytes: Buffer): GuestOutput {
 
 function parseEffect(e: Record<string, unknown>): GuestEffect {
   const { c, inv, tool, via } = e
-  const shaped = Number.isSafeInteger(c) && typeof tool === 'string' && (inv === null || typeof inv === 'string') && (via === undefined || typeof via === 'string')
+  const shaped =
+    Number.isSafeInteger(c) &&
+    typeof tool === 'string' &&
+    (inv === null || typeof inv === 'string') &&
+    (via === undefined || typeof via === 'string')
   if (!shaped) throw new BadOutput('MalformedOutput', 'an effect without number or tool')
-  return { cid: c as number, invocation: inv as InvocationId | null, tool: tool as string, ...(via !== undefined && { via: via as string }), args: e.args }
+  return {
+    cid: c as number,
+    invocation: inv as InvocationId | null,
+    tool: tool as string,
+    ...(via !== undefined && { via: via as string }),
+    args: e.args,
+  }
 }
 
 function parseReply(r: Record<string, unknown>): GuestReply {
-  if (typeof r.inv !== 'string' || typeof r.ok !== 'boolean') throw new BadOutput('MalformedOutput', 'a reply to nobody')
+  if (typeof r.inv !== 'string' || typeof r.ok !== 'boolean')
+    throw new BadOutput('MalformedOutput', 'a reply to nobody')
   return { invocation: r.inv as InvocationId, ok: r.ok, value: r.value }
 }
 
@@ -161,6 +178,9 @@ export interface VerdictDetail {
   readonly nearest?: unknown
 }
 
-export function receiptEvent(cid: number, receipt: { ok: true; value: unknown } | { ok: false; error: WireError }): Buffer {
+export function receiptEvent(
+  cid: number,
+  receipt: { ok: true; value: unknown } | { ok: false; error: WireError },
+): Buffer {
   return Buffer.from(JSON.stringify({ t: 'receipt', id: cid, ...receipt }))
 }

@@ -3,7 +3,10 @@ import { z } from 'zod'
 
 const name = z
   .string()
-  .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'a name: lower-case letters, digits and dashes, 1 to 63 characters')
+  .regex(
+    /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
+    'a name: lower-case letters, digits and dashes, 1 to 63 characters',
+  )
 const apiVersion = z.literal('cardinal/v1', 'only `cardinal/v1` is known')
 const duration = z.string().regex(/^\d+(\.\d+)?(ms|s|m|h|d)$/, 'a duration, as 500ms, 30s, 5m, 2h or 7d')
 
@@ -13,7 +16,9 @@ const agentSpec = z.strictObject({
   card: z.unknown().describe('what instances may do now, and may ever do'),
   concurrency: z.literal('serial').optional(),
   timeout: duration.optional().describe('how long one invocation may take; 1h if left out'),
-  idle: duration.optional().describe('how long an instance stays in memory with nothing to do; 30s if left out'),
+  idle: duration
+    .optional()
+    .describe('how long an instance stays in memory with nothing to do; 30s if left out'),
   idempotency: z
     .array(
       z.strictObject({
@@ -39,7 +44,10 @@ export const zoneDocument = z.strictObject({
   metadata: z.strictObject({ name }),
   spec: z.strictObject({
     hosts: z.array(z.string()).min(1).describe('names or addresses as they stand in URLs'),
-    ranges: z.array(z.string()).min(1).describe('private ranges that these names may resolve into, as 10.1.0.0/16'),
+    ranges: z
+      .array(z.string())
+      .min(1)
+      .describe('private ranges that these names may resolve into, as 10.1.0.0/16'),
   }),
 })
 

@@ -1,5 +1,11 @@
 /** The public surface of manifests. */
 export { manifestJsonSchema } from './document.ts'
 export { ManifestError } from './errors.ts'
-export { type AgentManifest, type Manifest, type ParseOptions, parseManifests, type ZoneManifest } from './parse.ts'
+export {
+  type AgentManifest,
+  type Manifest,
+  type ParseOptions,
+  parseManifests,
+  type ZoneManifest,
+} from './parse.ts'
 export { findPrograms, type ProgramRef } from './programs.ts'

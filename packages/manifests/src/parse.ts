@@ -1,6 +1,6 @@
 /** From YAML text to manifests: parsed once, here; every error names file, line, column and field. */
 import { type Card, CardError, type DefaultsOf, parseCard } from '@cardinal/cards'
-import { isNode, LineCounter, parseAllDocuments, type Document } from 'yaml'
+import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml'
 import { type AgentDocument, KINDS, type ZoneDocument } from './document.ts'
 import { ManifestError } from './errors.ts'
 
@@ -45,14 +45,26 @@ interface Source {
 /** Parses all documents of a file. Anchors, merge keys, duplicate keys and unknown fields are errors. */
 export function parseManifests(text: string, file: string, options: ParseOptions): Manifest[] {
   const lines = new LineCounter()
-  const documents = parseAllDocuments(text, { strict: true, uniqueKeys: true, merge: false, lineCounter: lines })
+  const documents = parseAllDocuments(text, {
+    strict: true,
+    uniqueKeys: true,
+    merge: false,
+    lineCounter: lines,
+  })
   if (!Array.isArray(documents)) return []
-  return documents.filter((d) => d.contents !== null || d.errors.length > 0).map((document) => parseOne({ file, document, lines }, options))
+  return documents
+    .filter((d) => d.contents !== null || d.errors.length > 0)
+    .map((document) => parseOne({ file, document, lines }, options))
 }
 
 function parseOne(source: Source, options: ParseOptions): Manifest {
   const [problem] = source.document.errors
-  if (problem) throw new ManifestError(place(source, problem.pos[0]), '', (problem.message.split('\n')[0] ?? '').replace(/ at line .*$/, ''))
+  if (problem)
+    throw new ManifestError(
+      place(source, problem.pos[0]),
+      '',
+      (problem.message.split('\n')[0] ?? '').replace(/ at line .*$/, ''),
+    )
   let given: unknown
   try {
     given = source.document.toJS({ maxAliasCount: 0 })
@@ -60,20 +72,33 @@ function parseOne(source: Source, options: ParseOptions): Manifest {
     throw new ManifestError(place(source, 0), '', 'anchors and aliases are not allowed')
   }
   const kind = (given as { kind?: unknown } | null)?.kind
-  const schema = typeof kind === 'string' && Object.hasOwn(KINDS, kind) ? KINDS[kind as keyof typeof KINDS] : undefined
-  if (!schema) throw at(source, ['kind'], `unknown kind \`${String(kind)}\`; there are ${Object.keys(KINDS).join(', ')}`)
+  const schema =
+    typeof kind === 'string' && Object.hasOwn(KINDS, kind) ? KINDS[kind as keyof typeof KINDS] : undefined
+  if (!schema)
+    throw at(source, ['kind'], `unknown kind \`${String(kind)}\`; there are ${Object.keys(KINDS).join(', ')}`)
   const parsed = schema.safeParse(given)
   if (!parsed.success) {
     const [issue] = parsed.error.issues
     const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
     const path = [...(issue?.path ?? []), ...(unknown === undefined ? [] : [unknown])]
-    throw at(source, path as (string | number)[], unknown === undefined ? (issue?.message ?? 'not valid') : `unknown field \`${unknown}\``)
+    throw at(
+      source,
+      path as (string | number)[],
+      unknown === undefined ? (issue?.message ?? 'not valid') : `unknown field \`${unknown}\``,
+    )
   }
-  return parsed.data.kind === 'Agent' ? agentOf(parsed.data, source, options) : zoneOf(parsed.data, source, options)
+  return parsed.data.kind === 'Agent'
+    ? agentOf(parsed.data, source, options)
+    : zoneOf(parsed.data, source, options)
 }
 
 function agentOf({ metadata, spec }: AgentDocument, source: Source, options: ParseOptions): AgentManifest {
-  if (spec.card === undefined) throw at(source, ['spec'], 'a card is missing: authority is never assumed; write `card: { now: [] }` for none')
+  if (spec.card === undefined)
+    throw at(
+      source,
+      ['spec'],
+      'a card is missing: authority is never assumed; write `card: { now: [] }` for none',
+    )
   return {
     kind: 'Agent',
     file: source.file,
@@ -99,7 +124,12 @@ function cardOf(given: unknown, source: Source, options: ParseOptions): Card {
       if (!Array.isArray(grants)) continue
       grants.forEach((grant: object, i) => {
         const later = Object.keys(grant).find((key) => Object.hasOwn(LATER, key))
-        if (later) throw new CardError('BadGrant', `spec.card.${side}[${i}].${later}`, `\`${later}\` needs ${LATER[later]}, which this version does not have yet`)
+        if (later)
+          throw new CardError(
+            'BadGrant',
+            `spec.card.${side}[${i}].${later}`,
+            `\`${later}\` needs ${LATER[later]}, which this version does not have yet`,
+          )
       })
     }
     return card
@@ -111,7 +141,8 @@ function cardOf(given: unknown, source: Source, options: ParseOptions): Card {
 
 function zoneOf({ metadata, spec }: ZoneDocument, source: Source, options: ParseOptions): ZoneManifest {
   const bad = spec.ranges.findIndex((range) => !options.isRange(range))
-  if (bad >= 0) throw at(source, ['spec', 'ranges', bad], `\`${spec.ranges[bad]}\` is no range, as 10.1.0.0/16`)
+  if (bad >= 0)
+    throw at(source, ['spec', 'ranges', bad], `\`${spec.ranges[bad]}\` is no range, as 10.1.0.0/16`)
   return { kind: 'Zone', file: source.file, name: metadata.name, hosts: spec.hosts, ranges: spec.ranges }
 }
 
@@ -137,8 +168,15 @@ function at(source: Source, path: readonly (string | number)[], message: string)
   for (let length = path.length; length > 0; length--) {
     const node = source.document.getIn(path.slice(0, length), true)
     if (isNode(node) && node.range) {
-      const shown = path.map((p) => (typeof p === 'number' ? `[${p}]` : `.${p}`)).join('').replace(/^\./, '')
-      return new ManifestError(place(source, keyStart(source, path.slice(0, length)) ?? node.range[0]), shown, message)
+      const shown = path
+        .map((p) => (typeof p === 'number' ? `[${p}]` : `.${p}`))
+        .join('')
+        .replace(/^\./, '')
+      return new ManifestError(
+        place(source, keyStart(source, path.slice(0, length)) ?? node.range[0]),
+        shown,
+        message,
+      )
     }
   }
   const start = isNode(source.document.contents) ? (source.document.contents.range?.[0] ?? 0) : 0

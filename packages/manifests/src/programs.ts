@@ -13,7 +13,11 @@ export function findPrograms(text: string): ProgramRef[] {
   if (!Array.isArray(documents)) return []
   return documents.flatMap((document) => {
     if (document.errors.length > 0) return []
-    const { kind, metadata, spec } = (document.toJS({ maxAliasCount: 0 }) ?? {}) as { kind?: unknown; metadata?: { tenant?: unknown; name?: unknown }; spec?: { program?: unknown } }
+    const { kind, metadata, spec } = (document.toJS({ maxAliasCount: 0 }) ?? {}) as {
+      kind?: unknown
+      metadata?: { tenant?: unknown; name?: unknown }
+      spec?: { program?: unknown }
+    }
     if (kind !== 'Agent' || typeof spec?.program !== 'string') return []
     return [{ agent: `${String(metadata?.tenant)}/${String(metadata?.name)}`, program: spec.program }]
   })

@@ -154,7 +154,8 @@ function seal(bytes: Buffer, batch: Batch): void {
 function fillZeros(file: string, size: number): void {
   const fd = fs.openSync(file, 'w', 0o600)
   try {
-    for (let at = 0; at < size; at += ZEROS.length) writeAll(fd, ZEROS.subarray(0, Math.min(ZEROS.length, size - at)), at)
+    for (let at = 0; at < size; at += ZEROS.length)
+      writeAll(fd, ZEROS.subarray(0, Math.min(ZEROS.length, size - at)), at)
     fs.fsyncSync(fd)
   } catch (error) {
     fs.rmSync(file, { force: true })
@@ -171,7 +172,8 @@ export async function prepareSpare(folder: string, size: number): Promise<void> 
   const temporary = `${spare}.new`
   const file = await fs.promises.open(temporary, 'w', 0o600)
   try {
-    for (let at = 0; at < size; at += ZEROS.length) await file.write(ZEROS, 0, Math.min(ZEROS.length, size - at), at)
+    for (let at = 0; at < size; at += ZEROS.length)
+      await file.write(ZEROS, 0, Math.min(ZEROS.length, size - at), at)
     await file.sync()
     await file.close()
     await fs.promises.rename(temporary, spare)
@@ -181,4 +183,3 @@ export async function prepareSpare(folder: string, size: number): Promise<void> 
     throw error
   }
 }
-

@@ -20,7 +20,12 @@ export class LogError extends Error {
   /** Where in the log, if anywhere. */
   readonly at?: { readonly file: string; readonly offset: number }
 
-  constructor(cls: LogErrorClass, code: LogErrorCode, message: string, at?: { file: string; offset: number }) {
+  constructor(
+    cls: LogErrorClass,
+    code: LogErrorCode,
+    message: string,
+    at?: { file: string; offset: number },
+  ) {
     super(at ? `\`${at.file}\` at byte ${at.offset}: ${message}` : message)
     this.name = cls
     this.class = cls

@@ -128,7 +128,9 @@ export function readEntry(body: Buffer): EntryHeader | undefined {
   const metaEnd = kindEnd + body.readUInt32LE(76)
   const count = body[73] as number
   if (body.readUInt16LE(74) !== 0 || metaEnd + 32 * count !== body.length) return undefined
-  const digests = Array.from({ length: count }, (_, i) => body.subarray(metaEnd + 32 * i, metaEnd + 32 * (i + 1)))
+  const digests = Array.from({ length: count }, (_, i) =>
+    body.subarray(metaEnd + 32 * i, metaEnd + 32 * (i + 1)),
+  )
   return {
     agent: body.subarray(0, 16),
     seq: readU64(body, 16) as Seq,
@@ -146,7 +148,11 @@ export function payloadBytes(length: number): number {
 }
 
 /** Writes a payload frame with its content still in clear; `sealPayload` encrypts it in place. */
-export function writePayload(out: Buffer, at: number, p: { digest: Buffer; slot: number; salt: Buffer; bytes: Buffer }): number {
+export function writePayload(
+  out: Buffer,
+  at: number,
+  p: { digest: Buffer; slot: number; salt: Buffer; bytes: Buffer },
+): number {
   const body = writeFrame(out, at, PAYLOAD, PAYLOAD_FIXED + SALT_BYTES + p.bytes.length)
   p.digest.copy(out, body)
   writeU64(out, p.slot, body + 32)

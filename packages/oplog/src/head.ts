@@ -33,8 +33,15 @@ export function readHead(file: string, node: string, publicKey: KeyObject): Head
     throw error
   }
   const [body = '', signature = ''] = text.split('\n')
-  const bad = new LogError('Corrupt', 'LogCorrupt', 'the head does not check', { file: path.basename(file), offset: 0 })
-  if (!/^[0-9a-f]{128}$/.test(signature) || !verify(null, Buffer.from(body), publicKey, Buffer.from(signature, 'hex'))) throw bad
+  const bad = new LogError('Corrupt', 'LogCorrupt', 'the head does not check', {
+    file: path.basename(file),
+    offset: 0,
+  })
+  if (
+    !/^[0-9a-f]{128}$/.test(signature) ||
+    !verify(null, Buffer.from(body), publicKey, Buffer.from(signature, 'hex'))
+  )
+    throw bad
   const parsed = JSON.parse(body) as { version: number; node: string; end: Pos; commit: string }
   if (parsed.version !== VERSION || parsed.node !== node) throw bad
   return { end: parsed.end, commit: parsed.commit }
@@ -46,7 +53,12 @@ export function writeHead(file: string, text: string): void {
 }
 
 /** Refuses a log that ends before a head that was once written, or that holds something else there. */
-export function checkHead(head: Head, end: Pos, commitAt: (end: Pos) => string | undefined, where: string): void {
+export function checkHead(
+  head: Head,
+  end: Pos,
+  commitAt: (end: Pos) => string | undefined,
+  where: string,
+): void {
   const place = `\`${segmentName(segmentOf(head.end))}\` byte ${offsetOf(head.end)}`
   if (end < head.end) {
     throw new LogError(
@@ -58,5 +70,9 @@ export function checkHead(head: Head, end: Pos, commitAt: (end: Pos) => string |
     )
   }
   if (commitAt(head.end) === head.commit) return
-  throw new LogError('Corrupt', 'LogCorrupt', `the commit that ends at ${place} is not the one that ${where} names`)
+  throw new LogError(
+    'Corrupt',
+    'LogCorrupt',
+    `the commit that ends at ${place} is not the one that ${where} names`,
+  )
 }

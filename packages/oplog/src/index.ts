@@ -1,7 +1,17 @@
 /** The public surface of the log. */
 export { LogError, type LogErrorClass, type LogErrorCode } from './errors.ts'
 export { syncFolder, writeFileDurably } from './files.ts'
-export { type EntryHeader, NO_POS, offsetOf, type Pos, type Seq, segmentName, segmentOf, sha256, ZERO_HASH } from './format.ts'
+export {
+  type EntryHeader,
+  NO_POS,
+  offsetOf,
+  type Pos,
+  type Seq,
+  segmentName,
+  segmentOf,
+  sha256,
+  ZERO_HASH,
+} from './format.ts'
 export { KeySlots, type NodeKey, openNodeKey, type PayloadKey, purposeKey } from './keys.ts'
 export { type Entry, Log, type LogOptions, type NewEntry, type Tip } from './log.ts'
 export type { ScannedEntry } from './scan.ts'

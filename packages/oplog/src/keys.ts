@@ -50,7 +50,11 @@ export function publicKeyFromHex(hex: string): KeyObject {
   if (!/^[0-9a-f]{64}$/i.test(hex)) {
     throw new LogError('Malformed', 'WrongKey', 'a public key is 64 hexadecimal digits')
   }
-  return createPublicKey({ key: Buffer.concat([SPKI_PREFIX, Buffer.from(hex, 'hex')]), format: 'der', type: 'spki' })
+  return createPublicKey({
+    key: Buffer.concat([SPKI_PREFIX, Buffer.from(hex, 'hex')]),
+    format: 'der',
+    type: 'spki',
+  })
 }
 
 function publicHexOf(key: KeyObject): string {
@@ -84,10 +88,22 @@ function parseNodeKey(text: string, file: string): NodeKey {
     throw bad
   }
   const { version, node, signing, master } = read
-  if (version !== VERSION || typeof node !== 'string' || typeof signing !== 'string' || typeof master !== 'string') throw bad
+  if (
+    version !== VERSION ||
+    typeof node !== 'string' ||
+    typeof signing !== 'string' ||
+    typeof master !== 'string'
+  )
+    throw bad
   const privateKey = createPrivateKey(signing)
   const publicKey = createPublicKey(privateKey)
-  return { node, privateKey, publicKey, publicHex: publicHexOf(publicKey), master: Buffer.from(master, 'hex') }
+  return {
+    node,
+    privateKey,
+    publicKey,
+    publicHex: publicHexOf(publicKey),
+    master: Buffer.from(master, 'hex'),
+  }
 }
 
 /** A key for one purpose, derived from the master key; the master itself is used for nothing else. */
@@ -206,6 +222,9 @@ export function openPayload(
   opener.setAuthTag(parts.tag)
   const clear = Buffer.concat([opener.update(parts.sealed), opener.final()])
   const bytes = clear.subarray(SALT_BYTES)
-  assert(payloadDigest(clear.subarray(0, SALT_BYTES), bytes).equals(parts.digest), 'a payload answers to its digest')
+  assert(
+    payloadDigest(clear.subarray(0, SALT_BYTES), bytes).equals(parts.digest),
+    'a payload answers to its digest',
+  )
   return bytes
 }

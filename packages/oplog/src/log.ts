@@ -137,10 +137,15 @@ export class Log {
     const known = [path.join(folder, '..', 'head'), ...options.anchors]
     const heads = known.map((file) => ({ file, head: readHead(file, nodeKey.node, nodeKey.publicKey) }))
     for (const { file, head } of heads) {
-      if (head && options.acceptLoss !== scan.end) checkHead(head, scan.end, scan.commitAt, `\`${path.basename(file)}\``)
+      if (head && options.acceptLoss !== scan.end)
+        checkHead(head, scan.end, scan.commitAt, `\`${path.basename(file)}\``)
     }
     if (scan.commits > 0 && !heads[0]?.head && options.acceptLoss !== scan.end) {
-      throw new LogError('Corrupt', 'LogShort', `the file \`head\` is missing; an operator may accept that the log ends here with \`--accept-loss ${scan.end}\``)
+      throw new LogError(
+        'Corrupt',
+        'LogShort',
+        `the file \`head\` is missing; an operator may accept that the log ends here with \`--accept-loss ${scan.end}\``,
+      )
     }
     if (scan.segments > 0) makeTailDurable(folder, segmentOf(scan.end), scan.end, scan.torn)
     return new Log(options, scan.end, scan.lastCommit)
@@ -206,7 +211,11 @@ export class Log {
     let size = entryBytes(entry.kind, metaBytes, entry.payloads.length)
     for (const payload of entry.payloads) size += payloadBytes(payload.length)
     if (size + COMMIT_FRAME + PAGE_BYTES > this.#segmentBytes) {
-      throw new LogError('Malformed', 'EntryTooLarge', `an entry of ${size} bytes does not fit a segment of ${this.#segmentBytes}`)
+      throw new LogError(
+        'Malformed',
+        'EntryTooLarge',
+        `an entry of ${size} bytes does not fit a segment of ${this.#segmentBytes}`,
+      )
     }
     if (offsetOf(this.#base) + this.#open.used + size + COMMIT_FRAME > this.#segmentBytes) this.#nextSegment()
     const tip = this.#write(entry, size, metaBytes)
@@ -235,7 +244,12 @@ export class Log {
     entry.payloads.forEach((bytes, i) => {
       assert(entry.key, 'payloads come with the key they are encrypted under')
       const from = end
-      const parts = { digest: header.digests[i] as Buffer, slot: entry.key.slot, salt: salts[i] as Buffer, bytes }
+      const parts = {
+        digest: header.digests[i] as Buffer,
+        slot: entry.key.slot,
+        salt: salts[i] as Buffer,
+        bytes,
+      }
       end = writePayload(open.buffer, from, parts)
       open.seals.push(from + FRAME_BYTES, end - from - FRAME_BYTES)
       open.keys.push(entry.key.key)
@@ -265,7 +279,8 @@ export class Log {
   /** Reads a durable entry. Its hash is of the bytes read; compare it with what the caller knows. */
   read(pos: Pos): Entry {
     const name = segmentName(segmentOf(pos))
-    if (pos >= this.#durable) throw new LogError('Malformed', 'NoSuchEntry', `no durable entry at position ${pos}`)
+    if (pos >= this.#durable)
+      throw new LogError('Malformed', 'NoSuchEntry', `no durable entry at position ${pos}`)
     const fd = this.#file(segmentOf(pos))
     const offset = offsetOf(pos)
     const body = readBody(fd, offset, name)
@@ -396,7 +411,11 @@ export class Log {
     if (this.#failed) return
     this.#failed =
       code === 'ENOSPC'
-        ? new LogError('Unavailable', 'DiskFull', `the disk of \`${this.#options.folder}\` is full; nothing acknowledged is lost`)
+        ? new LogError(
+            'Unavailable',
+            'DiskFull',
+            `the disk of \`${this.#options.folder}\` is full; nothing acknowledged is lost`,
+          )
         : new LogError('Unavailable', 'LogFailed', `the log could not be written: ${message}`)
     this.#options.onFatal(this.#failed)
   }
@@ -410,7 +429,11 @@ export class Log {
 
   #writeHead(): void {
     const { nodeKey, folder, anchors } = this.#options
-    const text = headText({ end: this.#durable, commit: this.#lastCommit.toString('hex') }, nodeKey.node, nodeKey.privateKey)
+    const text = headText(
+      { end: this.#durable, commit: this.#lastCommit.toString('hex') },
+      nodeKey.node,
+      nodeKey.privateKey,
+    )
     try {
       for (const file of [path.join(folder, '..', 'head'), ...anchors]) writeHead(file, text)
     } catch (error) {

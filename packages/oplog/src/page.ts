@@ -33,11 +33,18 @@ export function decodePage(bytes: Buffer, file: string, publicKey: KeyObject): P
   const version = title.slice(TITLE.length + 1)
   if (version !== String(FORMAT_VERSION)) {
     if (!/^\d+$/.test(version)) throw corrupt(file, TITLE.length, 'the format page is damaged')
-    throw new LogError('Malformed', 'LogVersion', `\`${file}\` has log format ${version}; this build reads ${FORMAT_VERSION}`)
+    throw new LogError(
+      'Malformed',
+      'LogVersion',
+      `\`${file}\` has log format ${version}; this build reads ${FORMAT_VERSION}`,
+    )
   }
   const damaged = () => corrupt(file, title.length + 1, 'the format page does not check')
   if (bytes.length < PAGE_BYTES || rest !== '' || /[^ ]/.test(padding)) throw damaged()
-  if (!/^[0-9a-f]{128}$/.test(signature) || !verify(null, Buffer.from(json, 'latin1'), publicKey, Buffer.from(signature, 'hex'))) {
+  if (
+    !/^[0-9a-f]{128}$/.test(signature) ||
+    !verify(null, Buffer.from(json, 'latin1'), publicKey, Buffer.from(signature, 'hex'))
+  ) {
     throw damaged()
   }
   return JSON.parse(json) as Page

@@ -120,7 +120,8 @@ function scanSegment(file: string, segment: number, last: boolean, options: Scan
   const page = decodePage(bytes, name, options.publicKey)
   const expected = { segment, node: options.node ?? page.node, prevCommit: state.lastCommit.toString('hex') }
   for (const field of ['segment', 'node', 'prevCommit'] as const) {
-    if (page[field] !== expected[field]) throw corrupt(name, 0, `the page's ${field} is not what the log before it says`)
+    if (page[field] !== expected[field])
+      throw corrupt(name, 0, `the page's ${field} is not what the log before it says`)
   }
   let at = PAGE_BYTES
   let signed: { body: Buffer; record: CommitRecord; at: number } | undefined
@@ -161,7 +162,8 @@ function readBatch(bytes: Buffer, from: number): RawBatch | string {
       if (!record || frames.length === 0) return `the commit at byte ${at} does not parse`
       const leaves = starts.map((start, i) => bytes.subarray(start, starts[i + 1] ?? at))
       const sums = record.entries === starts.length && record.bytes === at - from
-      if (!sums || !merkleRoot(leaves).equals(record.root)) return `the entries before byte ${at} are not those committed`
+      if (!sums || !merkleRoot(leaves).equals(record.root))
+        return `the entries before byte ${at} are not those committed`
       return { frames, commit: frame, record }
     }
     if (frame.type === ENTRY) starts.push(at)
@@ -181,8 +183,10 @@ function acceptBatch(
   state: State,
 ): { body: Buffer; record: CommitRecord; at: number } {
   const commitAt = batch.commit.bodyAt
-  if (!batch.record.prev.equals(state.lastCommit)) throw corrupt(name, from, 'a commit before this one is missing or another')
-  if (batch.record.first !== toPos(segment, from)) throw corrupt(name, from, 'the commit belongs at another position')
+  if (!batch.record.prev.equals(state.lastCommit))
+    throw corrupt(name, from, 'a commit before this one is missing or another')
+  if (batch.record.first !== toPos(segment, from))
+    throw corrupt(name, from, 'the commit belongs at another position')
   const body = bytes.subarray(commitAt, batch.commit.end)
   if (options.everySignature) checkSignature(body, batch.record, name, commitAt, options.publicKey)
   let payloads: Buffer[] = []
@@ -190,7 +194,8 @@ function acceptBatch(
     const content = bytes.subarray(frame.bodyAt, frame.end)
     if (frame.type === PAYLOAD) {
       const digest = readPayload(content)?.digest
-      if (!digest || !payloads.shift()?.equals(digest)) throw corrupt(name, frame.bodyAt, 'a payload that its entry does not name')
+      if (!digest || !payloads.shift()?.equals(digest))
+        throw corrupt(name, frame.bodyAt, 'a payload that its entry does not name')
       continue
     }
     if (payloads.length > 0) throw corrupt(name, frame.bodyAt, 'a payload is missing')
@@ -221,7 +226,8 @@ function acceptEntry(body: Buffer, pos: Pos, name: string, at: number, state: St
 }
 
 function checkSignature(body: Buffer, record: CommitRecord, name: string, at: number, key: KeyObject): void {
-  if (!verify(null, signedPart(body), key, record.signature)) throw corrupt(name, at, 'the signature of the commit is not by this node')
+  if (!verify(null, signedPart(body), key, record.signature))
+    throw corrupt(name, at, 'the signature of the commit is not by this node')
 }
 
 /**
@@ -234,7 +240,8 @@ function checkSignature(body: Buffer, record: CommitRecord, name: string, at: nu
 function tornBytes(bytes: Buffer, from: number, name: string, last: boolean, problem: string): number {
   let end = bytes.length
   while (end > from && bytes[end - 1] === 0) end--
-  if (!last || (!hasLostSector(bytes, from, end) && looksWhole(bytes, from, end))) throw corrupt(name, from, problem)
+  if (!last || (!hasLostSector(bytes, from, end) && looksWhole(bytes, from, end)))
+    throw corrupt(name, from, problem)
   return end - from
 }
 
@@ -269,6 +276,7 @@ function checkRoom(bytes: Buffer, at: number, name: string, last: boolean, state
   const only = bytes.subarray(at, end - 1).every((b) => b === 0)
   const byte = bytes[end - 1] as number
   const oneBit = only && (byte & (byte - 1)) === 0
-  if (!last || oneBit || !hasLostSector(bytes, at, end)) throw corrupt(name, end - 1, 'bytes where no entry is')
+  if (!last || oneBit || !hasLostSector(bytes, at, end))
+    throw corrupt(name, end - 1, 'bytes where no entry is')
   state.torn = end - at
 }

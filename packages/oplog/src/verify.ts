@@ -20,7 +20,12 @@ export interface Verification {
   readonly end: number
   readonly lastCommit: string
   readonly tornBytes: number
-  readonly problem?: { readonly code: string; readonly message: string; readonly file?: string; readonly offset?: number }
+  readonly problem?: {
+    readonly code: string
+    readonly message: string
+    readonly file?: string
+    readonly offset?: number
+  }
 }
 
 /**
@@ -30,7 +35,10 @@ export interface Verification {
  * const report = verifyLog('.cardinal/data', { publicKey: '5f3c…' })
  * if (!report.ok) console.error(report.problem?.message)
  */
-export function verifyLog(dataFolder: string, options: { publicKey?: string; anchors?: readonly string[] } = {}): Verification {
+export function verifyLog(
+  dataFolder: string,
+  options: { publicKey?: string; anchors?: readonly string[] } = {},
+): Verification {
   const folder = path.join(dataFolder, 'log')
   const [first] = segmentFiles(folder)
   if (first === undefined) throw new LogError('Malformed', 'NoSuchEntry', `no log in \`${dataFolder}\``)
@@ -41,7 +49,11 @@ export function verifyLog(dataFolder: string, options: { publicKey?: string; anc
   try {
     const key = publicKeyFromHex(publicKey)
     const scan = scanLog(folder, { publicKey: key, everySignature: true })
-    Object.assign(counts, { ...pick(scan), lastCommit: scan.lastCommit.toString('hex'), tornBytes: scan.torn })
+    Object.assign(counts, {
+      ...pick(scan),
+      lastCommit: scan.lastCommit.toString('hex'),
+      tornBytes: scan.torn,
+    })
     const node = nodeOf(folder, first)
     for (const file of [path.join(dataFolder, 'head'), ...(options.anchors ?? [])]) {
       const head = readHead(file, node, key)

@@ -28,10 +28,18 @@ export abstract class Agent {
  * Calls a tool. The effect leaves the sandbox only after its turn is durable, and its result comes
  * back in a later turn; after a crash it is neither lost nor done twice.
  */
-export function tool<N extends keyof Tools>(name: N, args: Tools[N]['in'], options: Opts = {}): Call<Tools[N]['out']> {
+export function tool<N extends keyof Tools>(
+  name: N,
+  args: Tools[N]['in'],
+  options: Opts = {},
+): Call<Tools[N]['out']> {
   const started = effect(String(name), args, options.via?.id)
   if (options.timeout === undefined) return started
-  const late: CardinalError = toError({ class: 'Unavailable', code: 'TimedOut', message: `no answer of \`${String(name)}\` within ${options.timeout}` })
+  const late: CardinalError = toError({
+    class: 'Unavailable',
+    code: 'TimedOut',
+    message: `no answer of \`${String(name)}\` within ${options.timeout}`,
+  })
   const timer = effect('cardinal.sleep', { ms: milliseconds(options.timeout) })
   const raced = Promise.race([
     started.finally(() => timer.cancel()),
@@ -40,7 +48,10 @@ export function tool<N extends keyof Tools>(name: N, args: Tools[N]['in'], optio
       throw late
     }),
   ])
-  return Object.defineProperties(raced, { id: { value: started.id }, cancel: { value: started.cancel } }) as Call<Json>
+  return Object.defineProperties(raced, {
+    id: { value: started.id },
+    cancel: { value: started.cancel },
+  }) as Call<Json>
 }
 
 /** Waits durably: the wait survives a crash and costs no memory. */
@@ -53,7 +64,11 @@ export function event<T = Json>(name: string, options: { expires?: Duration } = 
   const arrived = awaitEvent(name) as Promise<T>
   if (options.expires === undefined) return arrived
   const timer = effect('cardinal.sleep', { ms: milliseconds(options.expires) })
-  const late = toError({ class: 'Unavailable', code: 'TimedOut', message: `no event \`${name}\` within ${options.expires}` })
+  const late = toError({
+    class: 'Unavailable',
+    code: 'TimedOut',
+    message: `no event \`${name}\` within ${options.expires}`,
+  })
   return Promise.race([
     arrived.finally(() => timer.cancel()),
     timer.then(() => {

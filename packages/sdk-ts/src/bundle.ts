@@ -1,7 +1,7 @@
 /** Turning a TypeScript program into one script that an image is built from. Runs outside the sandbox, runs nothing of the program. */
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { build, type BuildFailure, type Message, type Plugin } from 'esbuild'
+import { type BuildFailure, build, type Message, type Plugin } from 'esbuild'
 
 export interface Bundle {
   readonly code: string
@@ -16,7 +16,20 @@ export class BundleError extends Error {
 
 const here = path.dirname(fileURLToPath(import.meta.url))
 const SDK = 'globalThis[Symbol.for("cardinal.sdk")]'
-const EXPORTS = ['Agent', 'Cancelled', 'CardinalError', 'Indeterminate', 'Refused', 'Stopped', 'Unavailable', 'Withheld', 'event', 'log', 'sleep', 'tool']
+const EXPORTS = [
+  'Agent',
+  'Cancelled',
+  'CardinalError',
+  'Indeterminate',
+  'Refused',
+  'Stopped',
+  'Unavailable',
+  'Withheld',
+  'event',
+  'log',
+  'sleep',
+  'tool',
+]
 
 /** `@cardinal/sdk` is already in the image that a program is evaluated over; importing it reads it from there. */
 const sdkFromImage: Plugin = {
@@ -39,15 +52,24 @@ const sdkFromImage: Plugin = {
 export async function bundleProgram(file: string): Promise<Bundle> {
   const name = path.basename(file)
   const contents = `import program from ${JSON.stringify(`./${name}`)};\n${SDK}.register(program);`
-  return bundle({ contents, resolveDir: path.dirname(file), sourcefile: 'cardinal:entry' }, path.dirname(file))
+  return bundle(
+    { contents, resolveDir: path.dirname(file), sourcefile: 'cardinal:entry' },
+    path.dirname(file),
+  )
 }
 
 /** Bundles what every image begins with: globals, SDK and the turn functions. */
 export async function bundleGuest(): Promise<Bundle> {
-  return bundle({ contents: 'import "./guest/boot.ts"', resolveDir: here, sourcefile: 'cardinal:entry' }, here)
+  return bundle(
+    { contents: 'import "./guest/boot.ts"', resolveDir: here, sourcefile: 'cardinal:entry' },
+    here,
+  )
 }
 
-async function bundle(stdin: { contents: string; resolveDir: string; sourcefile: string }, root: string): Promise<Bundle> {
+async function bundle(
+  stdin: { contents: string; resolveDir: string; sourcefile: string },
+  root: string,
+): Promise<Bundle> {
   try {
     const result = await build({
       stdin: { ...stdin, loader: 'js' },
@@ -69,7 +91,9 @@ async function bundle(stdin: { contents: string; resolveDir: string; sourcefile:
       nodePaths: [path.join(here, '..', 'node_modules')],
       plugins: stdin.contents.includes('guest/boot') ? [] : [sdkFromImage],
     })
-    const [map, code] = ['.map', '.js'].map((end) => result.outputFiles.find((f) => f.path.endsWith(end))?.text ?? '')
+    const [map, code] = ['.map', '.js'].map(
+      (end) => result.outputFiles.find((f) => f.path.endsWith(end))?.text ?? '',
+    )
     return { code: code as string, map: map as string }
   } catch (error) {
     const failure = error as BuildFailure
@@ -79,6 +103,8 @@ async function bundle(stdin: { contents: string; resolveDir: string; sourcefile:
 }
 
 function showMessage({ location, text }: Message): string {
-  const hint = /Could not resolve "node:|Could not resolve "(fs|path|net|http|child_process)"/.test(text) ? ' (an agent has no Node modules; see docs/globals.md)' : ''
+  const hint = /Could not resolve "node:|Could not resolve "(fs|path|net|http|child_process)"/.test(text)
+    ? ' (an agent has no Node modules; see docs/globals.md)'
+    : ''
   return location ? `${location.file}:${location.line}:${location.column + 1} ${text}${hint}` : text
 }

@@ -11,7 +11,16 @@ export interface WireError {
   readonly retryAfterMs?: number
 }
 
-export type RefusedBy = 'card' | 'ceiling' | 'flow' | 'label' | 'scope' | 'limit' | 'middleware' | 'person' | 'revoked'
+export type RefusedBy =
+  | 'card'
+  | 'ceiling'
+  | 'flow'
+  | 'label'
+  | 'scope'
+  | 'limit'
+  | 'middleware'
+  | 'person'
+  | 'revoked'
 
 /** One box of authority, as people write it in a manifest. */
 export interface Grant {

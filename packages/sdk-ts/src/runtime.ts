@@ -13,7 +13,11 @@ const stringify = JSON.stringify
 const hasOwn = Object.hasOwn
 const PromiseOf = Promise
 const then = Promise.prototype.then
-const call = Function.prototype.call.bind(Function.prototype.call) as <T>(f: unknown, self: unknown, ...args: unknown[]) => T
+const call = Function.prototype.call.bind(Function.prototype.call) as <T>(
+  f: unknown,
+  self: unknown,
+  ...args: unknown[]
+) => T
 const mapGet = Map.prototype.get
 const mapSet = Map.prototype.set
 const mapDelete = Map.prototype.delete
@@ -264,7 +268,10 @@ function encodeResult(result: unknown): string {
 
 interface Standard {
   readonly validate: (value: unknown) => unknown
-  readonly jsonSchema?: { readonly input?: (options: { target: string }) => unknown; readonly output?: (options: { target: string }) => unknown }
+  readonly jsonSchema?: {
+    readonly input?: (options: { target: string }) => unknown
+    readonly output?: (options: { target: string }) => unknown
+  }
 }
 
 function standardOf(schema: unknown): Standard | undefined {
@@ -275,9 +282,15 @@ function standardOf(schema: unknown): Standard | undefined {
 async function validate(schema: unknown, value: unknown, side: 'in' | 'out'): Promise<unknown> {
   const standard = standardOf(schema)
   if (!standard) return value
-  const result = (await standard.validate(value)) as { value?: unknown; issues?: { message: string; path?: unknown[] }[] }
+  const result = (await standard.validate(value)) as {
+    value?: unknown
+    issues?: { message: string; path?: unknown[] }[]
+  }
   if (!result.issues) return result.value
-  const lines = result.issues.map((i) => `${['$', ...(i.path ?? []).map((p) => String((p as { key?: unknown })?.key ?? p))].join('.')}: ${i.message}`)
+  const lines = result.issues.map(
+    (i) =>
+      `${['$', ...(i.path ?? []).map((p) => String((p as { key?: unknown })?.key ?? p))].join('.')}: ${i.message}`,
+  )
   throw new Invalid(`${side === 'in' ? 'arguments' : 'result'}: ${lines.join('; ')}`)
 }
 
@@ -295,7 +308,8 @@ function describeError(error: unknown): WireError & { readonly stack?: string } 
 /** A thrown value may be anything, a proxy that throws included. */
 function errorText(error: unknown): { name: string; message: string; stack?: string } {
   try {
-    if (error instanceof Error) return { name: String(error.name), message: String(error.message), stack: String(error.stack) }
+    if (error instanceof Error)
+      return { name: String(error.name), message: String(error.message), stack: String(error.stack) }
     return { name: 'Error', message: String(error) }
   } catch {
     return { name: 'Error', message: 'a value that cannot be shown' }

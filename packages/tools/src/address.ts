@@ -22,13 +22,23 @@ export class EgressDenied extends Error {
 }
 
 /** Metadata services answer here; no zone opens them. */
-const NEVER = ['169.254.0.0/16', 'fe80::/10', 'fd00:ec2::254/128', '100.100.100.200/32', '0.0.0.0/8', '::/128']
+const NEVER = [
+  '169.254.0.0/16',
+  'fe80::/10',
+  'fd00:ec2::254/128',
+  '100.100.100.200/32',
+  '0.0.0.0/8',
+  '::/128',
+]
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6
 
 function inRange(address: Address, cidr: string): boolean {
   const [base, bits] = ipaddr.parseCIDR(cidr)
-  return address.kind() === base.kind() && address.match([base, bits] as [ipaddr.IPv4, number] & [ipaddr.IPv6, number])
+  return (
+    address.kind() === base.kind() &&
+    address.match([base, bits] as [ipaddr.IPv4, number] & [ipaddr.IPv6, number])
+  )
 }
 
 export function isRange(text: string): boolean {
@@ -42,11 +52,15 @@ export function isLiteral(host: string): boolean {
 /** Throws `EgressDenied` unless `host`, which resolved to `text`, may be reached on `port`. */
 export function checkAddress(host: string, text: string, port: number, policy: EgressPolicy): void {
   const address = ipaddr.process(text)
-  if (NEVER.some((range) => inRange(address, range))) throw new EgressDenied(`\`${host}\` resolves to an address that no agent may reach`)
+  if (NEVER.some((range) => inRange(address, range)))
+    throw new EgressDenied(`\`${host}\` resolves to an address that no agent may reach`)
   const loopback = address.range() === 'loopback'
-  if (loopback && policy.ownPorts().has(port)) throw new EgressDenied(`\`${host}:${port}\` is this node itself`)
+  if (loopback && policy.ownPorts().has(port))
+    throw new EgressDenied(`\`${host}:${port}\` is this node itself`)
   if (address.range() === 'unicast') return
-  const zone = policy.zones().find((z) => z.hosts.includes(host) && z.ranges.some((range) => inRange(address, range)))
+  const zone = policy
+    .zones()
+    .find((z) => z.hosts.includes(host) && z.ranges.some((range) => inRange(address, range)))
   if (!zone) throw new EgressDenied(`\`${host}\` resolves into a private range, and no zone says that it may`)
 }
 

@@ -18,7 +18,15 @@ const MAX_RESPONSE = 4 << 20
 const MAX_HOPS = 5
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 /** Failures that prove that nothing of the request was sent. */
-const NOT_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT', 'EGRESS_DENIED'])
+const NOT_SENT = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'EGRESS_DENIED',
+])
 /** Headers of the answer that belong to the connection, not to the guest. */
 const HIDDEN = new Set(['connection', 'keep-alive', 'transfer-encoding', 'set-cookie', 'set-cookie2'])
 
@@ -33,14 +41,24 @@ export function httpFetch(options: HttpOptions): HttpTool {
     const known = agents.get(port)
     if (known) return known
     const lookup = checkedLookup(options.policy, () => port)
-    const made = new Agent({ connections: options.connections, pipelining: 1, connect: { lookup, timeout: options.timeoutMs } })
+    const made = new Agent({
+      connections: options.connections,
+      pipelining: 1,
+      connect: { lookup, timeout: options.timeoutMs },
+    })
     agents.set(port, made)
     return made
   }
   return {
     name: 'http.fetch',
     about: 'sends one HTTP request to a host, method and path that a grant names',
-    defaults: { scheme: ['https'], port: [443], method: ['GET', 'HEAD'], args: {}, required: ['host', 'path'] },
+    defaults: {
+      scheme: ['https'],
+      port: [443],
+      method: ['GET', 'HEAD'],
+      args: {},
+      required: ['host', 'path'],
+    },
     translate: translateHttp,
     perform: (plan, attempt) => perform(plan as HttpPlan, attempt, options, gate, agentFor),
     close: async () => {
@@ -49,7 +67,13 @@ export function httpFetch(options: HttpOptions): HttpTool {
   }
 }
 
-async function perform(first: HttpPlan, attempt: Attempt, options: HttpOptions, gate: OriginGate, agentFor: (port: number) => Dispatcher): Promise<Receipt> {
+async function perform(
+  first: HttpPlan,
+  attempt: Attempt,
+  options: HttpOptions,
+  gate: OriginGate,
+  agentFor: (port: number) => Dispatcher,
+): Promise<Receipt> {
   let plan = first
   for (let hop = 0; ; hop++) {
     const release = await gate.enter(new URL(plan.url).origin, attempt.signal)
@@ -58,7 +82,8 @@ async function perform(first: HttpPlan, attempt: Attempt, options: HttpOptions, 
       if (hop === 0) await attempt.started()
       const sent = await sendOnce(plan, attempt, options, agentFor)
       if (!('location' in sent)) return sent.receipt
-      if (hop === MAX_HOPS) return failed('Unavailable', 'TooManyRedirects', `more than ${MAX_HOPS} redirects`)
+      if (hop === MAX_HOPS)
+        return failed('Unavailable', 'TooManyRedirects', `more than ${MAX_HOPS} redirects`)
       const next = follow(plan, sent.location, attempt)
       if ('class' in next) return { ok: false, error: next }
       plan = next
@@ -70,7 +95,12 @@ async function perform(first: HttpPlan, attempt: Attempt, options: HttpOptions, 
 
 type Sent = { readonly receipt: Receipt } | { readonly location: string }
 
-async function sendOnce(plan: HttpPlan, attempt: Attempt, options: HttpOptions, agentFor: (port: number) => Dispatcher): Promise<Sent> {
+async function sendOnce(
+  plan: HttpPlan,
+  attempt: Attempt,
+  options: HttpOptions,
+  agentFor: (port: number) => Dispatcher,
+): Promise<Sent> {
   const url = new URL(plan.url)
   const port = Number(url.port) || (url.protocol === 'https:' ? 443 : 80)
   const repeatable = plan.method === 'GET' || plan.method === 'HEAD'
@@ -95,7 +125,9 @@ async function sendOnce(plan: HttpPlan, attempt: Attempt, options: HttpOptions, 
     }
     return { receipt: { ok: true, value: await readAnswer(answer, plan) } }
   } catch (error) {
-    return { receipt: { ok: false, error: sortFailure(error as NodeJS.ErrnoException, repeatable, answered) } }
+    return {
+      receipt: { ok: false, error: sortFailure(error as NodeJS.ErrnoException, repeatable, answered) },
+    }
   }
 }
 
@@ -109,9 +141,12 @@ function headersOf(plan: HttpPlan, attempt: Attempt): Record<string, string> {
 /** The next hop's plan, decided like any request; credentials do not follow to another origin. */
 function follow(plan: HttpPlan, location: string, attempt: Attempt): HttpPlan | WireError {
   const sameOrigin = new URL(location).origin === new URL(plan.url).origin
-  const headers = plan.headers.filter(([name]) => sameOrigin || (name !== 'authorization' && name !== 'cookie'))
+  const headers = plan.headers.filter(
+    ([name]) => sameOrigin || (name !== 'authorization' && name !== 'cookie'),
+  )
   const next = translateHttp({ method: plan.method, url: location, headers }, { idempotency: [] })
-  if ('bad' in next) return { class: 'Unavailable', code: 'BadRedirect', message: `a redirect to ${next.bad}` }
+  if ('bad' in next)
+    return { class: 'Unavailable', code: 'BadRedirect', message: `a redirect to ${next.bad}` }
   return attempt.decide(next.request) ?? (next.plan as HttpPlan)
 }
 
@@ -127,27 +162,44 @@ async function readAnswer(answer: Dispatcher.ResponseData, plan: HttpPlan): Prom
   }
   const bytes = Buffer.concat(chunks)
   const headers = Object.entries(answer.headers).flatMap(([name, value]) =>
-    value === undefined || HIDDEN.has(name) ? [] : (Array.isArray(value) ? value : [value]).map((v) => [name, v]),
+    value === undefined || HIDDEN.has(name)
+      ? []
+      : (Array.isArray(value) ? value : [value]).map((v) => [name, v]),
   )
-  return { status: answer.statusCode, statusText: '', url: plan.url, redirected: false, headers, ...bodyOf(bytes) }
+  return {
+    status: answer.statusCode,
+    statusText: '',
+    url: plan.url,
+    redirected: false,
+    headers,
+    ...bodyOf(bytes),
+  }
 }
 
 /** Text where the bytes are text, so that a guest need not decode what was never binary. */
 function bodyOf(bytes: Buffer): { text: string } | { base64: string } {
   const text = bytes.toString('utf8')
-  return Buffer.byteLength(text) === bytes.length && !text.includes('\ufffd') ? { text } : { base64: bytes.toString('base64') }
+  return Buffer.byteLength(text) === bytes.length && !text.includes('\ufffd')
+    ? { text }
+    : { base64: bytes.toString('base64') }
 }
 
 /** Whether a failure leaves the world as it was (`Unavailable`) or nobody knows (`Indeterminate`). */
 function sortFailure(error: NodeJS.ErrnoException, repeatable: boolean, answered: boolean): WireError {
   const code = error.code ?? ''
-  if (error instanceof EgressDenied) return { class: 'Refused', code: 'EgressDenied', by: 'middleware', message: error.message }
+  if (error instanceof EgressDenied)
+    return { class: 'Refused', code: 'EgressDenied', by: 'middleware', message: error.message }
   if (error instanceof TooLarge) {
     return { class: repeatable ? 'Unavailable' : 'Withheld', code: 'AnswerTooLarge', message: error.message }
   }
   const what = code || error.name
-  if (repeatable || NOT_SENT.has(code)) return { class: 'Unavailable', code: 'NoAnswer', message: `no answer: ${what}`, retryAfterMs: 1000 }
-  return { class: 'Indeterminate', code: 'Indeterminate', message: `${answered ? 'the answer broke off' : 'no answer came'} (${what}); whether it was done is unknown` }
+  if (repeatable || NOT_SENT.has(code))
+    return { class: 'Unavailable', code: 'NoAnswer', message: `no answer: ${what}`, retryAfterMs: 1000 }
+  return {
+    class: 'Indeterminate',
+    code: 'Indeterminate',
+    message: `${answered ? 'the answer broke off' : 'no answer came'} (${what}); whether it was done is unknown`,
+  }
 }
 
 function failed(cls: WireError['class'], code: string, message: string): Receipt {

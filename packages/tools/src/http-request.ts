@@ -16,9 +16,18 @@ const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 const SEGMENT = /^[A-Za-z0-9_~@.{}%:;,=!$&'()+-]*$/
 /** Headers that need no grant: they say what the body is and what is wanted back. */
-const PLAIN_HEADERS = new Set(['accept', 'accept-language', 'content-type', 'if-none-match', 'if-modified-since', 'range', 'user-agent'])
+const PLAIN_HEADERS = new Set([
+  'accept',
+  'accept-language',
+  'content-type',
+  'if-none-match',
+  'if-modified-since',
+  'range',
+  'user-agent',
+])
 /** Headers that frame or route a request; they belong to the executor alone. */
-const OWN_HEADERS = /^(host|content-length|transfer-encoding|connection|keep-alive|upgrade|te|trailer|expect|proxy-.*|sec-.*|http2-settings)$/
+const OWN_HEADERS =
+  /^(host|content-length|transfer-encoding|connection|keep-alive|upgrade|te|trailer|expect|proxy-.*|sec-.*|http2-settings)$/
 const READS = new Set(['GET', 'HEAD'])
 
 interface Given {
@@ -34,7 +43,8 @@ export function translateHttp(args: unknown, settings: ToolSettings): Translated
   if (typeof args !== 'object' || args === null) return { bad: 'no arguments' }
   const given = args as Given
   const method = typeof given.method === 'string' ? given.method.toUpperCase() : 'GET'
-  if (!TOKEN.test(method) || method === 'CONNECT' || method === 'TRACE') return { bad: 'a method that cannot be sent' }
+  if (!TOKEN.test(method) || method === 'CONNECT' || method === 'TRACE')
+    return { bad: 'a method that cannot be sent' }
   const url = parseUrl(given.url)
   if (typeof url === 'string') return { bad: url }
   const headers = parseHeaders(given.headers)
@@ -78,12 +88,15 @@ function parseUrl(given: unknown): URL | string {
   } catch {
     return 'a URL that does not parse'
   }
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') return `a URL of scheme \`${url.protocol.slice(0, -1)}\``
+  if (url.protocol !== 'https:' && url.protocol !== 'http:')
+    return `a URL of scheme \`${url.protocol.slice(0, -1)}\``
   if (url.username || url.password) return 'a URL with user information'
   if (url.hostname.endsWith('.') || url.hostname === '') return 'a URL whose host ends in a dot'
   // One meaning a path: what two servers might read differently is refused here.
   const segments = url.pathname.slice(1).split('/')
-  const odd = segments.some((s, i) => !SEGMENT.test(s) || /%(2f|5c|00|2e)/i.test(s) || (s === '' && i < segments.length - 1))
+  const odd = segments.some(
+    (s, i) => !SEGMENT.test(s) || /%(2f|5c|00|2e)/i.test(s) || (s === '' && i < segments.length - 1),
+  )
   if (odd) return 'a URL whose path could be read in two ways'
   url.hash = ''
   return url
@@ -97,7 +110,8 @@ function parseHeaders(given: unknown): [string, string][] | string {
     const [name, value] = Array.isArray(pair) ? pair : []
     if (typeof name !== 'string' || typeof value !== 'string') return 'headers that are no list of pairs'
     if (!TOKEN.test(name) || !VALUE.test(value)) return 'a header that cannot be sent'
-    if (OWN_HEADERS.test(name.toLowerCase())) return `the header \`${name.toLowerCase()}\`, which only the executor sets`
+    if (OWN_HEADERS.test(name.toLowerCase()))
+      return `the header \`${name.toLowerCase()}\`, which only the executor sets`
     headers.push([name.toLowerCase(), value])
   }
   return headers
@@ -117,14 +131,19 @@ function parseBody({ text, base64 }: Given): Body | undefined | string {
 }
 
 /** What a grant can bound beside the place: query keys, headers beyond the plain ones, the body. */
-function argsOf(url: URL, headers: readonly (readonly [string, string])[], body: Body | undefined): Map<string, unknown> | string {
+function argsOf(
+  url: URL,
+  headers: readonly (readonly [string, string])[],
+  body: Body | undefined,
+): Map<string, unknown> | string {
   const args = new Map<string, unknown>()
   const add = (name: string, value: string) => {
     if (args.has(name)) return false
     args.set(name, value)
     return true
   }
-  for (const [name, value] of url.searchParams) if (!add(`query.${name}`, value)) return `the query key \`${name}\` twice`
+  for (const [name, value] of url.searchParams)
+    if (!add(`query.${name}`, value)) return `the query key \`${name}\` twice`
   for (const [name, value] of headers) {
     if (!PLAIN_HEADERS.has(name) && !add(`header.${name}`, value)) return `the header \`${name}\` twice`
   }

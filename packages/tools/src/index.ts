@@ -1,4 +1,13 @@
 /** The public surface of tools. */
 export { type EgressPolicy, isRange, type Zone } from './address.ts'
-export { httpFetch, type HttpOptions, type HttpTool } from './http-fetch.ts'
-export type { Attempt, BadArguments, EffectClass, Receipt, Tool, ToolSettings, Translated, WireError } from './tool.ts'
+export { type HttpOptions, type HttpTool, httpFetch } from './http-fetch.ts'
+export type {
+  Attempt,
+  BadArguments,
+  EffectClass,
+  Receipt,
+  Tool,
+  ToolSettings,
+  Translated,
+  WireError,
+} from './tool.ts'

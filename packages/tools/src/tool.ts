@@ -31,7 +31,14 @@ export interface Attempt {
 
 /** The shape in which errors reach a guest. */
 export interface WireError {
-  readonly class: 'Refused' | 'Unavailable' | 'Indeterminate' | 'Withheld' | 'Malformed' | 'Cancelled' | 'Stopped'
+  readonly class:
+    | 'Refused'
+    | 'Unavailable'
+    | 'Indeterminate'
+    | 'Withheld'
+    | 'Malformed'
+    | 'Cancelled'
+    | 'Stopped'
   readonly code: string
   readonly message: string
   readonly effect?: string
@@ -40,12 +47,18 @@ export interface WireError {
   readonly retryAfterMs?: number
 }
 
-export type Receipt = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: WireError }
+export type Receipt =
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly error: WireError }
 
 /** Standing declarations of one agent type that shape its effects. */
 export interface ToolSettings {
   /** Which requests carry an idempotency key, and in which header. */
-  readonly idempotency: readonly { readonly host: string; readonly method: readonly string[]; readonly header: string }[]
+  readonly idempotency: readonly {
+    readonly host: string
+    readonly method: readonly string[]
+    readonly header: string
+  }[]
 }
 
 export interface Tool {

@@ -4,8 +4,8 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { ask } from '../client.ts'
 import { CliError } from '../errors.ts'
-import { note, print, table } from '../output.ts'
 import { endpointOf, formatOf } from '../options.ts'
+import { note, print, table } from '../output.ts'
 import { readProject } from '../project.ts'
 
 const DEFAULT_TENANT = 'default'
@@ -19,7 +19,14 @@ export function addAgentCommands(program: Command): void {
       const { body } = await ask(endpointOf(command), '/v1/apply', { body: { documents, programs } })
       const applied = body.applied as { kind: string; name: string; generation?: number; changed: boolean }[]
       print(formatOf(command), applied, () =>
-        table(applied.map((a) => [a.kind, a.name, a.generation === undefined ? '' : `generation ${a.generation}`, a.changed ? 'applied' : 'unchanged'])),
+        table(
+          applied.map((a) => [
+            a.kind,
+            a.name,
+            a.generation === undefined ? '' : `generation ${a.generation}`,
+            a.changed ? 'applied' : 'unchanged',
+          ]),
+        ),
       )
     })
   program
@@ -34,7 +41,10 @@ export function addAgentCommands(program: Command): void {
     .description('the answer of an invocation')
     .option('--wait <seconds>', 'wait so long for it', '0')
     .action(async (id: string, options: { wait: string }, command: Command) => {
-      const answer = await ask(endpointOf(command), `/v1/invocations/${encodeURIComponent(id)}?wait=${encodeURIComponent(options.wait)}`)
+      const answer = await ask(
+        endpointOf(command),
+        `/v1/invocations/${encodeURIComponent(id)}?wait=${encodeURIComponent(options.wait)}`,
+      )
       showAnswer(command, answer)
     })
   program
@@ -43,16 +53,28 @@ export function addAgentCommands(program: Command): void {
     .option('--why <text>', 'what the agent is told')
     .action(async (id: string, options: { why?: string }, command: Command) => {
       const query = options.why === undefined ? '' : `?why=${encodeURIComponent(options.why)}`
-      const { body } = await ask(endpointOf(command), `/v1/invocations/${encodeURIComponent(id)}${query}`, { method: 'DELETE' })
+      const { body } = await ask(endpointOf(command), `/v1/invocations/${encodeURIComponent(id)}${query}`, {
+        method: 'DELETE',
+      })
       print(formatOf(command), body, () => `cancelled ${id}`)
     })
   program
     .command('emit <agent> <event> [value]')
     .description('send an event to an agent')
-    .action(async (agent: string, event: string, value: string | undefined, _options: unknown, command: Command) => {
-      const { body } = await ask(endpointOf(command), `${route(agent)}/emit/${encodeURIComponent(event)}`, { body: readArgs(value) })
-      print(formatOf(command), body, () => `emitted ${event}`)
-    })
+    .action(
+      async (
+        agent: string,
+        event: string,
+        value: string | undefined,
+        _options: unknown,
+        command: Command,
+      ) => {
+        const { body } = await ask(endpointOf(command), `${route(agent)}/emit/${encodeURIComponent(event)}`, {
+          body: readArgs(value),
+        })
+        print(formatOf(command), body, () => `emitted ${event}`)
+      },
+    )
   addReading(program)
 }
 
@@ -66,7 +88,12 @@ function addReading(program: Command): void {
     .action(async (options: Record<string, string>, command: Command) => {
       const { body } = await ask(endpointOf(command), `/v1/agents?${new URLSearchParams(options)}`)
       const rows = body.agents as Record<string, string>[]
-      print(formatOf(command), rows, () => table([['AGENT', 'STATE', 'TURNS', 'LAST'], ...rows.map((a) => [a.address, a.state, String(a.turns), a.touched] as string[])]))
+      print(formatOf(command), rows, () =>
+        table([
+          ['AGENT', 'STATE', 'TURNS', 'LAST'],
+          ...rows.map((a) => [a.address, a.state, String(a.turns), a.touched] as string[]),
+        ]),
+      )
     })
   agents.command('get <agent>').action(async (agent: string, _options: unknown, command: Command) => {
     const { body } = await ask(endpointOf(command), route(agent))
@@ -77,7 +104,8 @@ function addReading(program: Command): void {
     .description('destroy its key: what it said and was told is unreadable from then on')
     .option('--yes', 'do it')
     .action(async (agent: string, options: { yes?: boolean }, command: Command) => {
-      if (!options.yes) throw new CliError('Usage', 'Usage', `this cannot be undone; add \`--yes\` to erase \`${agent}\``)
+      if (!options.yes)
+        throw new CliError('Usage', 'Usage', `this cannot be undone; add \`--yes\` to erase \`${agent}\``)
       const { body } = await ask(endpointOf(command), `${route(agent)}/erase`, { method: 'POST' })
       print(formatOf(command), body, () => `erased ${agent}`)
     })
@@ -93,9 +121,14 @@ function addReading(program: Command): void {
     .description('what an agent logged')
     .option('--limit <n>', 'the newest so many', '100')
     .action(async (agent: string, options: { limit: string }, command: Command) => {
-      const { body } = await ask(endpointOf(command), `${route(agent)}/logs?limit=${encodeURIComponent(options.limit)}`)
+      const { body } = await ask(
+        endpointOf(command),
+        `${route(agent)}/logs?limit=${encodeURIComponent(options.limit)}`,
+      )
       const lines = body.logs as { time: string; level: string; text: string }[]
-      print(formatOf(command), lines, () => lines.map((l) => `${l.time} ${l.level.padEnd(5)} ${l.text}`).join('\n'))
+      print(formatOf(command), lines, () =>
+        lines.map((l) => `${l.time} ${l.level.padEnd(5)} ${l.text}`).join('\n'),
+      )
     })
   program
     .command('why <effect>')
@@ -112,7 +145,11 @@ function addReading(program: Command): void {
     .action(async (agent: string, options: { to?: string }, command: Command) => {
       const query = options.to === undefined ? '' : `?to=${encodeURIComponent(options.to)}`
       const { body } = await ask(endpointOf(command), `${route(agent)}/replay${query}`, { method: 'POST' })
-      print(formatOf(command), body, () => `${String(body.turns)} turns reproduced, ${String(body.entries)} entries`)
+      print(
+        formatOf(command),
+        body,
+        () => `${String(body.turns)} turns reproduced, ${String(body.entries)} entries`,
+      )
     })
   const effects = program.command('effects').description('effects whose outcome nobody knows')
   effects.command('list').action(async (_options: unknown, command: Command) => {
@@ -124,19 +161,24 @@ function addReading(program: Command): void {
     .command('resolve <effect> <outcome>')
     .description('say what became of it: done or failed')
     .action(async (effect: string, outcome: string, _options: unknown, command: Command) => {
-      const { body } = await ask(endpointOf(command), '/v1/effects/resolve', { body: { effect: full(effect), outcome } })
+      const { body } = await ask(endpointOf(command), '/v1/effects/resolve', {
+        body: { effect: full(effect), outcome },
+      })
       print(formatOf(command), body, () => `${effect} is resolved as ${outcome}`)
     })
 }
 
 /** `type/key` means the default tenant, or the one that `CARDINAL_TENANT` names. */
 function full(address: string): string {
-  return address.split('@')[0]?.split('/').length === 2 ? `${process.env.CARDINAL_TENANT ?? DEFAULT_TENANT}/${address}` : address
+  return address.split('@')[0]?.split('/').length === 2
+    ? `${process.env.CARDINAL_TENANT ?? DEFAULT_TENANT}/${address}`
+    : address
 }
 
 function route(agent: string): string {
   const parts = full(agent).split('/')
-  if (parts.length !== 3 || parts.some((p) => p === '')) throw new CliError('Usage', 'BadAddress', `\`${agent}\` is no address; write [tenant/]type/key`)
+  if (parts.length !== 3 || parts.some((p) => p === ''))
+    throw new CliError('Usage', 'BadAddress', `\`${agent}\` is no address; write [tenant/]type/key`)
   return `/v1/agents/${parts.map(encodeURIComponent).join('/')}`
 }
 
@@ -150,17 +192,30 @@ function readArgs(text: string | undefined): unknown {
   }
 }
 
-async function invoke(agent: string, method: string, args: string | undefined, options: { key?: string; detach?: boolean; wait: string }, command: Command): Promise<void> {
+async function invoke(
+  agent: string,
+  method: string,
+  args: string | undefined,
+  options: { key?: string; detach?: boolean; wait: string },
+  command: Command,
+): Promise<void> {
   const headers = {
     prefer: options.detach ? 'respond-async' : `wait=${options.wait}`,
     ...(options.key !== undefined && { 'idempotency-key': options.key }),
   }
-  const answer = await ask(endpointOf(command), `${route(agent)}/invoke/${encodeURIComponent(method)}`, { body: readArgs(args), headers })
-  if (options.detach && formatOf(command) === 'text') print('text', null, () => String(answer.body.invocation))
+  const answer = await ask(endpointOf(command), `${route(agent)}/invoke/${encodeURIComponent(method)}`, {
+    body: readArgs(args),
+    headers,
+  })
+  if (options.detach && formatOf(command) === 'text')
+    print('text', null, () => String(answer.body.invocation))
   else showAnswer(command, answer)
 }
 
-function showAnswer(command: Command, { status, body }: { status: number; body: Record<string, unknown> }): void {
+function showAnswer(
+  command: Command,
+  { status, body }: { status: number; body: Record<string, unknown> },
+): void {
   if (formatOf(command) === 'json') return print('json', body)
   if (status === 202) {
     note(`still working; ask again with \`cardinal result ${String(body.invocation)} --wait 60\``)
@@ -175,14 +230,27 @@ interface HistoryLine {
   readonly time: string
   readonly kind: string
   readonly text: string
-  readonly effects?: readonly { effect: string; tool: string; verdict: string; args: unknown; message?: string }[]
+  readonly effects?: readonly {
+    effect: string
+    tool: string
+    verdict: string
+    args: unknown
+    message?: string
+  }[]
 }
 
 const FOLLOW_MS = 500
 
-async function history(agent: string, options: { limit: string; since?: string; follow?: boolean }, command: Command): Promise<void> {
+async function history(
+  agent: string,
+  options: { limit: string; since?: string; follow?: boolean },
+  command: Command,
+): Promise<void> {
   const endpoint = endpointOf(command)
-  const query = new URLSearchParams({ limit: options.limit, ...(options.since && { since: String(Date.now() - duration(options.since)) }) })
+  const query = new URLSearchParams({
+    limit: options.limit,
+    ...(options.since && { since: String(Date.now() - duration(options.since)) }),
+  })
   const at = `${route(agent)}/history`
   let lines = (await ask(endpoint, `${at}?${query}`)).body.history as HistoryLine[]
   print(formatOf(command), lines, () => lines.map(showLine).join('\n'))

@@ -10,9 +10,9 @@ import { verifyLog } from '@cardinal/oplog'
 import type { Command } from 'commander'
 import { ask, findEndpoint, findProject } from '../client.ts'
 import { CliError } from '../errors.ts'
+import { formatOf } from '../options.ts'
 import { note, print, table } from '../output.ts'
 import { readProject } from '../project.ts'
-import { formatOf } from '../options.ts'
 import { MANIFEST, PROGRAM } from '../templates/hello.ts'
 
 interface ServeOptions {
@@ -30,16 +30,27 @@ export function addNodeCommands(program: Command): void {
     .command('init <folder>')
     .description('make a folder with a first agent in it')
     .action((folder: string) => init(folder))
-  serveOptions(program.command('serve').description('run a node until it is told to stop')).action(async (options: ServeOptions) => {
-    await running(options)
-  })
-  serveOptions(program.command('dev [path]').description('run a node, apply the manifests here, and apply them again when they change')).action(dev)
+  serveOptions(program.command('serve').description('run a node until it is told to stop')).action(
+    async (options: ServeOptions) => {
+      await running(options)
+    },
+  )
+  serveOptions(
+    program
+      .command('dev [path]')
+      .description('run a node, apply the manifests here, and apply them again when they change'),
+  ).action(dev)
   program
     .command('verify [data]')
     .description('check a data folder with nothing but a public key')
-    .option('--key <hex>', 'the public key that must have signed; without it the log only proves that it is consistent')
+    .option(
+      '--key <hex>',
+      'the public key that must have signed; without it the log only proves that it is consistent',
+    )
     .option('--anchor <file...>', 'heads kept elsewhere that the log must reach')
-    .action((data: string | undefined, options: { key?: string; anchor?: string[] }, command: Command) => verify(dataFolder(data), options, command))
+    .action((data: string | undefined, options: { key?: string; anchor?: string[] }, command: Command) =>
+      verify(dataFolder(data), options, command),
+    )
   program.command('doctor').description('look for what would keep a node from working well').action(doctor)
   program
     .command('schema')
@@ -52,7 +63,10 @@ export function addNodeCommands(program: Command): void {
     .helpOption(false)
     .argument('[options...]')
     .action((given: string[]) => {
-      const script = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../../../bench/src/main.ts')
+      const script = path.resolve(
+        path.dirname(fileURLToPath(import.meta.url)),
+        '../../../../bench/src/main.ts',
+      )
       process.exitCode = spawnSync(process.execPath, [script, ...given], { stdio: 'inherit' }).status ?? 1
     })
 }
@@ -80,12 +94,17 @@ async function running(options: ServeOptions): Promise<{ kernel: Kernel; api: Ap
   const port = wholeNumber(options.port, 'port')
   const kernel = await openKernel({
     data,
-    ...(options.connections !== undefined && { connections: wholeNumber(options.connections, 'connections') }),
+    ...(options.connections !== undefined && {
+      connections: wholeNumber(options.connections, 'connections'),
+    }),
     ...(options.acceptLoss !== undefined && { acceptLoss: wholeNumber(options.acceptLoss, 'accept-loss') }),
     onTurn: (event) => {
       for (const [level, text] of event.logs) note(`${event.address}@${event.seq} ${level} ${text}`)
       for (const refused of event.refused) note(`${refused.effect} refused: ${refused.message}`)
-      if (event.failed) note(`${event.address}@${event.seq} turn failed and was undone: ${event.failed.kind}: ${event.failed.detail}`)
+      if (event.failed)
+        note(
+          `${event.address}@${event.seq} turn failed and was undone: ${event.failed.kind}: ${event.failed.detail}`,
+        )
     },
     onFatal: (error) => {
       note(`cardinal: the node stops: ${error.message}`)
@@ -100,14 +119,19 @@ async function running(options: ServeOptions): Promise<{ kernel: Kernel; api: Ap
     throw error
   }
   fs.writeFileSync(path.join(data, 'endpoint.json'), JSON.stringify({ url: api.url }), { mode: 0o600 })
-  note(`cardinal: listening on ${api.url}; data in ${path.relative(process.cwd(), data) || data}; public key ${kernel.publicKey}`)
+  note(
+    `cardinal: listening on ${api.url}; data in ${path.relative(process.cwd(), data) || data}; public key ${kernel.publicKey}`,
+  )
   let stopping = false
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
       if (stopping) return
       stopping = true
       note('cardinal: closing')
-      api.close().then(() => kernel.close()).then(() => process.exit(0))
+      api
+        .close()
+        .then(() => kernel.close())
+        .then(() => process.exit(0))
     })
   }
   return { kernel, api }
@@ -127,7 +151,8 @@ async function dev(at: string | undefined, options: ServeOptions): Promise<void>
       files = read
       const { body } = await ask(endpoint, '/v1/apply', { body: { documents, programs } })
       for (const a of body.applied as { name: string; generation?: number; changed: boolean }[]) {
-        if (a.changed) note(`cardinal: applied ${a.name}${a.generation ? `, generation ${a.generation}` : ''}`)
+        if (a.changed)
+          note(`cardinal: applied ${a.name}${a.generation ? `, generation ${a.generation}` : ''}`)
       }
     } catch (error) {
       note(`cardinal: not applied: ${(error as Error).message}`)
@@ -137,30 +162,47 @@ async function dev(at: string | undefined, options: ServeOptions): Promise<void>
       clearTimeout(timer)
       timer = setTimeout(() => void applyAll(), WATCH_SETTLE_MS)
     }
-    watched = [...new Set([path.resolve(folder), ...files.map((f) => path.dirname(f))])].map((place) => fs.watch(place, (_event, name) => {
-      if (name && /\.(ts|js|ya?ml)$/.test(name)) again()
-    }))
+    watched = [...new Set([path.resolve(folder), ...files.map((f) => path.dirname(f))])].map((place) =>
+      fs.watch(place, (_event, name) => {
+        if (name && /\.(ts|js|ya?ml)$/.test(name)) again()
+      }),
+    )
   }
   await applyAll()
 }
 
 function init(folder: string): void {
-  if (fs.existsSync(folder) && fs.readdirSync(folder).length > 0) throw new CliError('Conflict', 'FolderNotEmpty', `\`${folder}\` is not empty`)
+  if (fs.existsSync(folder) && fs.readdirSync(folder).length > 0)
+    throw new CliError('Conflict', 'FolderNotEmpty', `\`${folder}\` is not empty`)
   fs.mkdirSync(folder, { recursive: true })
   fs.writeFileSync(path.join(folder, 'cardinal.yaml'), MANIFEST)
   fs.writeFileSync(path.join(folder, 'hello.ts'), PROGRAM)
   fs.writeFileSync(path.join(folder, '.gitignore'), '.cardinal/\n')
-  note(`made ${folder}: now \`cd ${folder}\`, \`cardinal dev\`, and in another shell \`cardinal invoke hello/world greet '{"name":"you"}'\``)
+  note(
+    `made ${folder}: now \`cd ${folder}\`, \`cardinal dev\`, and in another shell \`cardinal invoke hello/world greet '{"name":"you"}'\``,
+  )
 }
 
 function verify(data: string, options: { key?: string; anchor?: string[] }, command: Command): void {
-  const report = verifyLog(data, { ...(options.key !== undefined && { publicKey: options.key }), ...(options.anchor && { anchors: options.anchor }) })
+  const report = verifyLog(data, {
+    ...(options.key !== undefined && { publicKey: options.key }),
+    ...(options.anchor && { anchors: options.anchor }),
+  })
   print(formatOf(command), report, () => {
     const rows = [
       [report.ok ? 'verified' : 'NOT VERIFIED', report.problem?.message ?? ''],
-      ['public key', `${report.publicKey}${report.pinned ? '' : ' (as the log says itself; pin it with --key)'}`],
-      ['entries', `${report.entries} of ${report.agents} chains, in ${report.commits} signed commits, ${report.segments} segments`],
-      ['ends at', `${report.end}${report.tornBytes ? `, with ${report.tornBytes} bytes of an unfinished write behind it` : ''}`],
+      [
+        'public key',
+        `${report.publicKey}${report.pinned ? '' : ' (as the log says itself; pin it with --key)'}`,
+      ],
+      [
+        'entries',
+        `${report.entries} of ${report.agents} chains, in ${report.commits} signed commits, ${report.segments} segments`,
+      ],
+      [
+        'ends at',
+        `${report.end}${report.tornBytes ? `, with ${report.tornBytes} bytes of an unfinished write behind it` : ''}`,
+      ],
     ]
     return table(rows)
   })

@@ -11,5 +11,8 @@ scope.__cardinal_collect = collect
 scope.__cardinal_describe = describe
 // The bundler turns `import … from "@cardinal/sdk"` into a read of this one frozen object.
 Object.defineProperty(scope, Symbol.for('cardinal.sdk'), {
-  value: Object.freeze({ ...sdk, register: (given: unknown) => register(given, Agent as unknown as new () => object) }),
+  value: Object.freeze({
+    ...sdk,
+    register: (given: unknown) => register(given, Agent as unknown as new () => object),
+  }),
 })

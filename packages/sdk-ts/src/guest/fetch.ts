@@ -20,8 +20,11 @@ async function fetch(input: unknown, init: Init = {}): Promise<unknown> {
   const signal = init.signal as unknown as AbortSignal | undefined
   signal?.throwIfAborted()
   const headers: [string, string][] = []
-  request.headers.forEach((value: string, name: string) => headers.push([name, value]))
-  const body = request.method === 'GET' || request.method === 'HEAD' ? {} : await encodeBody(init.body, request)
+  request.headers.forEach((value: string, name: string) => {
+    headers.push([name, value])
+  })
+  const body =
+    request.method === 'GET' || request.method === 'HEAD' ? {} : await encodeBody(init.body, request)
   const args = { method: request.method, url: new URL(request.url).href, headers, ...body }
   const started = effect('http.fetch', args, init.via?.id)
   signal?.addEventListener('abort', () => void started.cancel(String(signal.reason)))

@@ -8,7 +8,13 @@ import 'core-js/web/url-search-params'
 import 'core-js/web/structured-clone'
 import { TextDecoder, TextEncoder } from '@exodus/bytes/encoding-lite.js'
 import { Event, EventTarget } from 'event-target-shim'
-import { ByteLengthQueuingStrategy, CountQueuingStrategy, ReadableStream, TransformStream, WritableStream } from 'web-streams-polyfill'
+import {
+  ByteLengthQueuingStrategy,
+  CountQueuingStrategy,
+  ReadableStream,
+  TransformStream,
+  WritableStream,
+} from 'web-streams-polyfill'
 import { show } from '../agent.ts'
 import { atEvent, effect, write } from '../runtime.ts'
 import { AbortController, AbortSignal } from './abort.ts'
@@ -56,7 +62,12 @@ Math.random = function random() {
 
 const QUOTA = 65_536
 function getRandomValues<T extends ArrayBufferView>(array: T): T {
-  if (!ArrayBuffer.isView(array) || array instanceof DataView || array instanceof Float32Array || array instanceof Float64Array) {
+  if (
+    !ArrayBuffer.isView(array) ||
+    array instanceof DataView ||
+    array instanceof Float32Array ||
+    array instanceof Float64Array
+  ) {
     throw new DOMException('getRandomValues takes an integer typed array', 'TypeMismatchError')
   }
   if (array.byteLength > QUOTA) throw new DOMException(`at most ${QUOTA} bytes at once`, 'QuotaExceededError')
@@ -104,17 +115,31 @@ function stop(id: unknown): void {
   timers.delete(Number(id))
   timer?.cancel()
 }
-define('setTimeout', (callback: Callback, ms?: unknown, ...args: unknown[]) => start(callback, ms, args, false))
-define('setInterval', (callback: Callback, ms?: unknown, ...args: unknown[]) => start(callback, ms, args, true))
+define('setTimeout', (callback: Callback, ms?: unknown, ...args: unknown[]) =>
+  start(callback, ms, args, false),
+)
+define('setInterval', (callback: Callback, ms?: unknown, ...args: unknown[]) =>
+  start(callback, ms, args, true),
+)
 define('clearTimeout', stop)
 define('clearInterval', stop)
 
-const line = (level: string) => (...parts: unknown[]) => write(level, parts.map(show).join(' '))
-define('console', { log: line('info'), info: line('info'), debug: line('debug'), warn: line('warn'), error: line('error'), trace: line('debug') })
+const line =
+  (level: string) =>
+  (...parts: unknown[]) =>
+    write(level, parts.map(show).join(' '))
+define('console', {
+  log: line('info'),
+  info: line('info'),
+  debug: line('debug'),
+  warn: line('warn'),
+  error: line('error'),
+  trace: line('debug'),
+})
 
 // QuickJS ignores the locale and gives wrong text silently; an error is better than a wrong invoice.
 const noLocale = (what: string) =>
-  function toLocaleString(this: unknown, locale?: unknown) {
+  function localeText(this: unknown, locale?: unknown) {
     if (locale === undefined || locale === 'en-US-posix') return String(this)
     throw new RangeError(`${what} with locale \`${String(locale)}\` is not supported; see docs/globals.md`)
   }

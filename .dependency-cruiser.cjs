@@ -1,0 +1,39 @@
+'use strict'
+// Who may import whom: docs/architecture.md says why. The canary in tests/gates must fail.
+const packages = 'packages'
+const only = (name, allowed, note = '') => ({
+  name: `${name}-imports`,
+  comment: `${name} may import ${allowed.length > 0 ? allowed.join(', ') : 'no other package'}. ${note}`,
+  severity: 'error',
+  from: { path: `^${packages}/${name}/src`, pathNot: '(\\.test|\\.prop\\.test)\\.ts$' },
+  to: { path: `^(${packages}|tests|bench|examples)/`, pathNot: `^${packages}/(${[name, ...allowed].join('|')})/` },
+})
+
+module.exports = {
+  forbidden: [
+    only('engine', []),
+    only('cards', []),
+    only('oplog', []),
+    only('tools', ['cards']),
+    only('manifests', ['cards']),
+    only('kernel', ['engine', 'cards', 'oplog', 'tools', 'manifests', 'sdk-ts']),
+    only('cli', ['kernel', 'manifests', 'oplog', 'sdk-ts']),
+    only('sdk-ts', []),
+    {
+      name: 'tools-and-the-log',
+      comment: 'what performs effects cannot reach the log, so it cannot forge a receipt',
+      severity: 'error',
+      from: { path: `^${packages}/(tools|cards)/` },
+      to: { path: `^${packages}/oplog/` },
+    },
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    { name: 'nobody-imports-tests', severity: 'error', from: { pathNot: '^tests/' }, to: { path: '^tests/' } },
+    { name: 'resolvable', severity: 'error', from: {}, to: { couldNotResolve: true, pathNot: '\\.node$' } },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    parser: 'swc',
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'], extensions: ['.ts', '.js', '.cjs', '.json'] },
+  },
+}
