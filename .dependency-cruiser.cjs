@@ -6,7 +6,10 @@ const only = (name, allowed, note = '') => ({
   comment: `${name} may import ${allowed.length > 0 ? allowed.join(', ') : 'no other package'}. ${note}`,
   severity: 'error',
   from: { path: `^${packages}/${name}/src`, pathNot: '(\\.test|\\.prop\\.test)\\.ts$' },
-  to: { path: `^(${packages}|tests|bench|examples)/`, pathNot: `^${packages}/(${[name, ...allowed].join('|')})/` },
+  to: {
+    path: `^(${packages}|tests|bench|examples)/`,
+    pathNot: `^${packages}/(${[name, ...allowed].join('|')})/`,
+  },
 })
 
 module.exports = {
@@ -26,14 +29,28 @@ module.exports = {
       from: { path: `^${packages}/(tools|cards)/` },
       to: { path: `^${packages}/oplog/` },
     },
-    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
-    { name: 'nobody-imports-tests', severity: 'error', from: { pathNot: '^tests/' }, to: { path: '^tests/' } },
+    {
+      name: 'no-cycles',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    {
+      name: 'nobody-imports-tests',
+      severity: 'error',
+      from: { pathNot: '^tests/' },
+      to: { path: '^tests/' },
+    },
     { name: 'resolvable', severity: 'error', from: {}, to: { couldNotResolve: true, pathNot: '\\.node$' } },
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
     tsPreCompilationDeps: true,
     parser: 'swc',
-    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'], extensions: ['.ts', '.js', '.cjs', '.json'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default'],
+      extensions: ['.ts', '.js', '.cjs', '.json'],
+    },
   },
 }

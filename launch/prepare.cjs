@@ -176,12 +176,13 @@ function seconds(began) {
 }
 
 /** Prepares the checkout, then runs `script` under the project's Node and ends as it ends. */
-function launch(script, args) {
+function launch(script, args, libraries = []) {
   try {
     checkNode()
     platform()
     install()
     buildRust(path.join(root, 'packages', 'engine'), 'libcardinal_engine.so', 'engine.node')
+    for (const { folder, library } of libraries) buildRust(path.join(root, folder), library, library)
   } catch (error) {
     if (!(error instanceof Stop)) throw error
     say(error.message)

@@ -1,2 +1,3 @@
 'use strict'
-require('./prepare.cjs').launch('tests/run.ts', process.argv.slice(2))
+const powercut = { folder: 'tests/powercut', library: 'libcardinal_powercut.so' }
+require('./prepare.cjs').launch('tests/run.ts', process.argv.slice(2), [powercut])

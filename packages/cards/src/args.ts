@@ -19,7 +19,7 @@ const DECIMAL = /^-?(?:0|[1-9]\d*)(?:\.\d+)?$/
 const MAX_DIGITS = 40
 
 /** An exact decimal as an integer of `scale` digits after the point; undefined if it needs more, or is no plain decimal. */
-export function scaled(text: string, scale: number): bigint | undefined {
+function scaled(text: string, scale: number): bigint | undefined {
   if (!DECIMAL.test(text) || text.length > MAX_DIGITS || /^-0(?:\.0*)?$/.test(text)) return undefined
   const [whole = '', fraction = ''] = text.split('.')
   const digits = fraction.replace(/0+$/, '')
@@ -28,7 +28,7 @@ export function scaled(text: string, scale: number): bigint | undefined {
 }
 
 /** The text by which a value is compared: strings as they are quoted, numbers by their own text. */
-export function valueText(value: unknown): string {
+function valueText(value: unknown): string {
   return typeof value === 'string'
     ? JSON.stringify(value)
     : typeof value === 'number' || typeof value === 'boolean' || value === null

@@ -5,7 +5,6 @@ import { CardError } from './errors.ts'
 export type Bound = readonly Box[]
 
 export const MAX_CARD_BOXES = 64
-export const MAX_CEILING_BOXES = 1024
 const MAX_PAIRS = 1024
 
 /** Drops every box that lies in another. */

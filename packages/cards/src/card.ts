@@ -75,7 +75,7 @@ function bounded(boxes: Box[], path: string): Bound {
   return bound
 }
 
-export function parseLimits(given: unknown, path: string): Limits {
+function parseLimits(given: unknown, path: string): Limits {
   if (typeof given !== 'object' || given === null || Array.isArray(given))
     throw new CardError('BadLimit', path, 'a mapping of limits')
   const limits: Record<string, unknown> = {}

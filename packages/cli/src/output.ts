@@ -5,7 +5,7 @@ export type Format = 'text' | 'json'
 // Control characters could repaint a terminal; they are shown, not sent.
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
 
-export function clean(text: string): string {
+function clean(text: string): string {
   return text.replace(CONTROL, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }
 

@@ -481,7 +481,7 @@ function firstLine(text: string): string {
  * What the next turn delivers: one invocation's inputs at a time, so that a turn that fails takes
  * nobody else with it. A method that is not shared waits until no other such is under way.
  */
-export function chooseInputs(state: AgentState): PendingInput[] {
+function chooseInputs(state: AgentState): PendingInput[] {
   const busy = [...state.invocations.values()].some((i) => i.delivered && !i.shared)
   const ready = (input: PendingInput) => {
     if (input.kind === 'birth') return false

@@ -31,6 +31,7 @@ export class Agents {
   readonly #live = new Map<string, LiveAgent>()
   readonly #waking = new Map<string, Promise<LiveAgent>>()
   readonly #suspending = new Map<string, Promise<void>>()
+  readonly #births = new Map<string, Promise<LiveAgent>>()
   readonly #idle = new Map<string, Timer>()
   readonly #laneOf = lanes()
   #poll: NodeJS.Timeout | undefined
@@ -72,9 +73,21 @@ export class Agents {
   async require(address: Address): Promise<LiveAgent> {
     const found = await this.find(address)
     if (found) return found
+    const name = showAddress(address)
+    const birthing = this.#births.get(name)
+    if (birthing) {
+      await birthing
+      return this.require(address)
+    }
+    const birth = this.#birthUnlessBorn(address).finally(() => this.#births.delete(name))
+    this.#births.set(name, birth)
+    return birth
+  }
+
+  /** Only one of these runs for an address, so nobody is born between the look and the birth. */
+  async #birthUnlessBorn(address: Address): Promise<LiveAgent> {
     const { generation } = this.#around.ctx.control.cardOf(address)
     const image = await this.#around.ctx.images.get(generation.image)
-    // Somebody else may have used the address first while the image was loaded.
     return (await this.find(address)) ?? this.#birth(address, image, generation.generation)
   }
 
@@ -136,22 +149,28 @@ export class Agents {
       agent.recover()
       return agent
     } catch (error) {
-      if (error instanceof KernelError && error.class === 'Diverged')
-        this.#quarantine(address, identity, image, tip, error)
+      if (error instanceof KernelError && error.class === 'Diverged') {
+        await this.#quarantine(address, identity, image, tip, error)
+      }
       throw error
     }
   }
 
   /** Keeps everything, runs nothing: the entry holds the diff, and the agent answers with it from now on. */
-  #quarantine(
+  async #quarantine(
     address: Address,
     identity: Identity,
     image: LiveAgent['image'],
     tip: LiveAgent['state']['tip'],
     error: KernelError,
-  ): void {
+  ): Promise<void> {
     const agent = new LiveAgent(this.#around, address, identity, image, { ...emptyState(), tip }, undefined)
-    agent.append('quarantined', { seq: error.details.seq ?? 0 }, [Buffer.from(error.message)])
+    const quarantined = agent.append('quarantined', { seq: error.details.seq ?? 0 }, [
+      Buffer.from(error.message),
+    ])
+    // Nobody may wake it from its older row again, or its chain would fork.
+    await this.#around.ctx.log.untilDurable(quarantined.pos)
+    this.#around.ctx.derived.apply()
   }
 
   #identity(address: Address, birth: Buffer, key: PayloadKey): Identity {
@@ -165,7 +184,7 @@ export class Agents {
       ctx.control.findGeneration(agent.address.tenant, agent.address.type)?.idleMs ??
       0
     if (idleMs === 0) {
-      queueMicrotask(() => void this.suspend(agent))
+      void this.suspend(agent)
       return
     }
     this.#cancelIdle(agent.name)
@@ -182,6 +201,8 @@ export class Agents {
 
   /** Saves and forgets a quiet agent. One that is no longer quiet stays. */
   async suspend(agent: LiveAgent): Promise<void> {
+    // Whoever was just handed this agent acts on it before the next macrotask; then it is not quiet.
+    await new Promise((resolve) => setImmediate(resolve))
     if (!agent.quiet || this.#live.get(agent.name) !== agent || this.#closed) return
     this.#cancelIdle(agent.name)
     this.#live.delete(agent.name)

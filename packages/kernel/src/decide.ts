@@ -17,7 +17,7 @@ import {
 } from './wire.ts'
 
 /** The one tool that needs no grant: waiting. */
-export const SLEEP = 'cardinal.sleep'
+const SLEEP = 'cardinal.sleep'
 const MIN_SLEEP_MS = 10
 const MAX_SLEEP_MS = 10 * 365 * 86_400_000
 

@@ -59,15 +59,11 @@ export function statusOf(cls: KernelErrorClass): number {
   return STATUS[cls]
 }
 
-export function bug(message: string): KernelError {
+function bug(message: string): KernelError {
   return new KernelError('Bug', 'Bug', message)
 }
 
 /** Stays on in production. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw bug(message)
-}
-
-export function unreachable(value: never): never {
-  throw bug(`unexpected value ${JSON.stringify(value)}`)
 }

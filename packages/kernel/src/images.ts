@@ -10,7 +10,7 @@ import { sha256, syncFolder, writeFileDurably } from '@cardinal/oplog'
 import { type Bundle, bundleGuest } from '@cardinal/sdk/bundle'
 import { KernelError } from './errors.ts'
 
-export interface MethodInfo {
+interface MethodInfo {
   readonly about?: string
   readonly shared?: boolean
   readonly authority?: 'caller' | 'own'

@@ -70,7 +70,7 @@ export interface Invoke {
   readonly tenant?: string
 }
 
-export interface Applied {
+interface Applied {
   readonly kind: 'Agent' | 'Zone'
   readonly name: string
   readonly generation?: number

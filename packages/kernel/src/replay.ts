@@ -37,7 +37,7 @@ export function turnSeed(secret: Buffer, birth: Buffer, basisHash: Buffer): Buff
  * The entries of an agent after `from`, oldest first, each checked against the one that follows it.
  * Undefined if the entry at `from` is another one than `from` says: a snapshot of another history.
  */
-export function readBack(
+function readBack(
   ctx: Context,
   tip: Tip,
   from?: { readonly seq: number; readonly hash: Buffer },

@@ -26,7 +26,7 @@ export interface PendingInput {
   readonly bytes: Buffer
 }
 
-export interface OpenInvocation {
+interface OpenInvocation {
   readonly id: InvocationId
   readonly method: string
   readonly shared: boolean

@@ -16,7 +16,7 @@ export interface GuestEffect {
   readonly args: unknown
 }
 
-export interface GuestReply {
+interface GuestReply {
   readonly invocation: InvocationId
   readonly ok: boolean
   readonly value: unknown
@@ -30,7 +30,7 @@ export interface GuestOutput {
 }
 
 export const MAX_EFFECTS = 4096
-export const MAX_OUTPUT_BYTES = 6 << 20
+const MAX_OUTPUT_BYTES = 6 << 20
 const MAX_LOGS = 10_000
 
 /** Thrown for output that no well-behaved guest makes: the turn fails. */

@@ -31,14 +31,14 @@ const agentSpec = z.strictObject({
     .describe('requests that carry an idempotency key, and in which header'),
 })
 
-export const agentDocument = z.strictObject({
+const agentDocument = z.strictObject({
   apiVersion,
   kind: z.literal('Agent'),
   metadata: z.strictObject({ tenant: name, name }),
   spec: agentSpec,
 })
 
-export const zoneDocument = z.strictObject({
+const zoneDocument = z.strictObject({
   apiVersion,
   kind: z.literal('Zone'),
   metadata: z.strictObject({ name }),

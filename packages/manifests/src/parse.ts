@@ -146,7 +146,7 @@ function zoneOf({ metadata, spec }: ZoneDocument, source: Source, options: Parse
   return { kind: 'Zone', file: source.file, name: metadata.name, hosts: spec.hosts, ranges: spec.ranges }
 }
 
-export function durationMs(text: string): number {
+function durationMs(text: string): number {
   const unit = { ms: 1, s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[text.replace(/^[\d.]+/, '') as 'ms']
   return Number.parseFloat(text) * unit
 }

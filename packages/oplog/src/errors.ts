@@ -38,7 +38,7 @@ export function corrupt(file: string, offset: number, message: string): LogError
   return new LogError('Corrupt', 'LogCorrupt', message, { file, offset })
 }
 
-export function bug(message: string): LogError {
+function bug(message: string): LogError {
   return new LogError('Bug', 'LogFailed', message)
 }
 

@@ -25,7 +25,7 @@ const ENTRY_FIXED = 80
 const PAYLOAD_FIXED = 68
 const SALT_BYTES = 16
 const SIGNED_BYTES = 88
-export const COMMIT_BODY = SIGNED_BYTES + 64 + 4
+const COMMIT_BODY = SIGNED_BYTES + 64 + 4
 export const COMMIT_FRAME = FRAME_BYTES + COMMIT_BODY
 export const ZERO_HASH = Buffer.alloc(32)
 

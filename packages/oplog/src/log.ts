@@ -148,7 +148,10 @@ export class Log {
       )
     }
     if (scan.segments > 0) makeTailDurable(folder, segmentOf(scan.end), scan.end, scan.torn)
-    return new Log(options, scan.end, scan.lastCommit)
+    const log = new Log(options, scan.end, scan.lastCommit)
+    // From the first commit on there is a head; a log without one has lost it.
+    log.#writeHead()
+    return log
   }
 
   private constructor(options: LogOptions, end: Pos, lastCommit: Buffer) {

@@ -91,7 +91,7 @@ export function scanLog(folder: string, options: ScanOptions): Scan {
   const segments = segmentFiles(folder)
   const state: State = {
     tips: new Map(),
-    ends: new Map(),
+    ends: new Map([[toPos(1, PAGE_BYTES), ZERO_HASH.toString('hex')]]),
     lastCommit: ZERO_HASH,
     entries: 0,
     commits: 0,

@@ -24,6 +24,8 @@ const mapDelete = Map.prototype.delete
 const mapForEach = Map.prototype.forEach
 const push = Array.prototype.push
 const join = Array.prototype.join
+const shift = Array.prototype.shift
+const splice = Array.prototype.splice
 const exec = RegExp.prototype.exec
 
 /** Who this agent is, as the kernel told it at birth. */
@@ -55,7 +57,7 @@ interface EventWaiter {
 }
 
 /** The constructor of a program's agent, with its declared methods. */
-export interface Program {
+interface Program {
   new (): object
   readonly methods?: Record<string, Method>
 }
@@ -137,7 +139,7 @@ function cancelled(why: string): CardinalError {
 export function awaitEvent(name: string): Promise<Json> {
   requireBirth()
   const early = call<Json[] | undefined>(mapGet, earlyEvents, name)
-  if (early && early.length > 0) return PromiseOf.resolve(early.shift() as Json)
+  if (early && early.length > 0) return PromiseOf.resolve(call<Json>(shift, early))
   const invocation = current
   return new PromiseOf<Json>((resolve, reject) => {
     const list = call<EventWaiter[] | undefined>(mapGet, eventWaiters, name) ?? []
@@ -201,7 +203,7 @@ function receive(event: Extract<Event, { t: 'receipt' }>): void {
 
 function emit(name: string, value: Json): void {
   const waiting = call<EventWaiter[] | undefined>(mapGet, eventWaiters, name)
-  const first = waiting?.shift()
+  const first = waiting && call<EventWaiter | undefined>(shift, waiting)
   if (first) {
     current = first.invocation
     first.resolve(value)
@@ -226,7 +228,7 @@ function stop(invocation: string, error: CardinalError | undefined): void {
     for (let i = list.length - 1; i >= 0; i--) {
       const waiter = list[i]
       if (waiter?.invocation !== invocation) continue
-      list.splice(i, 1)
+      call(splice, list, i, 1)
       if (error) waiter.reject(error)
     }
   })
@@ -318,8 +320,8 @@ function errorText(error: unknown): { name: string; message: string; stack?: str
 
 /** The engine's exit: everything queued since the last collect, as one JSON text. */
 export function collect(): string {
-  const lists = [effects, replies, logs].map((list) => `[${call<string>(join, list, ',')}]`)
-  const text = `{"effects":${lists[0]},"replies":${lists[1]},"logs":${lists[2]},"drops":[${call<string>(join, drops, ',')}],"open":${waiters.size}}`
+  const list = (items: readonly unknown[]) => `[${call<string>(join, items, ',')}]`
+  const text = `{"effects":${list(effects)},"replies":${list(replies)},"logs":${list(logs)},"drops":${list(drops)},"open":${waiters.size}}`
   effects = []
   replies = []
   logs = []

@@ -272,7 +272,7 @@ function duration(text: string): number {
 
 const SHOWN = 100
 
-export function showLine(line: HistoryLine): string {
+function showLine(line: HistoryLine): string {
   const effects = (line.effects ?? []).map((e) => {
     const args = JSON.stringify(e.args) ?? ''
     return `\n        ${e.effect} ${e.tool} ${args.length > SHOWN ? `${args.slice(0, SHOWN)}…` : args}: ${e.verdict}`
@@ -280,7 +280,7 @@ export function showLine(line: HistoryLine): string {
   return `${String(line.seq).padStart(5)} ${line.time.slice(11, 23)} ${line.kind.padEnd(9)} ${line.text}${effects.join('')}`
 }
 
-export function showWhy(why: Record<string, unknown>): string {
+function showWhy(why: Record<string, unknown>): string {
   const rows: string[][] = [
     ['effect', String(why.effect)],
     ['verdict', `${String(why.verdict)}${why.by ? ` by ${String(why.by)} (${String(why.code)})` : ''}`],

@@ -1,0 +1,150 @@
+/**
+ * The kill sweep: agents pay through a real bank while their node is killed, at random moments and
+ * at every named crash point; after each restart the claims are checked.
+ *
+ * The claims: the bank's own ledger holds each payment once; every acknowledged invocation is
+ * answered; `verify` and `replay` pass.
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import { tempFolder } from '../support/kernel.ts'
+import { rng } from '../support/seed.ts'
+import { type NodeProcess, payer, startBank, startNode } from './processes.ts'
+
+export const CRASH_POINTS = [
+  'accepted.durable',
+  'turn.before',
+  'turn.appended',
+  'turn.durable',
+  'effect.before',
+  'effect.started',
+  'effect.performed',
+  'receipt.appended',
+  'snapshot.before',
+  'snapshot.saved',
+] as const
+
+export interface SweepOptions {
+  readonly seed: number
+  readonly kills: number
+  readonly agents: number
+  readonly payments: number
+  readonly onKill?: (done: number, at: string) => void
+}
+
+export interface SweepResult {
+  readonly kills: number
+  readonly points: Record<string, number>
+  readonly payments: number
+  readonly problems: readonly string[]
+}
+
+/** Runs until so many kills happened; a new folder of agents whenever the last one has paid all. */
+export async function killSweep(options: SweepOptions): Promise<SweepResult> {
+  const random = rng(options.seed)
+  const points: Record<string, number> = {}
+  const problems: string[] = []
+  let kills = 0
+  let payments = 0
+  for (let round = 0; kills < options.kills && problems.length === 0; round++) {
+    const done = await oneRound(options, random, options.kills - kills, (at) => {
+      points[at] = (points[at] ?? 0) + 1
+      kills++
+      options.onKill?.(kills, at)
+    })
+    payments += done.payments
+    problems.push(...done.problems.map((p) => `seed ${options.seed}, round ${round}: ${p}`))
+  }
+  return { kills, points, payments, problems }
+}
+
+async function oneRound(
+  options: SweepOptions,
+  random: () => number,
+  kills: number,
+  killed: (at: string) => void,
+): Promise<{ payments: number; problems: string[] }> {
+  const folder = tempFolder()
+  const bank = await startBank(folder)
+  const names = Array.from({ length: options.agents }, (_, i) => `a${i}`)
+  const acked = new Map<string, string>()
+  const base = {
+    data: path.join(folder, 'data'),
+    anchor: path.join(folder, 'anchor'),
+    bankPort: bank.port,
+    program: payer,
+    keyed: true,
+    idleMs: random() < 0.5 ? 0 : 50,
+  }
+  try {
+    await bank.set({ afterMs: Math.floor(random() * 8) })
+    for (let i = 0; i < Math.min(kills, 30); i++) {
+      const atPoint = random() < 0.6
+      const crashAt = CRASH_POINTS[Math.floor(random() * CRASH_POINTS.length)] as string
+      const config = atPoint ? { ...base, crashAt, crashOn: 1 + Math.floor(random() * 15) } : base
+      const node = startNode(config)
+      const startedUp = await node.ready
+      if (node.fatal()) return { payments: 0, problems: [`start ${i}: ${node.fatal()}`] }
+      if (startedUp) await askAll(node, names, options.payments, acked)
+      const timer = setTimeout(() => node.kill(), atPoint ? 1500 : Math.floor(random() * 400))
+      await node.exited
+      clearTimeout(timer)
+      killed(atPoint ? crashAt : 'random')
+      if (node.fatal()) return { payments: 0, problems: [`run ${i}: ${node.fatal()}`] }
+    }
+    return await check(base, names, options.payments, acked, bank)
+  } finally {
+    await bank.stop()
+    fs.rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** Sends every agent its order; the idempotency key makes repeating it harmless. Returns when acknowledged or dead. */
+export async function askAll(
+  node: NodeProcess,
+  names: readonly string[],
+  payments: number,
+  acked: Map<string, string>,
+): Promise<void> {
+  await Promise.all(
+    names.map(async (agent) => {
+      const answer = await node.ask({ op: 'pay', agent, n: payments }).catch(() => undefined)
+      if (typeof answer?.acked === 'string') acked.set(agent, answer.acked)
+    }),
+  )
+}
+
+export async function check(
+  base: object,
+  names: readonly string[],
+  payments: number,
+  acked: Map<string, string>,
+  bank: { payments(): Promise<{ body: { subject: string } }[]> },
+): Promise<{ payments: number; problems: string[] }> {
+  const problems: string[] = []
+  const node = startNode(base)
+  if (!(await node.ready)) return { payments: 0, problems: [`the last start failed: ${node.fatal()}`] }
+  const before = new Map(acked)
+  await askAll(node, names, payments, acked)
+  for (const [agent, id] of before)
+    if (acked.get(agent) !== id) problems.push(`acknowledged invocation ${id} of ${agent} is lost`)
+  for (const [agent, id] of acked) {
+    const { reply, error } = await node.ask({ op: 'wait', id })
+    if (error || !(reply as { ok: boolean }).ok)
+      problems.push(`${agent} was not answered: ${JSON.stringify(error ?? reply)}`)
+  }
+  const booked = new Map<string, number>()
+  for (const { body } of await bank.payments()) booked.set(body.subject, (booked.get(body.subject) ?? 0) + 1)
+  for (const agent of names) {
+    for (let i = 0; i < payments; i++) {
+      const times = booked.get(`${agent}-${i}`) ?? 0
+      if (times !== 1) problems.push(`payment ${agent}-${i} was booked ${times} times`)
+    }
+  }
+  const replayed = await node.ask({ op: 'replayAll' })
+  if (replayed.error) problems.push(`replay: ${replayed.error.message}`)
+  const verified = await node.ask({ op: 'verify' })
+  if (verified.ok !== true) problems.push(`verify: ${JSON.stringify(verified)}`)
+  await node.stop()
+  return { payments: booked.size, problems }
+}

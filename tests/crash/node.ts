@@ -1,0 +1,136 @@
+/**
+ * A node for sweeps: one process, a real bank over HTTP, and a crash point at which it kills itself.
+ *
+ *   node node.ts '{"data":…,"bank":…,"crashAt":"turn.durable","crashOn":3}'
+ *
+ * Reads one JSON request a line from stdin and answers one a line; ends when stdin ends.
+ */
+import readline from 'node:readline'
+import { openKernel } from '@cardinal/kernel'
+import { parseManifests } from '@cardinal/manifests'
+import { verifyLog } from '@cardinal/oplog'
+import { bundleProgram } from '@cardinal/sdk/bundle'
+
+interface Config {
+  readonly data: string
+  readonly anchor: string
+  readonly bankPort: number
+  readonly program: string
+  readonly keyed: boolean
+  readonly crashAt?: string
+  readonly crashOn?: number
+  readonly skipSync?: boolean
+  readonly connections?: number
+  readonly idleMs?: number
+}
+
+const config = JSON.parse(process.argv[2] ?? '{}') as Config
+let seen = 0
+
+function crashPoint(name: string): void {
+  if (name !== config.crashAt || ++seen !== config.crashOn) return
+  process.kill(process.pid, 'SIGKILL')
+  // The signal must land before anything else happens.
+  for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)
+}
+
+function say(message: object): void {
+  process.stdout.write(`${JSON.stringify(message)}\n`)
+}
+
+const kernel = await openKernel({
+  data: config.data,
+  anchors: [config.anchor],
+  segmentBytes: 1 << 20,
+  crashPoint,
+  connections: config.connections ?? 16,
+  idleMs: config.idleMs ?? 50,
+  ...(config.skipSync && { skipSync: true }),
+  onFatal: (error) => {
+    say({ fatal: error.message })
+    process.exit(70)
+  },
+})
+
+const port = config.bankPort
+const idempotency = config.keyed
+  ? `  idempotency:\n    - { host: 127.0.0.1, method: [POST], header: Idempotency-Key }\n`
+  : ''
+const manifest = `apiVersion: cardinal/v1
+kind: Zone
+metadata: { name: bank }
+spec: { hosts: [127.0.0.1], ranges: [127.0.0.1/32] }
+---
+apiVersion: cardinal/v1
+kind: Agent
+metadata: { tenant: acme, name: payer }
+spec:
+  program: ${config.program}
+${idempotency}  card:
+    now:
+      - { tool: http.fetch, scheme: [http], host: 127.0.0.1, port: [${port}], method: [POST], path: /payees/*, args: { body: "*" } }
+`
+if (kernel.stats().agents === 0) {
+  const documents = parseManifests(manifest, 'sweep.yaml', {
+    isRange: () => true,
+    defaultsOf: kernel.defaultsOf,
+  })
+  await kernel.apply(documents, new Map([['acme/payer', await bundleProgram(config.program)]]))
+}
+say({ ready: true, publicKey: kernel.publicKey })
+
+interface Asked {
+  readonly op: 'pay' | 'payAll' | 'wait' | 'replayAll' | 'doubts' | 'verify'
+  readonly agent?: string
+  readonly n?: number
+  readonly id?: string
+  readonly key?: string
+}
+
+async function answer(asked: Asked): Promise<object> {
+  switch (asked.op) {
+    case 'pay': {
+      const { id } = await kernel.invoke({
+        address: `acme/payer/${asked.agent}`,
+        method: 'pay',
+        args: { n: asked.n, port },
+        idempotencyKey: asked.key ?? 'once',
+      })
+      return { acked: id }
+    }
+    case 'payAll': {
+      const { id } = await kernel.invoke({
+        address: `acme/payer/${asked.agent}`,
+        method: 'payAll',
+        args: { n: asked.n, port },
+        idempotencyKey: 'once',
+      })
+      return { acked: id }
+    }
+    case 'wait': {
+      const found = await kernel.result(asked.id as string)
+      return { reply: found.reply ?? (await found.pending) }
+    }
+    case 'replayAll': {
+      const agents = kernel.view.agents({ limit: 1000 }) as { address: string }[]
+      let turns = 0
+      for (const { address } of agents) turns += (await kernel.replay(address)).turns
+      return { turns, agents: agents.length }
+    }
+    case 'doubts':
+      return { doubts: kernel.view.effectsInDoubt() }
+    case 'verify':
+      return { ...verifyLog(config.data, { publicKey: kernel.publicKey, anchors: [config.anchor] }) }
+  }
+}
+
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  const asked = JSON.parse(line) as Asked & { ref: number }
+  // Answers come in any order; `ref` says which request each belongs to.
+  answer(asked).then(
+    (value) => say({ ref: asked.ref, ...value }),
+    (error) =>
+      say({ ref: asked.ref, error: { class: error.class, code: error.code, message: error.message } }),
+  )
+}
+await kernel.close()

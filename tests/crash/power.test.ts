@@ -1,0 +1,22 @@
+/** Power cuts, small; the full sweep is `npm run soak`. */
+import { describe, expect, it } from 'vitest'
+import { newSeed } from '../support/seed.ts'
+import { powerSweep } from './power-sweep.ts'
+
+describe('a node that loses power', () => {
+  it('loses no acknowledged invocation and pays nothing twice, whatever was not synced', {
+    timeout: 300_000,
+  }, async () => {
+    const seed = newSeed()
+    const result = await powerSweep({ seed, cuts: 10 })
+    expect(result.problems, `SEED=${seed}`).toEqual([])
+    expect(result.cuts).toBe(10)
+    expect(result.lostSectors).toBeGreaterThan(0)
+  })
+
+  it('would be found out if it left one sync out', { timeout: 300_000 }, async () => {
+    const seed = newSeed()
+    const result = await powerSweep({ seed, cuts: 60, skipSync: true })
+    expect(result.problems.length, `SEED=${seed}`).toBeGreaterThan(0)
+  })
+})

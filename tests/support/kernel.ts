@@ -1,0 +1,108 @@
+/** A real kernel in a folder of its own, with tools that are functions. */
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { type Kernel, type KernelOptions, openKernel, type Reply } from '@cardinal/kernel'
+import { parseManifests } from '@cardinal/manifests'
+import { bundleProgram } from '@cardinal/sdk/bundle'
+import type { EffectClass, Receipt, Tool } from '@cardinal/tools'
+
+export function tempFolder(): string {
+  return fs.mkdtempSync(path.join(os.tmpdir(), 'cardinal-test-'))
+}
+
+type Args = Record<string, unknown>
+
+/** A tool whose act is a function; its arguments are grant dimensions of the same names. */
+export function functionTool(
+  name: string,
+  effectClass: EffectClass,
+  act: (args: Args, key: string) => unknown,
+): Tool {
+  return {
+    name,
+    about: 'a function of a test',
+    defaults: {},
+    translate: (args) => ({
+      request: { tool: name.split('.'), args: new Map(Object.entries((args ?? {}) as Args)) },
+      cost: { calls: 1, bytesOut: 0 },
+      effectClass,
+      plan: args,
+    }),
+    perform: async (plan, attempt): Promise<Receipt> => {
+      await attempt.started()
+      const value = await act(plan as Args, attempt.idempotencyKey)
+      return { ok: true, value: value ?? null }
+    },
+  }
+}
+
+export interface TestKernel {
+  readonly kernel: Kernel
+  readonly data: string
+  readonly anchor: string
+  call(agent: string, method: string, args?: unknown): Promise<Reply>
+  /** Closes and opens again on the same folder. */
+  reopen(options?: Partial<KernelOptions>): Promise<TestKernel>
+  close(): Promise<void>
+}
+
+export interface TestProgram {
+  readonly name: string
+  readonly file: string
+  /** YAML of `now:`, one grant a line. */
+  readonly now: readonly string[]
+  readonly spec?: string
+}
+
+export function programFile(name: string): string {
+  return path.join(import.meta.dirname, '..', 'programs', name)
+}
+
+function manifestText({ name, file, now, spec = '' }: TestProgram): string {
+  const grants = now.length === 0 ? ' []' : `\n${now.map((g) => `      - ${g}`).join('\n')}`
+  return `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: ${name} }\nspec:\n  program: ${file}\n${spec}  card:\n    now:${grants}\n`
+}
+
+export async function applyPrograms(kernel: Kernel, programs: readonly TestProgram[]): Promise<void> {
+  const options = { isRange: () => true, defaultsOf: kernel.defaultsOf }
+  const manifests = programs.flatMap((p) => parseManifests(manifestText(p), 'test.yaml', options))
+  const bundles = await Promise.all(
+    programs.map(async (p) => [`acme/${p.name}`, await bundleProgram(p.file)] as const),
+  )
+  await kernel.apply(manifests, new Map(bundles))
+}
+
+export async function openTestKernel(
+  programs: readonly TestProgram[],
+  options: Partial<KernelOptions> = {},
+  data = tempFolder(),
+): Promise<TestKernel> {
+  const anchor = path.join(data, '..', `${path.basename(data)}.anchor`)
+  const kernel = await openKernel({
+    data,
+    anchors: [anchor],
+    segmentBytes: 8 << 20,
+    onFatal: (error) => {
+      throw error
+    },
+    ...options,
+  })
+  if (programs.length > 0) await applyPrograms(kernel, programs)
+  return {
+    kernel,
+    data,
+    anchor,
+    call: async (agent, method, args = null) =>
+      (await kernel.invoke({ address: `acme/${agent}`, method, args })).reply,
+    reopen: async (again = {}) => {
+      await kernel.close()
+      return openTestKernel([], { ...options, ...again }, data)
+    },
+    close: async () => {
+      await kernel.close()
+      fs.rmSync(data, { recursive: true, force: true })
+      fs.rmSync(anchor, { force: true })
+    },
+  }
+}
