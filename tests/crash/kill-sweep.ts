@@ -86,7 +86,7 @@ async function oneRound(
       const startedUp = await node.ready
       if (node.fatal()) return { payments: 0, problems: [`start ${i}: ${node.fatal()}`] }
       if (startedUp) await askAll(node, names, options.payments, acked)
-      const timer = setTimeout(() => node.kill(), atPoint ? 1500 : Math.floor(random() * 400))
+      const timer = setTimeout(() => node.kill(), atPoint ? 700 : Math.floor(random() * 400))
       await node.exited
       clearTimeout(timer)
       killed(atPoint ? crashAt : 'random')

@@ -62,7 +62,7 @@ export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
             : {}
         const node = startNode({ ...base, ...crash }, env)
         if (await node.ready) await askAll(node, names, PAYMENTS, acked)
-        const timer = setTimeout(() => node.kill(), 'crashAt' in crash ? 1500 : Math.floor(random() * 300))
+        const timer = setTimeout(() => node.kill(), 'crashAt' in crash ? 600 : Math.floor(random() * 300))
         await node.exited
         clearTimeout(timer)
         if (node.fatal()) problems.push(`cut ${i}: ${node.fatal()}`)

@@ -5,6 +5,7 @@ import path from 'node:path'
 import readline from 'node:readline'
 
 const root = path.join(import.meta.dirname, '..', '..')
+const HANGS_MS = 60_000
 export const payer = path.join(root, 'tests/programs/payer.ts')
 
 export interface Bank {
@@ -72,6 +73,11 @@ export function startNode(config: object, env: NodeJS.ProcessEnv = {}): NodeProc
   const ready = new Promise<boolean>((resolve) => {
     isReady = resolve
   })
+  // A node that hangs must fail the sweep, not stop it.
+  const hung = setTimeout(() => {
+    fatal = `no end within ${HANGS_MS} ms`
+    child.kill('SIGKILL')
+  }, HANGS_MS)
   child.stderr?.on('data', (chunk) => {
     stderr += String(chunk)
   })
@@ -86,6 +92,7 @@ export function startNode(config: object, env: NodeJS.ProcessEnv = {}): NodeProc
     }
   })
   const exited = ended(child).then(() => {
+    clearTimeout(hung)
     isReady(false)
     fatal ??= child.signalCode === null && child.exitCode !== 0 ? stderr : undefined
     for (const { reject } of waiting.values()) reject(new Error(`the node died: ${stderr.slice(-2000)}`))

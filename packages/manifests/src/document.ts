@@ -13,7 +13,7 @@ const duration = z.string().regex(/^\d+(\.\d+)?(ms|s|m|h|d)$/, 'a duration, as 5
 const agentSpec = z.strictObject({
   program: z.string().describe('path of the TypeScript program, beside this file'),
   /** Checked by `cards`, which knows its own language and its own errors. */
-  card: z.unknown().describe('what instances may do now, and may ever do'),
+  card: z.unknown().optional().describe('what instances may do now, and may ever do'),
   concurrency: z.literal('serial').optional(),
   timeout: duration.optional().describe('how long one invocation may take; 1h if left out'),
   idle: duration

@@ -131,8 +131,13 @@ fn after_sync(fd: c_int) {
     }
 }
 
-/// Runs `work` with the journal locked, unless this thread is already inside.
+/// Runs `work` with the journal locked, unless this thread is already inside. A child between fork
+/// and exec does nothing here: it may have inherited the lock from a thread that it does not have.
 fn guarded(work: impl FnOnce()) {
+    static OWNER: OnceLock<u32> = OnceLock::new();
+    if *OWNER.get_or_init(std::process::id) != std::process::id() {
+        return;
+    }
     INSIDE.with(|inside| {
         if inside.replace(true) {
             return;

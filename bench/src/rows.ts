@@ -1,0 +1,352 @@
+/** The rows of `docs/numbers.md`, each by its number there. Durable means synced: nothing here turns a sync off. */
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import http from 'node:http'
+import path from 'node:path'
+import { Engine, type Image } from '@cardinal/engine'
+import { type Kernel, openKernel, serveApi } from '@cardinal/kernel'
+import { parseManifests } from '@cardinal/manifests'
+import { KeySlots, Log, NO_POS, openNodeKey, type Tip, ZERO_HASH } from '@cardinal/oplog'
+import { bundleGuest, bundleProgram } from '@cardinal/sdk/bundle'
+import type { Tool } from '@cardinal/tools'
+import { each, privateBytes, type Row, wide } from './measure.ts'
+
+const program = path.join(import.meta.dirname, '..', 'programs', 'bench.ts')
+const FUEL = 10_000_000_000
+const MEMORY = 256 << 20
+
+const step: Tool = {
+  name: 'bench.step',
+  about: 'does nothing, at once',
+  defaults: {},
+  translate: (args) => ({
+    request: { tool: ['bench', 'step'], args: new Map(Object.entries(args as object)) },
+    cost: { calls: 1, bytesOut: 0 },
+    effectClass: 'read',
+    plan: null,
+  }),
+  perform: async () => ({ ok: true, value: null }),
+}
+
+async function withKernel<T>(folder: string, use: (kernel: Kernel) => Promise<T>): Promise<T> {
+  const kernel = await openKernel({ data: folder, anchors: [], tools: [step] })
+  try {
+    const text = `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: bench }\nspec:\n  program: ${program}\n  card:\n    now:\n      - { tool: bench.step, args: "*" }\n`
+    const manifests = parseManifests(text, 'bench.yaml', {
+      isRange: () => true,
+      defaultsOf: kernel.defaultsOf,
+    })
+    await kernel.apply(manifests, new Map([['acme/bench', await bundleProgram(program)]]))
+    return await use(kernel)
+  } finally {
+    await kernel.close()
+  }
+}
+
+async function withImage<T>(use: (engine: Engine, image: Image) => Promise<T>): Promise<T> {
+  const engine = new Engine({ threads: 2 })
+  try {
+    const base = await engine.boot(Buffer.from((await bundleGuest()).code))
+    if (!base.ok) throw new Error(base.detail)
+    const built = await engine.extend(
+      await engine.load(base.bytes, { base: true }),
+      Buffer.from((await bundleProgram(program)).code),
+      'bench.js',
+    )
+    if (!built.ok) throw new Error(built.detail)
+    return await use(engine, await engine.load(built.bytes))
+  } finally {
+    engine.close()
+  }
+}
+
+const birth = Buffer.from('{"t":"birth","address":"acme/bench/a","key":"a","card":{"id":"acme/bench/a"}}')
+const ten = Buffer.from('{"t":"invoke","id":"inv_1","method":"ten","args":null}')
+const seed = Buffer.alloc(32, 1)
+
+async function firstEffect(): Promise<Row[]> {
+  return withImage(async (engine, image) => {
+    const figures = await each(1000, 100, async () => {
+      const instance = engine.create(image, { maximumBytes: MEMORY })
+      const outcome = await engine.deliver(instance, 0, {
+        events: [birth, ten],
+        clockMs: 1e12,
+        seed,
+        fuel: FUEL,
+      })
+      if (!outcome.ok || !outcome.output.includes('bench.step')) throw new Error('no effect')
+      engine.drop(instance)
+    })
+    return [
+      {
+        row: 1,
+        name: 'create an agent to its first effect, engine only',
+        unit: 'ms',
+        ...figures,
+        goal: 'p50 <= 0.25',
+        met: figures.p50 <= 0.25,
+        note: 'from JavaScript, thread hop included',
+      },
+    ]
+  })
+}
+
+async function invokeAndWait(
+  kernel: Kernel,
+  key: string,
+  method: string,
+  args: unknown = null,
+): Promise<void> {
+  const { reply } = await kernel.invoke({ address: `acme/bench/${key}`, method, args })
+  const done = await reply
+  if (!done.ok) throw new Error(done.error.message)
+}
+
+async function firstReply(folder: string): Promise<Row[]> {
+  return withKernel(folder, async (kernel) => {
+    const figures = await each(500, 50, (i) => invokeAndWait(kernel, `new${i}`, 'nothing'))
+    return [
+      {
+        row: 2,
+        name: 'create an agent to its first durable reply, in process',
+        unit: 'ms',
+        ...figures,
+        goal: 'p50 <= 2, p99 <= 8',
+        met: figures.p50 <= 2 && figures.p99 <= 8,
+        note: 'new address each; key record and entries synced',
+      },
+    ]
+  })
+}
+
+async function overHttp(folder: string): Promise<Row[]> {
+  return withKernel(folder, async (kernel) => {
+    const api = await serveApi({ kernel, port: 0 })
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 64 })
+    const call = (key: string) =>
+      post(`${api.url}/v1/agents/acme/bench/${key}/invoke/nothing`, api.token, agent)
+    const one = await each(2000, 200, () => call('warm'))
+    const many = await wide(20_000, 64, (i) => call(`h${i % 64}`))
+    agent.destroy()
+    await api.close()
+    return [
+      {
+        row: 3,
+        name: 'warm durable invocation over HTTP, one at a time',
+        unit: 'ms',
+        ...one,
+        goal: 'p50 <= 0.8, p99 <= 3',
+        met: one.p50 <= 0.8 && one.p99 <= 3,
+        note: 'client in the same process',
+      },
+      {
+        row: 4,
+        name: 'durable invocations a second over HTTP, 64 at a time',
+        unit: '/s',
+        ...many,
+        value: Math.round(many.perSecond),
+        goal: '>= 4000',
+        met: many.perSecond >= 4000,
+        note: 'latency in ms; load generator in the same process',
+      },
+    ]
+  })
+}
+
+async function post(url: string, token: string, agent: http.Agent): Promise<void> {
+  const request = http.request(url, {
+    method: 'POST',
+    agent,
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json', 'content-length': 2 },
+  })
+  request.end('{}')
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage]
+  response.resume()
+  await once(response, 'end')
+  if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`)
+}
+
+async function inProcess(folder: string): Promise<Row[]> {
+  return withKernel(folder, async (kernel) => {
+    await wide(2000, 64, (i) => invokeAndWait(kernel, `p${i % 64}`, 'nothing'))
+    const many = await wide(40_000, 64, (i) => invokeAndWait(kernel, `p${i % 64}`, 'nothing'))
+    return [
+      {
+        row: 4,
+        name: 'durable invocations a second in process, 64 at a time',
+        unit: '/s',
+        ...many,
+        value: Math.round(many.perSecond),
+        goal: '>= 10000',
+        met: many.perSecond >= 10_000,
+        note: '64 agents; latency in ms',
+      },
+    ]
+  })
+}
+
+async function tenSteps(folder: string): Promise<Row[]> {
+  return withKernel(folder, async (kernel) => {
+    const one = await each(500, 50, () => invokeAndWait(kernel, 'steps', 'ten'))
+    const many = await wide(5000, 64, (i) => invokeAndWait(kernel, `s${i % 64}`, 'ten'))
+    return [
+      {
+        row: 5,
+        name: 'ten durable steps in one invocation, each on disk before the next',
+        unit: 'ms',
+        ...one,
+        goal: 'p50 <= 2.4',
+        met: one.p50 <= 2.4,
+        note: 'an effect, its receipt and the next turn a step',
+      },
+      {
+        row: 5,
+        name: 'the same, 64 at a time',
+        unit: '/s',
+        ...many,
+        value: Math.round(many.perSecond),
+        goal: '>= 1500',
+        met: many.perSecond >= 1500,
+        note: 'invocations a second; latency in ms',
+      },
+    ]
+  })
+}
+
+async function liveMemory(): Promise<Row[]> {
+  return withImage(async (engine, image) => {
+    const count = 1000
+    const start = async () => {
+      const instance = engine.create(image, { maximumBytes: MEMORY })
+      await engine.deliver(instance, 0, { events: [birth, ten], clockMs: 1e12, seed, fuel: FUEL })
+      await engine.deliver(instance, 0, {
+        events: [Buffer.from('{"t":"receipt","id":1,"ok":true,"value":null}')],
+        clockMs: 1e12,
+        seed,
+        fuel: FUEL,
+      })
+    }
+    for (let i = 0; i < 50; i++) await start()
+    global.gc?.()
+    const before = privateBytes()
+    for (let i = 0; i < count; i++) await start()
+    const value = (privateBytes() - before) / count / 1024
+    return [
+      {
+        row: 8,
+        name: 'private memory of a live agent',
+        unit: 'KB',
+        n: count,
+        value: Math.round(value),
+        goal: '<= 200',
+        met: value <= 200,
+        note: 'two turns each; private dirty bytes of the process',
+      },
+    ]
+  })
+}
+
+async function appends(folder: string): Promise<Row[]> {
+  const nodeKey = openNodeKey(path.join(folder, 'keys'))
+  const keySlots = new KeySlots(path.join(folder, 'keys'), nodeKey)
+  const key = keySlots.create()
+  const log = Log.open({
+    folder: path.join(folder, 'log'),
+    nodeKey,
+    keySlots,
+    anchors: [],
+    now: Date.now,
+    onFatal: (e) => {
+      throw e
+    },
+    segmentBytes: 64 << 20,
+  })
+  const tips = new Map<number, Tip>()
+  const payload = Buffer.alloc(220, 7)
+  const meta = JSON.stringify({ inputs: ['1'], basis: 1 })
+  const append = async () => {
+    const n = Math.floor(Math.random() * 1e6)
+    const agent = createHash('md5').update(String(n)).digest()
+    const tip = log.append({
+      agent,
+      tip: tips.get(n) ?? { pos: NO_POS, seq: 0 as Tip['seq'], hash: ZERO_HASH },
+      kind: 'turn',
+      timeMs: Date.now(),
+      meta,
+      payloads: [payload],
+      key,
+    })
+    tips.set(n, tip)
+    await log.untilDurable(tip.pos)
+  }
+  const one = await each(3000, 300, append)
+  const many = await wide(150_000, 64, append)
+  const wider = await wide(150_000, 1024, append)
+  await log.close()
+  keySlots.close()
+  const note = 'about 400 B: header, chain, encrypted payload, Merkle root, signature, fdatasync'
+  return [
+    {
+      row: 14,
+      name: 'durable appends, one at a time',
+      unit: 'ms',
+      ...one,
+      goal: 'p50 <= 0.2',
+      met: one.p50 <= 0.2,
+      note,
+    },
+    {
+      row: 14,
+      name: 'durable appends, 64 at a time',
+      unit: '/s',
+      ...many,
+      value: Math.round(many.perSecond),
+      goal: '>= 100000, p99 <= 3',
+      met: many.perSecond >= 100_000 && many.p99 <= 3,
+      note: 'latency in ms',
+    },
+    {
+      row: 14,
+      name: 'durable appends, 1024 at a time',
+      unit: '/s',
+      ...wider,
+      value: Math.round(wider.perSecond),
+      goal: 'none',
+      met: true,
+      note: 'latency in ms',
+    },
+  ]
+}
+
+async function bytesThrough(folder: string): Promise<Row[]> {
+  return withKernel(folder, async (kernel) => {
+    const base64 = Buffer.alloc(10 << 10, 7).toString('base64')
+    const whole = await each(1000, 100, () => invokeAndWait(kernel, 'bytes', 'bytes', { base64 }))
+    const empty = await each(1000, 100, () => invokeAndWait(kernel, 'bytes', 'nothing'))
+    const value = Number((whole.p50 - empty.p50).toFixed(3))
+    return [
+      {
+        row: 15,
+        name: '10 KB of bytes through a call and back',
+        unit: 'ms',
+        ...whole,
+        value,
+        goal: '<= 0.3',
+        met: value <= 0.3,
+        note: 'value: what the bytes add to a durable call at p50',
+      },
+    ]
+  })
+}
+
+/** Every row, by number; rows that need a data folder get an empty one. */
+export const ROWS: readonly { readonly row: number; readonly run: (folder: string) => Promise<Row[]> }[] = [
+  { row: 1, run: firstEffect },
+  { row: 2, run: firstReply },
+  { row: 3, run: overHttp },
+  { row: 4, run: inProcess },
+  { row: 5, run: tenSteps },
+  { row: 8, run: liveMemory },
+  { row: 14, run: appends },
+  { row: 15, run: bytesThrough },
+]

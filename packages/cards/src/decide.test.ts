@@ -1,0 +1,167 @@
+/** Decisions on one card; each refusal has a twin that differs in one fact and is allowed. */
+import { describe, expect, it } from 'vitest'
+import type { Request } from './box.ts'
+import { fillKey, parseCard } from './card.ts'
+import { decide, type Verdict } from './decide.ts'
+import { CardError } from './errors.ts'
+
+const http = {
+  scheme: ['https'],
+  port: [443],
+  method: ['GET', 'HEAD'],
+  args: {},
+  required: ['host', 'path'] as const,
+}
+const defaultsOf = (tool: string) => (tool === 'http.fetch' ? http : undefined)
+const card = (given: object) => parseCard('c', given, 'card', defaultsOf)
+const spent = { calls: 0, bytesOut: 0 }
+
+function get(change: Partial<Record<keyof Request, unknown>> = {}): Request {
+  return {
+    tool: ['http', 'fetch'],
+    scheme: 'https',
+    host: ['example', 'ledger'],
+    port: 443,
+    method: 'GET',
+    path: ['accounts', '7'],
+    args: new Map(),
+    ...change,
+  } as Request
+}
+
+function ask(given: object, request: Request, options: { calls?: number; nowMs?: number } = {}): Verdict {
+  return decide({
+    card: card(given),
+    counters: { ...spent, calls: options.calls ?? 0 },
+    request,
+    cost: { calls: 1, bytesOut: 0 },
+    nowMs: options.nowMs ?? 1000,
+  })
+}
+
+const now = [{ tool: 'http.fetch', host: 'ledger.example', path: '/accounts/*' }]
+
+describe('a card', () => {
+  it('allows what a grant names, and nothing without one', () => {
+    expect(ask({ now }, get()).verdict).toBe('allow')
+    expect(ask({ now: [] }, get())).toMatchObject({ verdict: 'refuse', by: 'card', code: 'NoGrant' })
+  })
+
+  const twins: [string, Partial<Record<keyof Request, unknown>>, string][] = [
+    ['the root of a subtree', { path: ['accounts'] }, 'path'],
+    ['a neighbouring path', { path: ['accountsx', '7'] }, 'path'],
+    ['another case', { path: ['Accounts', '7'] }, 'path'],
+    ['a subdomain', { host: ['example', 'ledger', 'a'] }, 'host'],
+    ['a host that only ends alike', { host: ['example', 'evilledger'] }, 'host'],
+    ['another port', { port: 8443 }, 'port'],
+    ['another scheme', { scheme: 'http' }, 'scheme'],
+    ['another method', { method: 'POST' }, 'method'],
+    ['an argument that is not listed', { args: new Map([['query.q', '1']]) }, 'args'],
+    ['a secret', { secret: ['s'] }, 'secret'],
+  ]
+  for (const [name, change, dimension] of twins) {
+    it(`refuses ${name}, and names the dimension`, () => {
+      expect(ask({ now }, get(change))).toMatchObject({ verdict: 'refuse', nearest: { misses: [dimension] } })
+      expect(ask({ now }, get()).verdict).toBe('allow')
+    })
+  }
+
+  it('says by the narrowest grant what would have allowed it, and that grant does', () => {
+    const refused = ask({ now }, get({ method: 'DELETE' }))
+    if (refused.verdict !== 'refuse') throw new Error('allowed')
+    expect(ask({ now: [refused.missing] }, get({ method: 'DELETE' })).verdict).toBe('allow')
+  })
+
+  it('counts a limit up to its last unit', () => {
+    const limited = { now, limits: { calls: 3 } }
+    expect(ask(limited, get(), { calls: 2 }).verdict).toBe('allow')
+    expect(ask(limited, get(), { calls: 3 })).toMatchObject({ by: 'limit', code: 'BudgetSpent' })
+  })
+
+  it('is dead from the very moment it expires', () => {
+    const expiring = { now, limits: { expires: '2027-01-01T00:00:00Z' } }
+    const at = Date.parse('2027-01-01T00:00:00Z')
+    expect(ask(expiring, get(), { nowMs: at - 1 }).verdict).toBe('allow')
+    expect(ask(expiring, get(), { nowMs: at })).toMatchObject({ by: 'revoked', code: 'Expired' })
+  })
+
+  it('puts the key of an instance where its author wrote {key}, as one segment', () => {
+    const filled = fillKey(
+      card({ now: [{ tool: 'http.fetch', host: 'ledger.example', path: '/users/{key}/*' }] }),
+      'c',
+      'a..b',
+    )
+    const at = (path: string[]) =>
+      decide({
+        card: filled,
+        counters: spent,
+        request: get({ path }),
+        cost: { calls: 1, bytesOut: 0 },
+        nowMs: 0,
+      }).verdict
+    expect(at(['users', 'a..b', 'x'])).toBe('allow')
+    expect(at(['users', 'other', 'x'])).toBe('refuse')
+  })
+})
+
+describe('numbers of a grant', () => {
+  const pay = (amount: unknown) => ({ tool: ['bank', 'pay'], args: new Map([['amount', amount]]) }) as Request
+  const bounded = {
+    now: [{ tool: 'bank.pay', args: { amount: { decimal: 2, min: '0.01', max: '500.00' } } }],
+  }
+  for (const ok of ['0.01', '500', '500.00', 12, 0.3])
+    it(`let ${JSON.stringify(ok)} through`, () => expect(ask(bounded, pay(ok)).verdict).toBe('allow'))
+  for (const bad of [
+    '500.01',
+    '0',
+    '1e2',
+    '-0',
+    '0.001',
+    ' 5',
+    '05',
+    Number.NaN,
+    1e21,
+    '9007199254740993',
+    null,
+    true,
+    {},
+  ]) {
+    it(`stop ${typeof bad === 'number' ? bad : JSON.stringify(bad)}`, () =>
+      expect(ask(bounded, pay(bad)).verdict).toBe('refuse'))
+  }
+})
+
+describe('a card that is written wrongly', () => {
+  const wrong: [string, object, string, string][] = [
+    ['an unknown field', { now: [{ tool: 't', hots: 'x' }] }, 'card.now[0].hots', 'BadGrant'],
+    ['a mid-pattern star', { now: [{ tool: 't', path: '/a/*/b' }] }, 'card.now[0].path', 'BadGrant'],
+    ['dots for a segment', { now: [{ tool: 't', path: '/a/../b' }] }, 'card.now[0].path', 'BadGrant'],
+    ['a host in capitals', { now: [{ tool: 't', host: 'A.example' }] }, 'card.now[0].host', 'BadGrant'],
+    ['subdomains of an address', { now: [{ tool: 't', host: '*.0.0.1' }] }, 'card.now[0].host', 'BadGrant'],
+    ['http.fetch without host', { now: [{ tool: 'http.fetch', path: '/' }] }, 'card.now[0]', 'BadGrant'],
+    ['an empty list', { now: [{ tool: 't', args: { a: [] } }] }, 'card.now[0].args.a', 'BadGrant'],
+    ['now outside ever', { now: [{ tool: 't' }], ever: [{ tool: 'u' }] }, 'card.now[0]', 'NowNotInEver'],
+    ['an unknown limit', { now: [], limits: { callz: 1 } }, 'card.limits.callz', 'BadLimit'],
+    [
+      '65 grants',
+      { now: Array.from({ length: 65 }, (_, i) => ({ tool: `t${i}` })) },
+      'card.now',
+      'TooManyGrants',
+    ],
+  ]
+  for (const [name, given, path, code] of wrong) {
+    it(`is refused for ${name}, with its place`, () => {
+      let error: unknown
+      try {
+        card(given)
+      } catch (e) {
+        error = e
+      }
+      expect(error).toBeInstanceOf(CardError)
+      expect(error).toMatchObject({ path, code })
+    })
+  }
+  it('is taken with 64 grants', () => {
+    expect(card({ now: Array.from({ length: 64 }, (_, i) => ({ tool: `t${i}` })) }).now.length).toBe(64)
+  })
+})

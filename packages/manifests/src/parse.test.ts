@@ -1,0 +1,86 @@
+/** Manifests: what is wrong is named by file, line, column and field. */
+import { describe, expect, it } from 'vitest'
+import { ManifestError, manifestJsonSchema, parseManifests } from './index.ts'
+
+const options = { defaultsOf: () => undefined, isRange: (text: string) => /\/\d+$/.test(text) }
+const parse = (text: string) => parseManifests(text, 'm.yaml', options)
+const good = `apiVersion: cardinal/v1
+kind: Agent
+metadata: { tenant: acme, name: clerk }
+spec:
+  program: ./clerk.ts
+  card:
+    now:
+      - { tool: ledger.query }
+    limits: { calls: 3, homeBytes: 64MiB }
+`
+
+function error(text: string): ManifestError {
+  try {
+    parse(text)
+  } catch (e) {
+    if (e instanceof ManifestError) return e
+    throw e
+  }
+  throw new Error('parsed')
+}
+
+describe('a manifest', () => {
+  it('parses, and several in one file', () => {
+    expect(parse(good)).toMatchObject([
+      {
+        kind: 'Agent',
+        tenant: 'acme',
+        name: 'clerk',
+        timeoutMs: 3_600_000,
+        card: { limits: { calls: 3, homeBytes: 67_108_864 } },
+      },
+    ])
+    const zone =
+      'apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: z }\nspec: { hosts: [a], ranges: [10.0.0.0/8] }\n'
+    expect(parse(`${good}---\n${zone}`).map((m) => m.kind)).toEqual(['Agent', 'Zone'])
+  })
+
+  const wrong: [string, string, string][] = [
+    [
+      'an unknown field',
+      good.replace('  program:', '  progam: x\n  program:'),
+      'm.yaml:5:3 spec.progam: unknown field',
+    ],
+    [
+      'an unknown field of a grant',
+      good.replace('{ tool: ledger.query }', '{ tool: ledger.query, hots: x }'),
+      'm.yaml:8:31 spec.card.now[0].hots: unknown field',
+    ],
+    ['a wrong kind', good.replace('kind: Agent', 'kind: Agnt'), 'm.yaml:2:1 kind: unknown kind `Agnt`'],
+    [
+      'a wrong version',
+      good.replace('cardinal/v1', 'cardinal/v9'),
+      'm.yaml:1:1 apiVersion: only `cardinal/v1`',
+    ],
+    ['a missing card', good.replace(/ {2}card:[\s\S]*/, ''), 'm.yaml:4:1 spec: a card is missing'],
+    ['a bad name', good.replace('name: clerk', 'name: Clerk'), 'm.yaml:3:27 metadata.name: a name'],
+    [
+      'a duplicate key',
+      good.replace('kind: Agent', 'kind: Agent\nkind: Agent'),
+      'm.yaml:3:1 Map keys must be unique',
+    ],
+    [
+      'an anchor',
+      good.replace('{ tool: ledger.query }', '&a { tool: ledger.query }\n      - *a'),
+      'm.yaml:1:1 anchors',
+    ],
+    [
+      'what this version cannot enforce',
+      good.replace('ledger.query }', 'ledger.query, ask: [boss] }'),
+      'm.yaml:8:31 spec.card.now[0].ask: `ask` needs approvals',
+    ],
+    ['broken YAML', 'apiVersion: [', 'm.yaml:1:'],
+  ]
+  for (const [name, text, says] of wrong)
+    it(`is refused for ${name}`, () => expect(error(text).message).toContain(says))
+
+  it('is described by a JSON Schema that names both kinds', () => {
+    expect(JSON.stringify(manifestJsonSchema())).toMatch(/"Agent".*"Zone"/)
+  })
+})
