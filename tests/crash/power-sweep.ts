@@ -67,7 +67,8 @@ export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
         clearTimeout(timer)
         if (node.fatal()) problems.push(`cut ${i}: ${node.fatal()}`)
         lostSectors += cutPower(data, journal, random, random())
-        options.onCut?.(++cuts)
+        cuts++
+        options.onCut?.(cuts)
       }
       if (problems.length === 0) problems.push(...(await check(base, names, PAYMENTS, acked, bank)).problems)
     } finally {

@@ -1,0 +1,191 @@
+/** The one door out: every refusal has a twin that differs in one fact and is allowed. */
+import fs from 'node:fs'
+import http from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { parseManifests } from '@cardinal/manifests'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { applyPrograms, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
+
+interface Seen {
+  readonly method: string
+  readonly url: string
+  readonly headers: http.IncomingHttpHeaders
+  readonly body: string
+}
+
+describe('http.fetch', () => {
+  let t: TestKernel
+  let server: http.Server
+  let port: number
+  const seen: Seen[] = []
+
+  beforeAll(async () => {
+    server = http.createServer((request, response) => {
+      let body = ''
+      request.on('data', (chunk) => {
+        body += String(chunk)
+      })
+      request.on('end', () => {
+        seen.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers, body })
+        const [, status, to] = /^\/redirect\/(\d+)\?to=(.*)$/.exec(request.url ?? '') ?? []
+        if (status && to) {
+          response.writeHead(Number(status), { location: decodeURIComponent(to) })
+          return response.end()
+        }
+        if (request.url === '/break') return request.socket.destroy()
+        response.end(JSON.stringify({ ok: true }))
+      })
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    port = (server.address() as AddressInfo).port
+    t = await openTestKernel([])
+    const at = `tool: http.fetch, scheme: [http], port: [${port}]`
+    await applyPrograms(t.kernel, [
+      {
+        name: 'worker',
+        file: programFile('worker.ts'),
+        now: [
+          `{ ${at}, host: 127.0.0.1, path: /ok }`,
+          `{ ${at}, host: 127.0.0.1, path: "/redirect/*", args: { query.to: "*" } }`,
+          `{ ${at}, host: 127.0.0.1, method: [POST], path: /orders, args: { body: { len: 10 } } }`,
+          `{ ${at}, host: 127.0.0.1, method: [POST], path: /break, args: { body: { len: 10 } } }`,
+          `{ ${at}, host: 127.0.0.2, path: /ok }`,
+          `{ ${at}, host: 169.254.169.254, path: /ok }`,
+        ],
+      },
+    ])
+    const zone =
+      'apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: test }\nspec: { hosts: [127.0.0.1, 169.254.169.254], ranges: [127.0.0.1/32, 169.254.0.0/16] }\n'
+    await t.kernel.apply(
+      parseManifests(zone, 'zone.yaml', { isRange: () => true, defaultsOf: t.kernel.defaultsOf }),
+      new Map(),
+    )
+  })
+  afterAll(async () => {
+    await t.close()
+    server.close()
+  })
+
+  const get = async (url: string, options: { method?: string; body?: string } = {}) => {
+    const reply = await t.call('worker/w', 'get', { url, ...options })
+    if (!reply.ok) throw new Error(reply.error.message)
+    return reply.value as { status?: number; name?: string; code?: string; by?: string; message?: string }
+  }
+  const base = () => `http://127.0.0.1:${port}`
+
+  it('sends what a grant names', async () => {
+    expect(await get(`${base()}/ok`)).toMatchObject({ status: 200 })
+    expect(await get(`${base()}/orders`, { method: 'POST', body: '0123456789' })).toMatchObject({
+      status: 200,
+    })
+    expect(seen.at(-1)).toMatchObject({ method: 'POST', body: '0123456789' })
+  })
+
+  const refused: [string, (b: string) => string, { method?: string; body?: string }, string][] = [
+    ['a path that no grant names', (b) => `${b}/other`, {}, 'NoGrant'],
+    ['a query where none is granted', (b) => `${b}/ok?x=1`, {}, 'NoGrant'],
+    ['a method', (b) => `${b}/ok`, { method: 'DELETE' }, 'NoGrant'],
+    [
+      'a body that is one character too long',
+      (b) => `${b}/orders`,
+      { method: 'POST', body: '01234567890' },
+      'NoGrant',
+    ],
+    ['a path that climbs', (b) => `${b}/redirect/../other`, {}, 'NoGrant'],
+    ['a trailing slash', (b) => `${b}/ok/`, {}, 'NoGrant'],
+    ['another spelling of the case', (b) => `${b}/OK`, {}, 'NoGrant'],
+    ['another host', () => 'http://example.com/ok', {}, 'NoGrant'],
+  ]
+  for (const [name, url, options, code] of refused) {
+    it(`refuses ${name}, and nothing arrives`, async () => {
+      const before = seen.length
+      expect(await get(url(base()), options)).toMatchObject({ name: 'Refused', code, by: 'card' })
+      expect(seen.length).toBe(before)
+    })
+  }
+
+  const malformed: [string, (b: string) => string][] = [
+    ['an encoded slash', (b) => `${b}/redirect%2Fx`],
+    ['an encoded dot', (b) => `${b}/%2e%2e/ok`],
+    ['a double slash', (b) => `${b}//ok`],
+    ['user information', (b) => b.replace('http://', 'http://user:pw@') + '/ok'],
+    ['a host that ends in a dot', () => 'http://example.com./ok'],
+    ['another scheme', () => 'ftp://example.com/ok'],
+  ]
+  for (const [name, url] of malformed) {
+    it(`takes ${name} for no request at all`, async () => {
+      const before = seen.length
+      const result = await get(url(base()))
+      expect(result.status).toBeUndefined()
+      expect(['BadArguments', 'NoGrant', undefined]).toContain(result.code)
+      expect(seen.length).toBe(before)
+    })
+  }
+
+  it('reads every spelling of an address as the same address', async () => {
+    for (const host of ['127.0.0.1', '2130706433', '0x7f000001', '0177.0.0.1', '127.1']) {
+      expect(await get(`http://${host}:${port}/ok`), host).toMatchObject({ status: 200 })
+    }
+  })
+
+  it('refuses a private address that no zone names, although a grant does', async () => {
+    expect(await get(`http://127.0.0.2:${port}/ok`)).toMatchObject({ name: 'Refused', code: 'EgressDenied' })
+  })
+
+  it('refuses a metadata address, although grant and zone name it', async () => {
+    expect(await get(`http://169.254.169.254:${port}/ok`)).toMatchObject({
+      name: 'Refused',
+      code: 'EgressDenied',
+    })
+  })
+
+  it('refuses this node’s own port', async () => {
+    t.kernel.ownPort(port)
+    const other = await openTestKernel([])
+    try {
+      expect(await get(`${base()}/ok`)).toMatchObject({ name: 'Refused', code: 'EgressDenied' })
+    } finally {
+      await other.close()
+    }
+  })
+})
+
+describe('a redirect', () => {
+  it('is decided again at every hop', async () => {
+    const hops: string[] = []
+    const server = http.createServer((request, response) => {
+      hops.push(request.url ?? '')
+      if (request.url === '/go') response.writeHead(302, { location: '/there' })
+      else if (request.url === '/out') response.writeHead(302, { location: '/secret' })
+      response.end('{}')
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as AddressInfo
+    const t = await openTestKernel([])
+    try {
+      const at = `tool: http.fetch, scheme: [http], port: [${port}], host: 127.0.0.1`
+      await applyPrograms(t.kernel, [
+        {
+          name: 'worker',
+          file: programFile('worker.ts'),
+          now: [`{ ${at}, path: /go }`, `{ ${at}, path: /out }`, `{ ${at}, path: /there }`],
+        },
+      ])
+      const zone =
+        'apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: test }\nspec: { hosts: [127.0.0.1], ranges: [127.0.0.1/32] }\n'
+      await t.kernel.apply(
+        parseManifests(zone, 'zone.yaml', { isRange: () => true, defaultsOf: t.kernel.defaultsOf }),
+        new Map(),
+      )
+      const get = async (path: string) =>
+        (await t.call('worker/w', 'get', { url: `http://127.0.0.1:${port}${path}` })) as { value: object }
+      expect((await get('/go')).value).toMatchObject({ status: 200 })
+      expect((await get('/out')).value).toMatchObject({ name: 'Refused', by: 'card' })
+      expect(hops).toEqual(['/go', '/there', '/out'])
+    } finally {
+      await t.close()
+      server.close()
+      fs.rmSync(t.data, { recursive: true, force: true })
+    }
+  })
+})
