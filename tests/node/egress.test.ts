@@ -92,6 +92,7 @@ describe('http.fetch', () => {
       'NoGrant',
     ],
     ['a path that climbs', (b) => `${b}/redirect/../other`, {}, 'NoGrant'],
+    ['a path that climbs in disguise', (b) => `${b}/redirect/%2e%2e/other`, {}, 'NoGrant'],
     ['a trailing slash', (b) => `${b}/ok/`, {}, 'NoGrant'],
     ['another spelling of the case', (b) => `${b}/OK`, {}, 'NoGrant'],
     ['another host', () => 'http://example.com/ok', {}, 'NoGrant'],
@@ -106,7 +107,6 @@ describe('http.fetch', () => {
 
   const malformed: [string, (b: string) => string][] = [
     ['an encoded slash', (b) => `${b}/redirect%2Fx`],
-    ['an encoded dot', (b) => `${b}/%2e%2e/ok`],
     ['a double slash', (b) => `${b}//ok`],
     ['user information', (b) => b.replace('http://', 'http://user:pw@') + '/ok'],
     ['a host that ends in a dot', () => 'http://example.com./ok'],

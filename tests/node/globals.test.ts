@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
 
 const table = fs.readFileSync(path.join(import.meta.dirname, '../../docs/globals.md'), 'utf8')
-const rows = [...table.matchAll(/^\| (`[^|]+) \| (yes|no) \|/gm)].flatMap(([, names = '', there]) =>
+const rows = [...table.matchAll(/^\| (`[^|]+)\| (yes|no) +\|/gm)].flatMap(([, names = '', there]) =>
   [...names.matchAll(/`([^`]+)`/g)].map(([, name = '']) => ({ name, there: there === 'yes' })),
 )
 
