@@ -97,7 +97,7 @@ async function invokeAndWait(
   method: string,
   args: unknown = null,
 ): Promise<void> {
-  const { reply } = await kernel.invoke({ address: `acme/bench/${key}`, method, args })
+  const { reply } = await kernel.begin({ address: `acme/bench/${key}`, method, args })
   const done = await reply
   if (!done.ok) throw new Error(done.error.message)
 }

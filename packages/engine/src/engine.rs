@@ -165,6 +165,7 @@ impl Shared {
 }
 
 fn finish(mut guest: Guest) -> Done {
+    guest.settle_heap()?;
     let mut handles = guest.handles;
     handles.stack_pointer = guest.stack_pointer();
     image::encode(guest.memory(), handles).map(|bytes| (bytes, 0)).map_err(host)

@@ -14,6 +14,7 @@ use crate::sys;
 
 /// QuickJS refuses deeper recursion with a RangeError here, long before native stack runs out.
 const QUICKJS_STACK: i32 = 64 << 10;
+const GC_THRESHOLD: i32 = 16 << 20;
 /// The largest single draw of randomness, as in Web Crypto.
 const RANDOM_MAX: u32 = 65_536;
 const MAX_REPORT: usize = 8 << 10;
@@ -343,6 +344,16 @@ impl Guest {
         self.check_rejections()?;
         let left = self.store.get_fuel().map_err(failure)?;
         Ok((output, turn.fuel - left))
+    }
+
+    /// Collects garbage now and rarely later: a collection walks, and so makes private, every page of
+    /// the image. Cycles are still collected once a guest has allocated `GC_THRESHOLD` of its own.
+    pub fn settle_heap(&mut self) -> Result<(), Failure> {
+        let settle = |g: &mut Guest| -> wasmtime::Result<()> {
+            g.instance.get_typed_func::<(), ()>(&mut g.store, "qjs_run_gc")?.call(&mut g.store, ())?;
+            g.instance.get_typed_func::<i32, ()>(&mut g.store, "qjs_set_gc_threshold")?.call(&mut g.store, GC_THRESHOLD)
+        };
+        settle(self).map_err(failure)
     }
 
     /// What the program declares of itself, as the SDK reports it.

@@ -144,9 +144,9 @@ function agentRoutes(app: Hono, kernel: Kernel): void {
       principal: 'operator',
       ...(key !== undefined && { idempotencyKey: key }),
     }
-    const { id, reply } = await kernel.invoke(call)
+    const { id, reply, acknowledged } = await kernel.begin(call)
     const wait = /respond-async/.test(prefer) ? 0 : seconds(/wait=(\d+)/.exec(prefer)?.[1], DEFAULT_WAIT_S)
-    return answer(c, id, { state: 'open', pending: reply }, wait)
+    return answer(c, id, { state: 'open', pending: reply }, wait, acknowledged)
   })
   app.post(`${at}/emit/:name`, async (c) => {
     await kernel.emit(address(c), c.req.param('name'), await json(c))
@@ -179,10 +179,15 @@ async function answer(
   id: string,
   found: { state: string; reply?: Reply; pending?: Promise<Reply> },
   waitS: number,
+  acknowledged: () => Promise<void> = async () => {},
 ): Promise<Response> {
   c.header('Cardinal-Invocation', id)
-  const reply = found.reply ?? (await within(found.pending as Promise<Reply>, waitS * 1000))
-  if (!reply) return c.json({ invocation: id, state: 'open' }, 202)
+  const reply =
+    found.reply ?? (waitS === 0 ? undefined : await within(found.pending as Promise<Reply>, waitS * 1000))
+  if (!reply) {
+    await acknowledged()
+    return c.json({ invocation: id, state: 'open' }, 202)
+  }
   if (reply.ok) return c.json({ invocation: id, state: 'done', value: reply.value })
   const { class: cls, code, message, ...rest } = reply.error
   return problem(c, new KernelError(cls as KernelErrorClass, code, message, { invocation: id, ...rest }))

@@ -1,7 +1,6 @@
 /** What every part of a running node shares. Made once, by `node.ts`. */
-import { createHmac } from 'node:crypto'
 import type { Engine } from '@cardinal/engine'
-import type { KeySlots, Log } from '@cardinal/oplog'
+import { hmacSha256, type KeySlots, type Log } from '@cardinal/oplog'
 import type { Tool } from '@cardinal/tools'
 import type { Clock } from './clock.ts'
 import type { Control } from './control.ts'
@@ -50,10 +49,12 @@ export function monotonic(clock: Clock): () => number {
   }
 }
 
+/** HMAC over parts whose boundaries the caller makes unmistakable. */
 export function hmac(key: Buffer, ...parts: readonly (string | Buffer)[]): Buffer {
-  const mac = createHmac('sha256', key)
-  for (const part of parts) mac.update(part)
-  return mac.digest()
+  return hmacSha256(
+    key,
+    Buffer.concat(parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : part))),
+  )
 }
 
 /** The lane of a tenant at the engine: a small number that stays. */

@@ -81,12 +81,20 @@ const DEFAULT_LIMITS: TurnLimits = { fuel: 10_000_000_000, memoryBytes: 256 << 2
 const GRACE_MS = 5000
 const MAX_ARGS_BYTES = 4 << 20
 
+/** An invocation under way. */
+export interface Begun {
+  readonly id: InvocationId
+  readonly reply: Promise<Reply>
+  readonly acknowledged: () => Promise<void>
+}
+
 export interface Kernel {
   readonly publicKey: string
   readonly folder: Folder
   readonly view: View
   apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
   invoke(call: Invoke): Promise<{ id: InvocationId; reply: Promise<Reply> }>
+  begin(call: Invoke): Promise<Begun>
   result(id: string): Promise<{ state: 'open' | 'done' | 'failed'; reply?: Reply; pending?: Promise<Reply> }>
   cancel(id: string, why: string): Promise<void>
   emit(address: string, name: string, value: unknown): Promise<void>
@@ -241,6 +249,16 @@ class Node implements Kernel {
 
   /** Takes in an invocation. It is acknowledged (`id` may be shown) only when this resolves: then it is durable. */
   async invoke(call: Invoke): Promise<{ id: InvocationId; reply: Promise<Reply> }> {
+    const { id, reply, acknowledged } = await this.begin(call)
+    await acknowledged()
+    return { id, reply }
+  }
+
+  /**
+   * Takes in an invocation for a caller who waits for the reply, which is durable with all that led
+   * to it. Whoever shows the id without the reply awaits `acknowledged` first.
+   */
+  async begin(call: Invoke): Promise<Begun> {
     this.#admit()
     const address = parseAddress(call.address, call.tenant)
     const agent = await this.#agents.require(address)
@@ -280,19 +298,24 @@ class Node implements Kernel {
     if (earlier) {
       if (earlier.same !== same)
         throw new KernelError('Conflict', 'KeyReused', 'this idempotency key was used with other arguments')
-      return { id: earlier.invocation, reply: this.#replyOf(earlier.invocation) }
+      const { log } = this.#ctx
+      return {
+        id: earlier.invocation,
+        reply: this.#replyOf(earlier.invocation),
+        acknowledged: () => log.untilDurable((log.end - 1) as Pos),
+      }
     }
     return this.#accept(agent, call, method.shared === true, text, key, same)
   }
 
-  async #accept(
+  #accept(
     agent: LiveAgent,
     call: Invoke,
     shared: boolean,
     text: string,
     key: string | undefined,
     same: string,
-  ): Promise<{ id: InvocationId; reply: Promise<Reply> }> {
+  ): Begun {
     const { clock, log, control } = this.#ctx
     const id = `inv_${randomBytes(10).toString('hex')}` as InvocationId
     const event = Buffer.from(
@@ -313,9 +336,11 @@ class Node implements Kernel {
     const tip = agent.append('accepted', meta, [event])
     if (key) agent.requestKeys.set(key, { same, invocation: id })
     agent.pump()
-    await log.untilDurable(tip.pos)
-    this.#ctx.crashPoint('accepted.durable')
-    return { id, reply }
+    const acknowledged = async () => {
+      await log.untilDurable(tip.pos)
+      this.#ctx.crashPoint('accepted.durable')
+    }
+    return { id, reply, acknowledged }
   }
 
   #findEarlier(agent: LiveAgent, key: string): { same: string; invocation: InvocationId } | undefined {

@@ -12,7 +12,7 @@ export {
   sha256,
   ZERO_HASH,
 } from './format.ts'
-export { KeySlots, type NodeKey, openNodeKey, type PayloadKey, purposeKey } from './keys.ts'
+export { hmacSha256, KeySlots, type NodeKey, openNodeKey, type PayloadKey, purposeKey } from './keys.ts'
 export { type Entry, Log, type LogOptions, type NewEntry, type Tip } from './log.ts'
 export type { ScannedEntry } from './scan.ts'
 export { type Verification, verifyLog } from './verify.ts'

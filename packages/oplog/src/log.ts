@@ -2,7 +2,7 @@
  * The log as the kernel uses it: append now, be told when durable, read back.
  *
  * Appending only assigns a position and hashes; the log's own thread writes whatever has queued
- * while the last commit ran. After any failure to write or sync the log is poisoned: `onFatal` is
+ * while the last commit ran. A commit begins when somebody waits for one, or a moment later. After any failure to write or sync the log is poisoned: `onFatal` is
  * called once and nothing more becomes durable; the process must end.
  */
 import { randomFillSync } from 'node:crypto'
@@ -79,6 +79,7 @@ const SEGMENT_BYTES = 16 << 20
 const SALT_BYTES = 16
 const MAX_PENDING_BYTES = 32 << 20
 const HEAD_EVERY_MS = 200
+const LAZY_MS = 2
 const SPARE_RETRY_MS = 1000
 const MAX_OPEN_SEGMENTS = 16
 
@@ -112,6 +113,9 @@ export class Log {
   #lastCommit: Buffer
   #pendingBytes = 0
   #inFlight = 0
+  /** Somebody waits for everything up to here. */
+  #wanted = 0
+  #lazy: NodeJS.Timeout | undefined
   #writing = false
   #flushScheduled = false
   #failed: LogError | undefined
@@ -223,7 +227,11 @@ export class Log {
     if (offsetOf(this.#base) + this.#open.used + size + COMMIT_FRAME > this.#segmentBytes) this.#nextSegment()
     const tip = this.#write(entry, size, metaBytes)
     this.#pendingBytes += size
-    this.#scheduleFlush()
+    // Nobody may be waiting for this entry alone: what somebody does wait for will take it along.
+    this.#lazy ??= setTimeout(() => {
+      this.#lazy = undefined
+      this.#want(this.end)
+    }, LAZY_MS).unref()
     return tip
   }
 
@@ -265,8 +273,9 @@ export class Log {
 
   /** Calls back once everything up to and including `pos` is durable; at once if it is. */
   whenDurable(pos: Pos, done: () => void): void {
-    if (pos < this.#durable) done()
-    else this.#waiters.push({ pos, done })
+    if (pos < this.#durable) return done()
+    this.#waiters.push({ pos, done })
+    this.#want(pos)
   }
 
   untilDurable(pos: Pos): Promise<void> {
@@ -276,6 +285,7 @@ export class Log {
   /** Resolves when less is pending than the bound allows: who appends much waits here first. */
   room(): Promise<void> {
     if (!this.congested) return Promise.resolve()
+    this.#want(this.end)
     return new Promise((resolve) => this.#rooms.push(resolve))
   }
 
@@ -306,6 +316,7 @@ export class Log {
   async close(): Promise<void> {
     if (!this.#failed && this.end > this.#durable) await this.untilDurable((this.end - 1) as Pos)
     clearTimeout(this.#headTimer)
+    clearTimeout(this.#lazy)
     if (!this.#failed) {
       await new Promise<void>((resolve) => {
         this.#onClosed = resolve
@@ -332,6 +343,11 @@ export class Log {
   #nextSegment(): void {
     this.#closeBatch()
     this.#base = toPos(segmentOf(this.#base) + 1, PAGE_BYTES)
+  }
+
+  #want(pos: number): void {
+    this.#wanted = Math.max(this.#wanted, pos)
+    this.#scheduleFlush()
   }
 
   #scheduleFlush(): void {
@@ -389,7 +405,7 @@ export class Log {
     this.#pendingBytes -= this.#inFlight
     this.#durable = message.durable as Pos
     this.#lastCommit = Buffer.from(message.lastCommit)
-    this.#flush()
+    if (this.#closed.length > 0 || this.#wanted >= this.#durable) this.#flush()
     if (!this.#writing) this.#port.unref()
     if (rotated) this.#prepareSpare()
     this.#scheduleHead()

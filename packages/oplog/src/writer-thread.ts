@@ -19,11 +19,20 @@ export type FromWriter =
 const data = workerData as ThreadData
 const { port, sent } = data
 
+/** Sleeping and waking cost more than a commit's own work, so a thread that was just busy looks for more first. */
+const SPIN_MS = 0.05
+
+function waitForMore(taken: number): void {
+  const until = performance.now() + SPIN_MS
+  while (performance.now() < until) if (Atomics.load(sent, 0) !== taken) return
+  Atomics.wait(sent, 0, taken)
+}
+
 function run(): void {
   const writer = new Writer({ ...data, privateKey: createPrivateKey(data.privatePem) })
   let taken = 0
   for (;;) {
-    Atomics.wait(sent, 0, taken)
+    waitForMore(taken)
     for (;;) {
       const received = receiveMessageOnPort(port) as { message: ToWriter } | undefined
       if (!received) break
