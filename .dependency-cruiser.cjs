@@ -5,7 +5,7 @@ const only = (name, allowed, note = '') => ({
   name: `${name}-imports`,
   comment: `${name} may import ${allowed.length > 0 ? allowed.join(', ') : 'no other package'}. ${note}`,
   severity: 'error',
-  from: { path: `^${packages}/${name}/src`, pathNot: '(\\.test|\\.prop\\.test)\\.ts$' },
+  from: { path: `^${packages}/${name}/src`, pathNot: '(\\.test|\\.prop\\.test|sdk-ts/src/testing)\\.ts$' },
   to: {
     path: `^(${packages}|tests|bench|examples)/`,
     pathNot: `^${packages}/(${[name, ...allowed].join('|')})/`,
@@ -22,6 +22,13 @@ module.exports = {
     only('kernel', ['engine', 'cards', 'oplog', 'tools', 'manifests', 'sdk-ts']),
     only('cli', ['kernel', 'manifests', 'oplog', 'sdk-ts']),
     only('sdk-ts', []),
+    // Tests of programs run on a real kernel; nothing that goes into an image may import this file.
+    {
+      name: 'only-tests-see-the-kernel',
+      severity: 'error',
+      from: { path: '^packages/sdk-ts/src', pathNot: 'src/testing\\.ts$' },
+      to: { path: '^packages/(kernel|sdk-ts/src/testing)' },
+    },
     {
       name: 'tools-and-the-log',
       comment: 'what performs effects cannot reach the log, so it cannot forge a receipt',

@@ -349,10 +349,10 @@ export class LiveAgent {
       signal: controller.signal,
     }
     performEffect(ctx, who, effect, again).then(
-      (receipt) => {
+      ({ receipt, recorded }) => {
         this.#attempts.delete(effect.id)
-        if (this.#stopping && controller.signal.aborted) return
-        this.receive(effect, receipt)
+        if (!(this.#stopping && controller.signal.aborted)) this.receive(effect, receipt)
+        recorded()
       },
       (error) => this.#around.fatal(error),
     )

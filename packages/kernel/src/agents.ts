@@ -46,6 +46,14 @@ export class Agents {
     return this.#live.size
   }
 
+  busy(): boolean {
+    return (
+      this.#waking.size > 0 ||
+      this.#suspending.size > 0 ||
+      [...this.#live.values()].some((agent) => !agent.quiet)
+    )
+  }
+
   findLive(address: Address): LiveAgent | undefined {
     return this.#live.get(showAddress(address))
   }

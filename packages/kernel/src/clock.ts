@@ -39,6 +39,10 @@ export class VirtualClock implements Clock {
   }
 
   at(dueMs: number, callback: () => void): Timer {
+    if (dueMs <= this.#now) {
+      const soon = setImmediate(callback)
+      return { cancel: () => clearImmediate(soon) }
+    }
     const timer = { due: dueMs, callback }
     this.#timers.push(timer)
     return {

@@ -82,7 +82,7 @@ const GRACE_MS = 5000
 const MAX_ARGS_BYTES = 4 << 20
 
 /** An invocation under way. */
-export interface Begun {
+interface Begun {
   readonly id: InvocationId
   readonly reply: Promise<Reply>
   readonly acknowledged: () => Promise<void>
@@ -107,6 +107,8 @@ export interface Kernel {
   ownPort(port: number): void
   poll(): Promise<void>
   stats(): { agents: number; live: number }
+  /** Whether some agent that is awake has a turn running, an input pending or an effect out. */
+  busy(): boolean
   close(): Promise<void>
 }
 
@@ -480,6 +482,10 @@ class Node implements Kernel {
 
   poll(): Promise<void> {
     return this.#agents.pollDue()
+  }
+
+  busy(): boolean {
+    return this.#agents.busy()
   }
 
   stats(): { agents: number; live: number } {

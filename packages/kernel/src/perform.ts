@@ -20,13 +20,19 @@ export interface Performer {
 const ATTEMPTS = 3
 const BACKOFF_MS = 100
 
+export interface Performed {
+  readonly receipt: Receipt
+  /** To be called once the receipt is on record. */
+  readonly recorded: () => void
+}
+
 /** Never rejects for what the world does. `again` says that an earlier run of the node may have tried. */
 export async function performEffect(
   ctx: Context,
   who: Performer,
   effect: OpenEffect,
   again: boolean,
-): Promise<Receipt> {
+): Promise<Performed> {
   const tool = ctx.tools.get(effect.tool)
   if (!tool)
     return refused({
@@ -53,9 +59,9 @@ export async function performEffect(
         : refused(no)
   }
   ctx.crashPoint('effect.before')
-  const receipt = await attempts(ctx, who, effect, tool, translated)
+  const performed = await attempts(ctx, who, effect, tool, translated)
   ctx.crashPoint('effect.performed')
-  return receipt
+  return performed
 }
 
 async function attempts(
@@ -64,14 +70,16 @@ async function attempts(
   effect: OpenEffect,
   tool: Tool,
   translated: Translated,
-): Promise<Receipt> {
+): Promise<Performed> {
   for (let n = 1; ; n++) {
-    const receipt = await tool.perform(translated.plan, attemptOf(ctx, who, effect))
+    const { promise: recorded, resolve } = Promise.withResolvers<void>()
+    const receipt = await tool.perform(translated.plan, attemptOf(ctx, who, effect, recorded))
     const repeatable =
       effect.class === 'idempotent' &&
       !receipt.ok &&
       (receipt.error.class === 'Indeterminate' || receipt.error.class === 'Unavailable')
-    if (!repeatable || n === ATTEMPTS || who.signal.aborted) return receipt
+    if (!repeatable || n === ATTEMPTS || who.signal.aborted) return { receipt, recorded: resolve }
+    resolve()
     await new Promise((resolve) => setTimeout(resolve, BACKOFF_MS * 2 ** (n - 1)))
     const no = redecide(who.authority(), translated.request, ctx.clock.nowMs())
     if (no)
@@ -81,7 +89,7 @@ async function attempts(
   }
 }
 
-function attemptOf(ctx: Context, who: Performer, effect: OpenEffect): Attempt {
+function attemptOf(ctx: Context, who: Performer, effect: OpenEffect, recorded: Promise<void>): Attempt {
   return {
     idempotencyKey: hmac(hmac(ctx.secret, 'idempotency', who.birth), effect.id)
       .toString('hex')
@@ -91,15 +99,16 @@ function attemptOf(ctx: Context, who: Performer, effect: OpenEffect): Attempt {
       await who.started()
       ctx.crashPoint('effect.started')
     },
+    recorded,
     decide: (request) => redecide(who.authority(), request, ctx.clock.nowMs()),
     signal: who.signal,
   }
 }
 
-function refused(error: WireError): Receipt {
-  return { ok: false, error }
+function refused(error: WireError): Performed {
+  return { receipt: { ok: false, error }, recorded: () => {} }
 }
 
-function indeterminate(message: string): Receipt {
-  return { ok: false, error: { class: 'Indeterminate', code: 'Indeterminate', message } }
+function indeterminate(message: string): Performed {
+  return refused({ class: 'Indeterminate', code: 'Indeterminate', message })
 }

@@ -78,18 +78,17 @@ async function perform(
   for (let hop = 0; ; hop++) {
     const release = await gate.enter(new URL(plan.url).origin, attempt.signal)
     if (!release) return failed('Cancelled', 'Cancelled', 'cancelled before it was sent')
-    try {
-      if (hop === 0) await attempt.started()
-      const sent = await sendOnce(plan, attempt, options, agentFor)
-      if (!('location' in sent)) return sent.receipt
-      if (hop === MAX_HOPS)
-        return failed('Unavailable', 'TooManyRedirects', `more than ${MAX_HOPS} redirects`)
-      const next = follow(plan, sent.location, attempt)
-      if ('class' in next) return { ok: false, error: next }
-      plan = next
-    } finally {
-      release()
+    if (hop === 0) await attempt.started()
+    const sent = await sendOnce(plan, attempt, options, agentFor)
+    if (!('location' in sent)) {
+      void attempt.recorded.then(release)
+      return sent.receipt
     }
+    release()
+    if (hop === MAX_HOPS) return failed('Unavailable', 'TooManyRedirects', `more than ${MAX_HOPS} redirects`)
+    const next = follow(plan, sent.location, attempt)
+    if ('class' in next) return { ok: false, error: next }
+    plan = next
   }
 }
 

@@ -24,6 +24,11 @@ export interface Attempt {
   readonly idempotencyKey: string
   /** Resolves once it is on record that the attempt begins; a `once` effect waits for it, then and not before anything leaves. */
   readonly started: () => Promise<void>
+  /**
+   * Resolves once the outcome of this attempt is on record. What bounds how many attempts run at a
+   * time is given back then and not before, or a crash could leave more in doubt than ran.
+   */
+  readonly recorded: Promise<void>
   /** Decides a further request of the same effect: a redirect hop. Returns why not, or nothing. */
   readonly decide: (request: Request) => WireError | undefined
   readonly signal: AbortSignal
