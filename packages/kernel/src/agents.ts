@@ -209,18 +209,20 @@ export class Agents {
 
   /** Saves and forgets a quiet agent. One that is no longer quiet stays. */
   async suspend(agent: LiveAgent): Promise<void> {
-    // Whoever was just handed this agent acts on it before the next macrotask; then it is not quiet.
+    const { ctx } = this.#around
+    const { tip } = agent.state
+    if (!agent.quiet) return
+    // Rows must know everything before the object is gone, or the agent would wake at an older entry.
+    await ctx.log.untilDurable(tip.pos)
+    ctx.derived.apply()
+    if ((ctx.derived.applied?.pos ?? 0) < tip.pos) return
+    // Whoever was just handed this agent acts on it before the next macrotask; then it has another tip.
     await new Promise((resolve) => setImmediate(resolve))
-    if (!agent.quiet || this.#live.get(agent.name) !== agent || this.#closed) return
+    if (!agent.quiet || agent.state.tip !== tip || this.#live.get(agent.name) !== agent || this.#closed)
+      return
     this.#cancelIdle(agent.name)
     this.#live.delete(agent.name)
-    const { ctx } = this.#around
-    const done = (async () => {
-      await agent.stop({ save: true })
-      // Rows must know everything before the object is gone.
-      await ctx.log.untilDurable(agent.state.tip.pos)
-      ctx.derived.apply()
-    })()
+    const done = agent.stop({ save: true })
     this.#suspending.set(agent.name, done)
     try {
       await done

@@ -155,7 +155,7 @@ export class Derived {
         )
       })()
     } catch (error) {
-      if ((error as { code?: string }).code === 'SQLITE_FULL') return
+      if (isFull(error)) return
       throw error
     }
     this.#queue = this.#queue.slice(count)
@@ -389,15 +389,20 @@ export class Derived {
       | undefined
   }
 
-  /** Keeps a snapshot of an agent at `tip`, whose entry must be durable. */
+  /** Keeps a snapshot of an agent at `tip`, whose entry must be durable. A full disk costs a longer replay, no more. */
   saveSnapshot(birth: Buffer, tip: Tip, bytes: Buffer): void {
-    this.#run(
-      'insert or replace into snapshots(agent, seq, hash, bytes) values(?,?,?,?)',
-      this.#rowId(birth.toString('hex')),
-      tip.seq,
-      tip.hash,
-      bytes,
-    )
+    const agent = this.#rowId(birth.toString('hex'))
+    try {
+      this.#run(
+        'insert or replace into snapshots(agent, seq, hash, bytes) values(?,?,?,?)',
+        agent,
+        tip.seq,
+        tip.hash,
+        bytes,
+      )
+    } catch (error) {
+      if (!isFull(error)) throw error
+    }
   }
 
   deleteSnapshot(agent: number): void {
@@ -425,6 +430,10 @@ export class Derived {
   #run(sql: string, ...values: unknown[]): void {
     this.#prepare(sql).run(...values)
   }
+}
+
+function isFull(error: unknown): boolean {
+  return (error as { code?: string }).code === 'SQLITE_FULL'
 }
 
 const APPLY_EVERY_MS = 25
