@@ -151,7 +151,10 @@ export class LiveAgent {
   /** Takes up what an earlier run of the node left open. */
   recover(): void {
     for (const effect of [...this.state.effects.values()]) {
-      if (effect.class !== 'sleep') this.#perform(effect, true)
+      if (effect.class === 'sleep') continue
+      // Cancelled before it began: it must not begin now. A keyed one may have begun, and is repeated.
+      if (effect.dropped && effect.class !== 'idempotent' && !effect.started) this.receive(effect, cancelledReceipt())
+      else this.#perform(effect, true)
     }
     this.pump()
   }
