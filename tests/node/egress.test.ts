@@ -108,7 +108,7 @@ describe('http.fetch', () => {
   const malformed: [string, (b: string) => string][] = [
     ['an encoded slash', (b) => `${b}/redirect%2Fx`],
     ['a double slash', (b) => `${b}//ok`],
-    ['user information', (b) => b.replace('http://', 'http://user:pw@') + '/ok'],
+    ['user information', (b) => `${b.replace('http://', 'http://user:pw@')}/ok`],
     ['a host that ends in a dot', () => 'http://example.com./ok'],
     ['another scheme', () => 'ftp://example.com/ok'],
   ]

@@ -153,7 +153,8 @@ export class LiveAgent {
     for (const effect of [...this.state.effects.values()]) {
       if (effect.class === 'sleep') continue
       // Cancelled before it began: it must not begin now. A keyed one may have begun, and is repeated.
-      if (effect.dropped && effect.class !== 'idempotent' && !effect.started) this.receive(effect, cancelledReceipt())
+      if (effect.dropped && effect.class !== 'idempotent' && !effect.started)
+        this.receive(effect, cancelledReceipt())
       else this.#perform(effect, true)
     }
     this.pump()
