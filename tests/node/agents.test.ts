@@ -90,6 +90,25 @@ describe('an agent', () => {
     expect(await t.call('worker/c', 'echo', 1)).toMatchObject({ ok: true })
   })
 
+  it('survives that two invocations which wait are cancelled while a third runs', async () => {
+    const hold = await t.kernel.invoke({ address: 'acme/worker/q', method: 'slow', args: { ms: 60 } })
+    const waiting = await Promise.all(
+      [1, 2, 3].map((i) => t.kernel.invoke({ address: 'acme/worker/q', method: 'echo', args: i })),
+    )
+    await Promise.all(waiting.slice(0, 2).map(({ id }) => t.kernel.cancel(id, 'not needed')))
+    expect(await hold.reply).toMatchObject({ ok: true })
+    expect(await waiting[0]?.reply).toMatchObject({ ok: false, error: { class: 'Cancelled' } })
+    expect(await waiting[2]?.reply).toEqual({ ok: true, value: 1 })
+    expect((await t.kernel.replay('acme/worker/q')).turns).toBeGreaterThan(2)
+  })
+
+  it('gives ten requests with one key, sent at once, one invocation and one answer', async () => {
+    const call = { address: 'acme/worker/same', method: 'echo', args: 1, idempotencyKey: 'k' }
+    const begun = await Promise.all(Array.from({ length: 10 }, () => t.kernel.begin(call)))
+    expect(new Set(begun.map((b) => b.id)).size).toBe(1)
+    for (const { reply } of begun) expect(await reply).toEqual({ ok: true, value: 1 })
+  })
+
   it('is suspended when quiet and resumes where it was, its timer included', async () => {
     await t.call('worker/s', 'echo', 1)
     await t.kernel.suspend('acme/worker/s')

@@ -33,6 +33,7 @@ describe('http.fetch', () => {
           return response.end()
         }
         if (request.url === '/break') return request.socket.destroy()
+        if (request.url === '/zeros') return response.end(Buffer.alloc(3 << 20))
         response.end(JSON.stringify({ ok: true }))
       })
     })
@@ -49,6 +50,7 @@ describe('http.fetch', () => {
           `{ ${at}, host: 127.0.0.1, path: "/redirect/*", args: { query.to: "*" } }`,
           `{ ${at}, host: 127.0.0.1, method: [POST], path: /orders, args: { body: { len: 10 } } }`,
           `{ ${at}, host: 127.0.0.1, method: [POST], path: /break, args: { body: { len: 10 } } }`,
+          `{ ${at}, host: 127.0.0.1, path: /zeros }`,
           `{ ${at}, host: 127.0.0.2, path: /ok }`,
           `{ ${at}, host: 169.254.169.254, path: /ok }`,
         ],
@@ -121,6 +123,15 @@ describe('http.fetch', () => {
       expect(seen.length).toBe(before)
     })
   }
+
+  it('outlives an answer that is nothing but control characters', async () => {
+    // Reading so much as text is more than a turn may take; that is the guest's failure and not the node's.
+    expect(await t.call('worker/z', 'get', { url: `${base()}/zeros` })).toMatchObject({
+      ok: false,
+      error: { code: 'OutOfFuel' },
+    })
+    expect(await get(`${base()}/ok`)).toMatchObject({ status: 200 })
+  })
 
   it('reads every spelling of an address as the same address', async () => {
     for (const host of ['127.0.0.1', '2130706433', '0x7f000001', '0177.0.0.1', '127.1']) {

@@ -51,6 +51,7 @@ export interface Surroundings {
 /** A snapshot is written after so many turns, so that no recovery repeats more. */
 const SNAPSHOT_TURNS = 512
 const MAX_PENDING = 4096
+const MAX_EVENT_BYTES = 6 << 20
 const MAX_BATCH = 256
 
 export class LiveAgent {
@@ -137,7 +138,8 @@ export class LiveAgent {
       .catch((error) => this.#around.fatal(error))
       .finally(() => {
         this.#running = undefined
-        for (const act of this.#afterTurn.splice(0)) act()
+        // An act may start the next turn; those behind it then wait for its end again.
+        for (const act of this.#afterTurn.splice(0)) this.betweenTurns(act)
         this.pump()
       })
   }
@@ -221,6 +223,7 @@ export class LiveAgent {
       usage: { fuel },
     }
     const payloads = details.length > 0 ? [raw, Buffer.from(JSON.stringify(details))] : [raw]
+    this.#checkPending(meta.inputs)
     ctx.crashPoint('turn.before')
     const tip = this.append('turn', meta, payloads)
     ctx.crashPoint('turn.appended')
@@ -295,6 +298,7 @@ export class LiveAgent {
     }
     const payloads = [Buffer.from(JSON.stringify(error))]
     if (meta.abandon) payloads.push(Buffer.from(JSON.stringify({ t: 'abandon', ids: known })))
+    this.#checkPending(meta.inputs)
     const tip = this.append('turn', meta, payloads)
     ctx.crashPoint('turn.failed')
     for (const id of drops) this.#abandonAttempt(id)
@@ -322,6 +326,12 @@ export class LiveAgent {
     const snapshot = row && ctx.derived.findSnapshot(row.id)
     const back = await replay(ctx, this.identity, this.image, tip, { snapshot })
     this.#instance = back.instance
+  }
+
+  /** Before anything is written: an entry that consumes what is not there could never be replayed. */
+  #checkPending(refs: readonly string[]): void {
+    const pending = new Set(this.state.pending.map((input) => input.ref))
+    for (const ref of refs) assert(pending.has(ref), 'a turn consumes inputs that are pending')
   }
 
   authority(): Authority {
@@ -352,14 +362,13 @@ export class LiveAgent {
       started,
       signal: controller.signal,
     }
-    performEffect(ctx, who, effect, again).then(
-      ({ receipt, recorded }) => {
+    performEffect(ctx, who, effect, again)
+      .then(({ receipt, recorded }) => {
         this.#attempts.delete(effect.id)
         if (!(this.#stopping && controller.signal.aborted)) this.receive(effect, receipt)
         recorded()
-      },
-      (error) => this.#around.fatal(error),
-    )
+      })
+      .catch((error) => this.#around.fatal(error))
   }
 
   /** Records the outcome of an effect; the guest sees exactly these bytes in its next turn. */
@@ -367,20 +376,30 @@ export class LiveAgent {
     const { ctx } = this.#around
     const open = this.state.effects.get(effect.id)
     if (!open) return
-    const shown = receipt.ok
-      ? receipt
-      : { ok: false as const, error: { ...receipt.error, effect: `${this.name}@${effect.id}` } }
-    const { class: cls, code } = receipt.ok ? { class: undefined, code: undefined } : receipt.error
+    const { event, outcome } = this.#encode(effect, receipt)
+    const { class: cls, code } = outcome.ok ? { class: undefined, code: undefined } : outcome.error
     const meta = {
       effect: effect.id,
-      ok: receipt.ok,
+      ok: outcome.ok,
       ...(cls && { class: cls, code }),
       ...(open.dropped && { dropped: true }),
       ...(effect.class === 'sleep' && { sleep: true }),
     }
-    this.append('receipt', meta, [receiptEvent(effect.cid, shown)])
+    this.append('receipt', meta, [event])
     ctx.crashPoint('receipt.appended')
     this.pump()
+  }
+
+  /** The bytes that the guest will see. An outcome too large for an entry becomes the error that says so. */
+  #encode(effect: OpenEffect, receipt: Receipt): { event: Buffer; outcome: Receipt } {
+    const outcome: Receipt = receipt.ok
+      ? receipt
+      : { ok: false, error: { ...receipt.error, effect: `${this.name}@${effect.id}` } }
+    const event = receiptEvent(effect.cid, outcome)
+    if (event.length <= MAX_EVENT_BYTES) return { event, outcome }
+    const cls = effect.class === 'read' ? ('Unavailable' as const) : ('Withheld' as const)
+    const message = `an outcome of more than ${MAX_EVENT_BYTES} bytes`
+    return this.#encode(effect, { ok: false, error: { class: cls, code: 'AnswerTooLarge', message } })
   }
 
   #dropped(cids: readonly number[]): EffectId[] {

@@ -34,6 +34,8 @@ export class Agents {
   readonly #births = new Map<string, Promise<LiveAgent>>()
   readonly #idle = new Map<string, Timer>()
   readonly #laneOf = lanes()
+  /** Erased in this run of the node; later runs find their keys destroyed. */
+  readonly #erased = new Set<string>()
   #poll: NodeJS.Timeout | undefined
   #closed = false
 
@@ -61,6 +63,7 @@ export class Agents {
   /** The agent, awake; undefined if it was never born. */
   async find(address: Address): Promise<LiveAgent | undefined> {
     const name = showAddress(address)
+    if (this.#erased.has(name)) throw new KernelError('Stopped', 'KeyDestroyed', `\`${name}\` was erased`)
     for (;;) {
       const suspending = this.#suspending.get(name)
       if (!suspending) break
@@ -233,8 +236,9 @@ export class Agents {
     }
   }
 
-  /** Lets go of an agent that was stopped by somebody else. */
+  /** Lets go of an agent for good: nobody finds it again. */
   forget(agent: LiveAgent): void {
+    this.#erased.add(agent.name)
     this.#cancelIdle(agent.name)
     this.#live.delete(agent.name)
   }

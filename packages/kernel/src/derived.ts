@@ -13,7 +13,7 @@ import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import type { AcceptedMeta, BirthMeta, FailedTurnMeta, ReceiptMeta, RepliedMeta, TurnMeta } from './wire.ts'
 
-const VERSION = 2
+const VERSION = 3
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;
@@ -185,7 +185,10 @@ export class Derived {
           (meta as { effect: string }).effect,
         )
       case 'quarantined':
-        return this.#run('update agents set quarantined = 1, work = 0 where id = ?', agent)
+        this.#run('update agents set quarantined = 1 where id = ?', agent)
+        return this.#retire(agent)
+      case 'erased':
+        return this.#retire(agent)
     }
   }
 
@@ -277,6 +280,12 @@ export class Derived {
   #applyReplied(agent: number, pos: Pos, meta: RepliedMeta): void {
     this.#ended(agent, meta.invocation, pos, -1, false)
     if (meta.undelivered) this.#run('update agents set work = max(0, work - 1) where id = ?', agent)
+  }
+
+  /** Nothing of an agent that can never run again may come due. */
+  #retire(agent: number): void {
+    this.#run('update agents set work = 0 where id = ?', agent)
+    this.#run('delete from timers where agent = ?', agent)
   }
 
   #drop(agent: number, drops: readonly EffectId[]): void {

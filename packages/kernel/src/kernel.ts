@@ -301,9 +301,12 @@ class Node implements Kernel {
       if (earlier.same !== same)
         throw new KernelError('Conflict', 'KeyReused', 'this idempotency key was used with other arguments')
       const { log } = this.#ctx
+      const reply = this.#replyOf(earlier.invocation)
+      // Whoever does not wait for it must not be told of its failure either.
+      reply.catch(() => {})
       return {
         id: earlier.invocation,
-        reply: this.#replyOf(earlier.invocation),
+        reply,
         acknowledged: () => log.untilDurable((log.end - 1) as Pos),
       }
     }
@@ -353,6 +356,8 @@ class Node implements Kernel {
   }
 
   async #replyOf(id: InvocationId): Promise<Reply> {
+    // The earlier request may have been taken in a moment ago: rows know it once it is durable.
+    await this.#ctx.log.untilDurable((this.#ctx.log.end - 1) as Pos)
     const found = await this.result(id)
     return found.reply ?? (found.pending as Promise<Reply>)
   }
@@ -430,11 +435,13 @@ class Node implements Kernel {
     const parsed = parseAddress(address)
     const agent = await this.#requireBorn(parsed)
     const tip = agent.append('erased', {}, [])
+    this.#agents.forget(agent)
     await this.#ctx.log.untilDurable(tip.pos)
     this.#ctx.derived.apply()
     const row = await this.view.requireRow(parsed)
     await agent.stop({ save: false })
-    this.#agents.forget(agent)
+    const error = { class: 'Stopped', code: 'KeyDestroyed', message: `\`${agent.name}\` was erased` }
+    for (const id of agent.state.invocations.keys()) this.#invocations.settle(id, { ok: false, error })
     this.#ctx.derived.deleteSnapshot(row.id)
     this.#ctx.slots.destroy(row.slot)
     this.#ctx.control.note('erased', { agent: row.birth.toString('hex') })

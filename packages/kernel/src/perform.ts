@@ -48,6 +48,16 @@ export async function performEffect(
       code: 'BadArguments',
       message: `\`${tool.name}\` was given ${translated.bad}`,
     })
+  if (effect.class === 'idempotent' && translated.effectClass !== 'idempotent') {
+    // The manifest no longer names the key's header: without the key it must not go out again.
+    if (again) return indeterminate('it may have been done, and the manifest no longer says how to repeat it')
+    return refused({
+      class: 'Refused',
+      code: 'NoGrant',
+      by: 'card',
+      message: 'the manifest no longer names its idempotency header',
+    })
+  }
   if (again) {
     if (effect.class === 'once' && effect.started)
       return indeterminate('it was started before the node stopped; whether it was done is unknown')

@@ -63,6 +63,11 @@ export function parseOutput(bytes: Buffer): GuestOutput {
   const logs = list('logs')
   if (logs.length > MAX_LOGS)
     throw new BadOutput('TooManyLogs', `${logs.length} log lines in one turn; ${MAX_LOGS} at most`)
+  const objects = [...effects, ...list('replies'), ...logs].every(
+    (item) => typeof item === 'object' && item !== null,
+  )
+  if (!objects)
+    throw new BadOutput('MalformedOutput', 'the guest put something else than objects into its lists')
   return {
     effects: effects.map((e) => parseEffect(e as Record<string, unknown>)),
     replies: list('replies').map((r) => parseReply(r as Record<string, unknown>)),

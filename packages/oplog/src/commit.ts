@@ -53,6 +53,7 @@ export interface WriterOptions {
 
 const IV_BYTES = 12
 const SPARE = 'spare'
+const MAKING = 'making'
 const ZEROS = Buffer.alloc(1 << 20)
 
 /** Appends batches to segments. Holds one open segment until `close`. */
@@ -120,9 +121,11 @@ export class Writer {
     const { folder, segmentBytes } = this.#options
     const file = path.join(folder, segmentName(segment))
     const spare = path.join(folder, SPARE)
-    if (fs.existsSync(spare)) fs.renameSync(spare, file)
-    else fillZeros(file, segmentBytes)
-    const fd = fs.openSync(file, 'r+')
+    // Claimed by renaming: the kernel's thread may be preparing the next spare at this moment.
+    const making = path.join(folder, MAKING)
+    if (fs.existsSync(spare)) fs.renameSync(spare, making)
+    else fillZeros(making, segmentBytes)
+    const fd = fs.openSync(making, 'r+')
     const { node, publicHex, privateKey } = this.#options
     const page = {
       version: FORMAT_VERSION,
@@ -135,6 +138,8 @@ export class Writer {
     }
     writeAll(fd, encodePage(page, privateKey), 0)
     fs.fsyncSync(fd)
+    // The name comes last: a file that is called a segment always has its page.
+    fs.renameSync(making, file)
     syncFolder(folder)
     return fd
   }

@@ -138,7 +138,11 @@ function scanSegment(file: string, segment: number, last: boolean, options: Scan
     state.end = toPos(segment, at)
     state.ends.set(state.end, state.lastCommit.toString('hex'))
   }
-  if (segment > 1 && at === PAGE_BYTES) state.end = toPos(segment, at)
+  if (segment > 1 && at === PAGE_BYTES) {
+    // A new segment whose first batch never arrived: the log ends here, at the commit before it.
+    state.end = toPos(segment, at)
+    state.ends.set(state.end, state.lastCommit.toString('hex'))
+  }
   if (signed) checkSignature(signed.body, signed.record, name, signed.at, options.publicKey)
   if (state.torn === 0) checkRoom(bytes, at, name, last, state)
 }

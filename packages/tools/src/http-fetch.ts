@@ -28,6 +28,7 @@ const NOT_SENT = new Set([
   'EGRESS_DENIED',
 ])
 /** Headers of the answer that belong to the connection, not to the guest. */
+const CONTROL = /[\ufffd\u0000-\u0008\u000b\u000c\u000e-\u001f]/
 const HIDDEN = new Set(['connection', 'keep-alive', 'transfer-encoding', 'set-cookie', 'set-cookie2'])
 
 export interface HttpTool extends Tool {
@@ -178,7 +179,8 @@ async function readAnswer(answer: Dispatcher.ResponseData, plan: HttpPlan): Prom
 /** Text where the bytes are text, so that a guest need not decode what was never binary. */
 function bodyOf(bytes: Buffer): { text: string } | { base64: string } {
   const text = bytes.toString('utf8')
-  return Buffer.byteLength(text) === bytes.length && !text.includes('\ufffd')
+  // Control characters take six bytes each in JSON: such a body is binary.
+  return Buffer.byteLength(text) === bytes.length && !CONTROL.test(text)
     ? { text }
     : { base64: bytes.toString('base64') }
 }
@@ -223,7 +225,13 @@ class OriginGate {
         const list = this.#waiting.get(origin) ?? []
         list.push(resolve)
         this.#waiting.set(origin, list)
-        signal.addEventListener('abort', () => resolve(), { once: true })
+        // Whoever gave up must not be woken in place of somebody who waits.
+        const giveUp = () => {
+          const at = list.indexOf(resolve)
+          if (at >= 0) list.splice(at, 1)
+          resolve()
+        }
+        signal.addEventListener('abort', giveUp, { once: true })
       })
     }
     if (signal.aborted) return undefined
