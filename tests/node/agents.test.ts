@@ -174,10 +174,7 @@ describe('a refusal', () => {
   })
 
   it('outlasts a limit that is spent: the next call is refused by limit, the one before was not', async () => {
-    const limited = { ...worker, name: 'limited' }
-    const { applyPrograms } = await import('../support/kernel.ts')
-    const file = worker.file
-    await applyPrograms(t.kernel, [{ name: 'limited', file, now: limited.now }])
+    const { file } = worker
     const { parseManifests } = await import('@cardinal/manifests')
     const { bundleProgram } = await import('@cardinal/sdk/bundle')
     const text = `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: limited }\nspec:\n  program: ${file}\n  card:\n    now:\n      - { tool: test.echo, args: "*" }\n    limits: { calls: 2 }\n`

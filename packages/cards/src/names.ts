@@ -17,24 +17,23 @@ function checkSegments(segments: readonly string[], path: string, text: string):
   }
 }
 
-/** `ledger.query`, `ledger.*` or `*`. */
-export function parseToolCell(text: string, path: string): Cell {
+function parseSegments(text: string, separator: string, path: string): Cell {
   if (text === '*') return TOP
-  const segments = text.split('.')
+  const segments = text.split(separator)
   const subtree = segments.at(-1) === '*'
   const at = subtree ? segments.slice(0, -1) : segments
   checkSegments(at, path, text)
   return subtree ? under(at) : exact(at)
 }
 
+/** `ledger.query`, `ledger.*` or `*`. */
+export function parseToolCell(text: string, path: string): Cell {
+  return parseSegments(text, '.', path)
+}
+
 /** `a/b`, `a/*` or `*`. */
 export function parseResourceCell(text: string, path: string): Cell {
-  if (text === '*') return TOP
-  const segments = text.split('/')
-  const subtree = segments.at(-1) === '*'
-  const at = subtree ? segments.slice(0, -1) : segments
-  checkSegments(at, path, text)
-  return subtree ? under(at) : exact(at)
+  return parseSegments(text, '/', path)
 }
 
 /** `/`, `/a/b`, `/a/*` (below `/a`, without it) or `*`. */
@@ -62,19 +61,17 @@ export function parseHostCell(text: string, path: string): Cell {
   return subtree ? under(at) : exact(at)
 }
 
+function showSegments(cell: Cell, separator: string): string {
+  if (cell.kind === 'top') return '*'
+  if (cell.kind === 'absent') return '-'
+  return [...cell.at, ...(cell.kind === 'under' ? ['*'] : [])].join(separator)
+}
+
 export function showTool(cell: Cell): string {
-  return cell.kind === 'top'
-    ? '*'
-    : cell.kind === 'absent'
-      ? '-'
-      : [...cell.at, ...(cell.kind === 'under' ? ['*'] : [])].join('.')
+  return showSegments(cell, '.')
 }
 export function showResource(cell: Cell): string {
-  return cell.kind === 'top'
-    ? '*'
-    : cell.kind === 'absent'
-      ? '-'
-      : [...cell.at, ...(cell.kind === 'under' ? ['*'] : [])].join('/')
+  return showSegments(cell, '/')
 }
 export function showPath(cell: Cell): string {
   return cell.kind === 'top' || cell.kind === 'absent' ? showResource(cell) : `/${showResource(cell)}`

@@ -97,7 +97,7 @@ function routes(kernel: Kernel, token: string): Hono {
   })
   agentRoutes(app, kernel)
   app.get('/v1/invocations/:id', async (c) =>
-    answer(c, c.req.param('id'), await kernel.result(c.req.param('id')), seconds(c.req.query('wait'), 0)),
+    answer(c, c.req.param('id'), await kernel.result(c.req.param('id')), waitSeconds(c.req.query('wait'), 0)),
   )
   app.delete('/v1/invocations/:id', async (c) => {
     await kernel.cancel(c.req.param('id'), c.req.query('why') ?? 'cancelled by the caller')
@@ -128,7 +128,7 @@ function agentRoutes(app: Hono, kernel: Kernel): void {
         tenant,
         type,
         after,
-        limit: limit === undefined ? undefined : seconds(limit, 100),
+        limit: limit === undefined ? undefined : wholeNumber(limit, 100),
       }),
     })
   })
@@ -145,7 +145,9 @@ function agentRoutes(app: Hono, kernel: Kernel): void {
       ...(key !== undefined && { idempotencyKey: key }),
     }
     const { id, reply, acknowledged } = await kernel.begin(call)
-    const wait = /respond-async/.test(prefer) ? 0 : seconds(/wait=(\d+)/.exec(prefer)?.[1], DEFAULT_WAIT_S)
+    const wait = /respond-async/.test(prefer)
+      ? 0
+      : waitSeconds(/wait=(\d+)/.exec(prefer)?.[1], DEFAULT_WAIT_S)
     return answer(c, id, { state: 'open', pending: reply }, wait, acknowledged)
   })
   app.post(`${at}/emit/:name`, async (c) => {
@@ -155,18 +157,18 @@ function agentRoutes(app: Hono, kernel: Kernel): void {
   app.get(`${at}/history`, async (c) => {
     const { limit, since, after } = c.req.query()
     const lines = await kernel.view.history(address(c), {
-      limit: limit === undefined ? undefined : seconds(limit, 100),
+      limit: limit === undefined ? undefined : wholeNumber(limit, 100),
       sinceMs: since === undefined ? undefined : Number(since),
       afterSeq: after === undefined ? undefined : Number(after),
     })
     return c.json({ history: lines })
   })
   app.get(`${at}/logs`, async (c) =>
-    c.json({ logs: await kernel.view.logs(address(c), seconds(c.req.query('limit'), 100)) }),
+    c.json({ logs: await kernel.view.logs(address(c), wholeNumber(c.req.query('limit'), 100)) }),
   )
   app.post(`${at}/replay`, async (c) => {
     const to = c.req.query('to')
-    return c.json(await kernel.replay(address(c), to === undefined ? undefined : seconds(to, 0)))
+    return c.json(await kernel.replay(address(c), to === undefined ? undefined : wholeNumber(to, 0)))
   })
   app.post(`${at}/erase`, async (c) => {
     await kernel.erase(address(c))
@@ -205,12 +207,17 @@ async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined
   }
 }
 
-function seconds(text: string | undefined, otherwise: number): number {
+function wholeNumber(text: string | undefined, otherwise: number): number {
   if (text === undefined) return otherwise
   const value = Number(text)
-  if (!Number.isInteger(value) || value < 0)
+  if (!Number.isSafeInteger(value) || value < 0)
     throw new KernelError('Malformed', 'BadRequest', `\`${text}\` is not a whole number`)
-  return otherwise === DEFAULT_WAIT_S ? Math.min(value, MAX_WAIT_S) : value
+  return value
+}
+
+/** How long a caller may keep a request open. */
+function waitSeconds(text: string | undefined, otherwise: number): number {
+  return Math.min(wholeNumber(text, otherwise), MAX_WAIT_S)
 }
 
 async function json(c: Context): Promise<unknown> {
