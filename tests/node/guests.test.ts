@@ -16,6 +16,7 @@ const undone: Record<string, string[]> = {
   substring: ['OutOfFuel'],
   bigints: ['OutOfFuel', 'Thrown'],
   nested: ['OutOfFuel'],
+  sparse: ['OutOfFuel', 'Thrown'],
   regexp: ['OutOfFuel'],
   microtasks: ['OutOfFuel'],
   logFlood: ['TooManyLogs'],

@@ -48,6 +48,8 @@ export interface TestKernel {
 }
 
 export interface TestProgram {
+  /** `acme` if left out. */
+  readonly tenant?: string
   readonly name: string
   readonly file: string
   /** YAML of `now:`, one grant a line. */
@@ -59,16 +61,16 @@ export function programFile(name: string): string {
   return path.join(import.meta.dirname, '..', 'programs', name)
 }
 
-function manifestText({ name, file, now, spec = '' }: TestProgram): string {
+function manifestText({ tenant = 'acme', name, file, now, spec = '' }: TestProgram): string {
   const grants = now.length === 0 ? ' []' : `\n${now.map((g) => `      - ${g}`).join('\n')}`
-  return `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: ${name} }\nspec:\n  program: ${file}\n${spec}  card:\n    now:${grants}\n`
+  return `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: ${tenant}, name: ${name} }\nspec:\n  program: ${file}\n${spec}  card:\n    now:${grants}\n`
 }
 
 export async function applyPrograms(kernel: Kernel, programs: readonly TestProgram[]): Promise<void> {
   const options = { isRange: () => true, defaultsOf: kernel.defaultsOf }
   const manifests = programs.flatMap((p) => parseManifests(manifestText(p), 'test.yaml', options))
   const bundles = await Promise.all(
-    programs.map(async (p) => [`acme/${p.name}`, await bundleProgram(p.file)] as const),
+    programs.map(async (p) => [`${p.tenant ?? 'acme'}/${p.name}`, await bundleProgram(p.file)] as const),
   )
   await kernel.apply(manifests, new Map(bundles))
 }
@@ -94,7 +96,7 @@ export async function openTestKernel(
     data,
     anchor,
     call: async (agent, method, args = null) =>
-      (await kernel.invoke({ address: `acme/${agent}`, method, args })).reply,
+      (await kernel.invoke({ address: agent, method, args, tenant: 'acme' })).reply,
     reopen: async (again = {}) => {
       await kernel.close()
       return openTestKernel([], { ...options, ...again }, data)

@@ -100,7 +100,7 @@ interface Waiting {
 }
 
 /** Identifies guest kind and build: replay never crosses a change of it. */
-export const ENGINE_VERSION = 'wasmtime-48.0.8/quickjs-wasi-3.6.2/2'
+export const ENGINE_VERSION = 'wasmtime-48.0.8/quickjs-wasi-3.6.2/3'
 
 export class Engine {
   readonly #native: NativeEngine

@@ -15,6 +15,8 @@ use crate::sys;
 /// QuickJS refuses deeper recursion with a RangeError here, long before native stack runs out.
 const QUICKJS_STACK: i32 = 64 << 10;
 const GC_THRESHOLD: i32 = 16 << 20;
+/// What a new instance may allocate before its memory grows.
+const FIRST_ROOM: i32 = 256 << 10;
 /// The largest single draw of randomness, as in Web Crypto.
 const RANDOM_MAX: u32 = 65_536;
 const MAX_REPORT: usize = 8 << 10;
@@ -346,14 +348,37 @@ impl Guest {
         Ok((output, turn.fuel - left))
     }
 
-    /// Collects garbage now and rarely later: a collection walks, and so makes private, every page of
-    /// the image. Cycles are still collected once a guest has allocated `GC_THRESHOLD` of its own.
+    /// Makes the memory of an image cheap to share: garbage is collected now and rarely later (a
+    /// collection walks, and so makes private, every page), and the holes that it left are filled for
+    /// good, so that what an instance allocates lies together behind the image and not all over it.
+    /// Cycles are still collected once a guest has allocated `GC_THRESHOLD` of its own.
     pub fn settle_heap(&mut self) -> Result<(), Failure> {
         let settle = |g: &mut Guest| -> wasmtime::Result<()> {
             g.instance.get_typed_func::<(), ()>(&mut g.store, "qjs_run_gc")?.call(&mut g.store, ())?;
-            g.instance.get_typed_func::<i32, ()>(&mut g.store, "qjs_set_gc_threshold")?.call(&mut g.store, GC_THRESHOLD)
+            g.instance.get_typed_func::<i32, ()>(&mut g.store, "qjs_set_gc_threshold")?.call(&mut g.store, GC_THRESHOLD)?;
+            g.fill_holes()
         };
         settle(self).map_err(failure)
+    }
+
+    /// Allocates every hole, from large to small, then makes room behind them that is one piece.
+    fn fill_holes(&mut self) -> wasmtime::Result<()> {
+        let end = self.memory().len();
+        let large = (10..=20).rev().map(|bits| 1i32 << bits);
+        for size in large.chain((4..1024).rev().step_by(8)) {
+            loop {
+                let at = self.calls.malloc.call(&mut self.store, size)?;
+                if at == 0 {
+                    return Err(Trap::AllocationTooLarge.into());
+                }
+                if at as u32 as usize + size as usize > end {
+                    self.calls.free.call(&mut self.store, at)?;
+                    break;
+                }
+            }
+        }
+        let room = self.calls.malloc.call(&mut self.store, FIRST_ROOM)?;
+        self.calls.free.call(&mut self.store, room)
     }
 
     /// What the program declares of itself, as the SDK reports it.

@@ -4,8 +4,12 @@
 //! demoted: its thread drops to the lowest priority, the pool starts another, and the demoted one
 //! ends after its job. Each lane (a tenant) may have only so many demoted jobs; at that number its
 //! next jobs wait, so that those who spin compete with each other and not with their neighbours.
+//!
+//! Waking a thread costs more than a short turn. So one worker at a time looks for the next job for
+//! `LOOK` before it sleeps, and only if the last wait of any was that short.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +19,8 @@ use crate::sys;
 const DEMOTE_AFTER: Duration = Duration::from_millis(10);
 const WATCH_EVERY: Duration = Duration::from_millis(5);
 const MAX_DEMOTED_PER_LANE: usize = 2;
+const LOOK: Duration = Duration::from_micros(160);
+const SOON: Duration = Duration::from_micros(250);
 
 pub struct Job {
     pub lane: u32,
@@ -43,11 +49,25 @@ pub struct Pool {
     state: Mutex<State>,
     work: Condvar,
     watch: Condvar,
+    /// How many jobs are queued, for whoever looks without the lock.
+    queued: AtomicUsize,
+    /// Whether a worker is looking; it then needs no waking.
+    looking: AtomicBool,
+    /// Whether at the last wait a job came soon.
+    soon: AtomicBool,
 }
 
 impl Pool {
     pub fn new(size: usize) -> Arc<Pool> {
-        let pool = Arc::new(Pool { size, state: Mutex::default(), work: Condvar::new(), watch: Condvar::new() });
+        let pool = Arc::new(Pool {
+            size,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            watch: Condvar::new(),
+            queued: AtomicUsize::new(0),
+            looking: AtomicBool::new(false),
+            soon: AtomicBool::new(false),
+        });
         {
             let mut state = pool.state.lock().expect("pool");
             for _ in 0..size {
@@ -63,8 +83,14 @@ impl Pool {
     }
 
     pub fn submit(&self, job: Job) {
-        self.state.lock().expect("pool").queue.push_back(job);
-        self.work.notify_one();
+        let mut state = self.state.lock().expect("pool");
+        state.queue.push_back(job);
+        self.queued.store(state.queue.len(), SeqCst);
+        drop(state);
+        // Whoever stops looking looks at the queue once more under the lock, so no job is missed.
+        if !self.looking.load(SeqCst) {
+            self.work.notify_one();
+        }
     }
 
     /// Ends the workers after what they run; queued jobs are dropped.
@@ -72,6 +98,7 @@ impl Pool {
         let mut state = self.state.lock().expect("pool");
         state.closed = true;
         state.queue.clear();
+        self.queued.store(0, SeqCst);
         self.work.notify_all();
         self.watch.notify_all();
     }
@@ -108,6 +135,7 @@ impl Pool {
     }
 
     fn next(&self, id: u64, thread: i32) -> Option<Job> {
+        self.look();
         let mut state = self.state.lock().expect("pool");
         loop {
             if state.closed {
@@ -121,6 +149,11 @@ impl Pool {
             };
             if let Some(at) = found {
                 let job = state.queue.remove(at).expect("just found");
+                self.queued.store(state.queue.len(), SeqCst);
+                if !state.queue.is_empty() {
+                    // Whoever submitted the rest may have woken nobody, because this thread was looking.
+                    self.work.notify_one();
+                }
                 let running = Running { thread, lane: job.lane, since: Instant::now(), demoted: false };
                 let first = state.running.is_empty();
                 state.running.insert(id, running);
@@ -129,8 +162,22 @@ impl Pool {
                 }
                 return Some(job);
             }
+            let began = Instant::now();
             state = self.work.wait(state).expect("pool");
+            self.soon.store(began.elapsed() < SOON, SeqCst);
         }
+    }
+
+    /// Looks for a job without sleeping, if that is likely to pay and nobody else does.
+    fn look(&self) {
+        if !self.soon.load(SeqCst) || self.looking.swap(true, SeqCst) {
+            return;
+        }
+        let until = Instant::now() + LOOK;
+        while self.queued.load(SeqCst) == 0 && Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        self.looking.store(false, SeqCst);
     }
 
     /// Demotes what runs long; sleeps while nothing runs.

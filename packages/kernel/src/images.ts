@@ -108,7 +108,7 @@ export class Images {
 
   async #loadBase(): Promise<Image> {
     const guest = await bundleGuest()
-    const name = `base-${sha256(Buffer.from(ENGINE_VERSION), Buffer.from(guest.code)).toString('hex')}.img`
+    const name = `base-${sha256(Buffer.from(`${ENGINE_VERSION}\0${guest.code}`)).toString('hex')}.img`
     const file = path.join(this.#folder, name)
     if (!fs.existsSync(file)) {
       const built = await this.#engine.boot(Buffer.from(guest.code))

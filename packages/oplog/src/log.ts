@@ -2,8 +2,11 @@
  * The log as the kernel uses it: append now, be told when durable, read back.
  *
  * Appending only assigns a position and hashes; the log's own thread writes whatever has queued
- * while the last commit ran. A commit begins when somebody waits for one, or a moment later. After any failure to write or sync the log is poisoned: `onFatal` is
- * called once and nothing more becomes durable; the process must end.
+ * while the last commit ran. A commit begins when somebody waits for one, or a moment later. A batch
+ * that holds half of all that is not durable yet is closed, and may wait at the thread behind the one
+ * being written: else many callers in step would leave each of the two threads idle in turn.
+ * After any failure to write or sync the log is poisoned: `onFatal` is called once and nothing more
+ * becomes durable; the process must end.
  */
 import { randomFillSync } from 'node:crypto'
 import fs from 'node:fs'
@@ -82,6 +85,8 @@ const HEAD_EVERY_MS = 200
 const LAZY_MS = 2
 const SPARE_RETRY_MS = 1000
 const MAX_OPEN_SEGMENTS = 16
+/** Fewer entries than this are not worth a commit of their own while another is being written. */
+const MIN_BATCH = 32
 
 interface OpenBatch {
   buffer: Buffer
@@ -112,11 +117,12 @@ export class Log {
   #durable: Pos
   #lastCommit: Buffer
   #pendingBytes = 0
-  #inFlight = 0
+  #pendingEntries = 0
+  /** With the log's thread, oldest first: one being written, one waiting. */
+  readonly #inFlight: { readonly bytes: number; readonly entries: number }[] = []
   /** Somebody waits for everything up to here. */
   #wanted = 0
   #lazy: NodeJS.Timeout | undefined
-  #writing = false
   #flushScheduled = false
   #failed: LogError | undefined
   #spareFailed = false
@@ -227,6 +233,9 @@ export class Log {
     if (offsetOf(this.#base) + this.#open.used + size + COMMIT_FRAME > this.#segmentBytes) this.#nextSegment()
     const tip = this.#write(entry, size, metaBytes)
     this.#pendingBytes += size
+    this.#pendingEntries++
+    const { length } = this.#open.starts
+    if (length >= MIN_BATCH && length >= this.#pendingEntries / 2) this.#closeBatch()
     // Nobody may be waiting for this entry alone: what somebody does wait for will take it along.
     this.#lazy ??= setTimeout(() => {
       this.#lazy = undefined
@@ -351,7 +360,7 @@ export class Log {
   }
 
   #scheduleFlush(): void {
-    if (this.#flushScheduled || this.#writing) return
+    if (this.#flushScheduled || !this.#mayPost()) return
     this.#flushScheduled = true
     // A microtask later: entries of one tick share a commit, and nobody waits for a timer.
     queueMicrotask(() => {
@@ -360,16 +369,20 @@ export class Log {
     })
   }
 
+  #mayPost(): boolean {
+    return this.#inFlight.length === 0 || (this.#inFlight.length === 1 && this.#closed.length > 0)
+  }
+
   #flush(): void {
-    if (this.#writing || this.#failed) return
-    if (this.#closed.length === 0) this.#closeBatch()
-    const batch = this.#closed.shift()
-    if (!batch) return
-    this.#writing = true
-    this.#inFlight = batch.bytes.length - COMMIT_FRAME
-    // Whoever waits for durability keeps the process alive; an idle log does not.
-    this.#port.ref()
-    this.#post({ batch }, [batch.bytes.buffer as ArrayBuffer])
+    while (!this.#failed && this.#mayPost()) {
+      if (this.#closed.length === 0) this.#closeBatch()
+      const batch = this.#closed.shift()
+      if (!batch) return
+      this.#inFlight.push({ bytes: batch.bytes.length - COMMIT_FRAME, entries: batch.starts.length })
+      // Whoever waits for durability keeps the process alive; an idle log does not.
+      this.#port.ref()
+      this.#post({ batch }, [batch.bytes.buffer as ArrayBuffer])
+    }
   }
 
   #post(message: ToWriter, transfer: ArrayBuffer[] = []): void {
@@ -400,13 +413,15 @@ export class Log {
   #receive(message: FromWriter): void {
     if ('failed' in message) return this.#fail(message.failed.code, message.failed.message)
     if ('closed' in message) return this.#onClosed?.()
-    this.#writing = false
+    const written = this.#inFlight.shift()
+    assert(written, 'a batch that was posted is reported')
     const rotated = segmentOf(message.durable as Pos) !== segmentOf(this.#durable)
-    this.#pendingBytes -= this.#inFlight
+    this.#pendingBytes -= written.bytes
+    this.#pendingEntries -= written.entries
     this.#durable = message.durable as Pos
     this.#lastCommit = Buffer.from(message.lastCommit)
     if (this.#closed.length > 0 || this.#wanted >= this.#durable) this.#flush()
-    if (!this.#writing) this.#port.unref()
+    if (this.#inFlight.length === 0) this.#port.unref()
     if (rotated) this.#prepareSpare()
     this.#scheduleHead()
     this.#wake()

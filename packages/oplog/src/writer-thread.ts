@@ -19,13 +19,20 @@ export type FromWriter =
 const data = workerData as ThreadData
 const { port, sent } = data
 
-/** Sleeping and waking cost more than a commit's own work, so a thread that was just busy looks for more first. */
-const SPIN_MS = 0.05
+/**
+ * Sleeping and waking cost about as much as a commit's own work. So the thread looks a while for
+ * more before it sleeps, if at its last wait more came soon.
+ */
+const SPIN_MS = 0.16
+const SOON_MS = 0.25
+let cameSoon = true
 
 function waitForMore(taken: number): void {
-  const until = performance.now() + SPIN_MS
+  const began = performance.now()
+  const until = began + (cameSoon ? SPIN_MS : 0)
   while (performance.now() < until) if (Atomics.load(sent, 0) !== taken) return
   Atomics.wait(sent, 0, taken)
+  cameSoon = performance.now() - began < SOON_MS
 }
 
 function run(): void {

@@ -240,9 +240,10 @@ async function invoke(id: string, method: string, args: Json): Promise<void> {
     const spec = declared && hasOwn(declared, method) ? declared[method] : undefined
     const body = agent?.[method]
     if (!spec || typeof body !== 'function') throw new TypeError(`no method \`${method}\``)
-    const given = await validate(spec.in, args, 'in')
+    const [input, output] = [standardOf(spec.in), standardOf(spec.out)]
+    const given = input ? await validate(input, args, 'in') : args
     const result: unknown = await call(body, agent, given)
-    await validate(spec.out, result, 'out')
+    if (output) await validate(output, result, 'out')
     reply(id, true, encodeResult(result))
   } catch (error) {
     reply(id, false, stringify(describeError(error)))
@@ -281,9 +282,7 @@ function standardOf(schema: unknown): Standard | undefined {
   return typeof standard?.validate === 'function' ? standard : undefined
 }
 
-async function validate(schema: unknown, value: unknown, side: 'in' | 'out'): Promise<unknown> {
-  const standard = standardOf(schema)
-  if (!standard) return value
+async function validate(standard: Standard, value: unknown, side: 'in' | 'out'): Promise<unknown> {
   const result = (await standard.validate(value)) as {
     value?: unknown
     issues?: { message: string; path?: unknown[] }[]
@@ -320,7 +319,8 @@ function errorText(error: unknown): { name: string; message: string; stack?: str
 
 /** The engine's exit: everything queued since the last collect, as one JSON text. */
 export function collect(): string {
-  const list = (items: readonly unknown[]) => `[${call<string>(join, items, ',')}]`
+  const list = (items: readonly unknown[]) =>
+    items.length === 0 ? '[]' : `[${call<string>(join, items, ',')}]`
   const text = `{"effects":${list(effects)},"replies":${list(replies)},"logs":${list(logs)},"drops":${list(drops)},"open":${waiters.size}}`
   effects = []
   replies = []

@@ -43,10 +43,11 @@ define('CountQueuingStrategy', CountQueuingStrategy)
 define('self', globalThis)
 
 // Randomness: one stream a turn, so a draw left over from an earlier turn is thrown away.
-let pool = new Uint32Array(0)
+const empty = new Uint32Array(0)
+let pool = empty
 let drawn = 0
 atEvent(() => {
-  pool = new Uint32Array(0)
+  pool = empty
   drawn = 0
 })
 function word(): number {
