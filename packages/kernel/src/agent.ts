@@ -8,6 +8,7 @@ import type { Instance } from '@cardinal/engine'
 import { EngineFailure } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
 import type { Receipt } from '@cardinal/tools'
+import { appendEntry } from './append.ts'
 import type { Timer } from './clock.ts'
 import type { Context } from './context.ts'
 import { type Authority, decideEffects } from './decide.ts'
@@ -103,23 +104,7 @@ export class LiveAgent {
 
   /** Writes an entry of this agent and folds it. The caller waits for durability where it matters. */
   append(kind: string, meta: unknown, payloads: readonly Buffer[]): Tip {
-    const { ctx } = this.#around
-    const text = JSON.stringify(meta)
-    const prev = this.state.tip
-    const timeMs = ctx.clock.nowMs()
-    const { birth, key } = this.identity
-    const tip = ctx.log.append({ agent: birth, tip: prev, kind, timeMs, meta: text, payloads, key })
-    const header = {
-      agent: birth,
-      seq: tip.seq,
-      prev: prev.pos,
-      timeMs,
-      prevHash: prev.hash,
-      kind,
-      meta: text,
-      digests: [],
-    }
-    ctx.derived.push({ pos: tip.pos, hash: tip.hash, header })
+    const tip = appendEntry(this.#around.ctx, this.identity, this.state.tip, kind, meta, payloads)
     fold(this.state, { kind, tip, meta, payloads })
     return tip
   }
@@ -349,6 +334,8 @@ export class LiveAgent {
   }
 
   #perform(effect: OpenEffect, again: boolean): void {
+    // Whoever takes this agent up again finds the effect open, and begins it.
+    if (this.#stopping) return
     const { ctx } = this.#around
     const controller = new AbortController()
     this.#attempts.set(effect.id, controller)

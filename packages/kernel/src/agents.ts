@@ -4,12 +4,13 @@
  * A sleeping agent has no object, timer or handle in this process; rows only.
  */
 import { randomBytes } from 'node:crypto'
-import type { PayloadKey } from '@cardinal/oplog'
+import type { PayloadKey, Pos } from '@cardinal/oplog'
 import { LiveAgent, type Surroundings } from './agent.ts'
+import { appendEntry } from './append.ts'
 import type { Timer } from './clock.ts'
 import { lanes } from './context.ts'
 import type { AgentRow } from './derived.ts'
-import { KernelError } from './errors.ts'
+import { KernelError, wasErased } from './errors.ts'
 import { type Address, showAddress } from './ids.ts'
 import { type Identity, replay } from './replay.ts'
 import { emptyState } from './state.ts'
@@ -30,12 +31,11 @@ export class Agents {
   readonly #options: AgentsOptions
   readonly #live = new Map<string, LiveAgent>()
   readonly #waking = new Map<string, Promise<LiveAgent>>()
+  /** Being suspended or erased: whoever looks for one of these waits for the end of it. */
   readonly #suspending = new Map<string, Promise<void>>()
   readonly #births = new Map<string, Promise<LiveAgent>>()
   readonly #idle = new Map<string, Timer>()
   readonly #laneOf = lanes()
-  /** Erased in this run of the node; later runs find their keys destroyed. */
-  readonly #erased = new Set<string>()
   #poll: NodeJS.Timeout | undefined
   #closed = false
 
@@ -63,7 +63,6 @@ export class Agents {
   /** The agent, awake; undefined if it was never born. */
   async find(address: Address): Promise<LiveAgent | undefined> {
     const name = showAddress(address)
-    if (this.#erased.has(name)) throw new KernelError('Stopped', 'KeyDestroyed', `\`${name}\` was erased`)
     for (;;) {
       const suspending = this.#suspending.get(name)
       if (!suspending) break
@@ -137,6 +136,7 @@ export class Agents {
   async #wake(row: AgentRow): Promise<LiveAgent> {
     const { ctx } = this.#around
     const address = { tenant: row.tenant, type: row.type, key: row.key }
+    if (row.erased) throw wasErased(row.address)
     if (row.quarantined)
       throw new KernelError(
         'Diverged',
@@ -236,11 +236,65 @@ export class Agents {
     }
   }
 
-  /** Lets go of an agent for good: nobody finds it again. */
-  forget(agent: LiveAgent): void {
-    this.#erased.add(agent.name)
-    this.#cancelIdle(agent.name)
-    this.#live.delete(agent.name)
+  /**
+   * Destroys an agent's key: what it ever said or was told is unreadable from now on, in every copy
+   * of the log. On record before it is done; after a crash in between, the next start ends it.
+   */
+  async erase(address: Address): Promise<void> {
+    const name = showAddress(address)
+    for (;;) {
+      const busy = this.#suspending.get(name) ?? this.#waking.get(name) ?? this.#births.get(name)
+      if (!busy) break
+      await busy.then(
+        () => {},
+        () => {},
+      )
+    }
+    const erasing = this.#erase(address).finally(() => this.#suspending.delete(name))
+    this.#suspending.set(name, erasing)
+    await erasing
+  }
+
+  async #erase(address: Address): Promise<void> {
+    const { ctx, released } = this.#around
+    const name = showAddress(address)
+    const live = this.#live.get(name)
+    if (live) {
+      this.#cancelIdle(name)
+      this.#live.delete(name)
+      await live.stop({ save: false })
+      await this.#untilApplied(live.state.tip.pos)
+    }
+    const row = ctx.derived.findAgent(address)
+    if (!row) throw new KernelError('NotFound', 'NoSuchAgent', `no agent \`${name}\``)
+    if (row.erased) throw wasErased(name)
+    const open = ctx.derived.openInvocations(row.id)
+    const key = ctx.slots.open(row.slot, ctx.control.tenantKey(row.tenant))
+    const tip = { pos: row.pos, seq: row.seq, hash: row.hash }
+    const erased = appendEntry(ctx, { birth: row.birth, key }, tip, 'erased', {}, [])
+    await ctx.log.untilDurable(erased.pos)
+    ctx.crashPoint('erase.durable')
+    await this.#untilApplied(erased.pos)
+    for (const id of open) released(id, { ok: false, error: wasErased(name).toReply() })
+    await this.#finishErasure(row)
+  }
+
+  /** Rows are behind while the disk is full; acting on old ones would fork the agent's chain. */
+  async #untilApplied(pos: Pos): Promise<void> {
+    const { log, derived } = this.#around.ctx
+    await log.untilDurable(pos)
+    for (derived.apply(); (derived.applied?.pos ?? 0) < pos; derived.apply())
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  }
+
+  /** May be repeated: each step finds what it did before. */
+  async #finishErasure(row: AgentRow): Promise<void> {
+    const { ctx } = this.#around
+    ctx.derived.deleteSnapshot(row.id)
+    ctx.slots.destroy(row.slot)
+    ctx.crashPoint('erase.destroyed')
+    const pos = ctx.control.note('erased', { agent: row.birth.toString('hex') })
+    await ctx.log.untilDurable(pos)
   }
 
   #makeRoom(): void {
@@ -255,6 +309,7 @@ export class Agents {
   /** Wakes what was in the middle of something, and from then on what comes due. */
   async start(): Promise<void> {
     const { ctx } = this.#around
+    for (const row of ctx.derived.halfErased()) await this.#finishErasure(row)
     const rows = ctx.derived.agentsWithWork()
     for (let i = 0; i < rows.length; i += WAKE_AT_ONCE) {
       await Promise.all(rows.slice(i, i + WAKE_AT_ONCE).map((row) => this.#wakeQuietly(row)))

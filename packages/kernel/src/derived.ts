@@ -13,7 +13,7 @@ import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import type { AcceptedMeta, BirthMeta, FailedTurnMeta, ReceiptMeta, RepliedMeta, TurnMeta } from './wire.ts'
 
-const VERSION = 3
+const VERSION = 4
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;
@@ -23,8 +23,9 @@ const SCHEMA = `
     slot integer not null, image text not null, generation integer not null,
     pos integer not null, seq integer not null, hash blob not null,
     work integer not null default 0, turns integer not null default 0, open integer not null default 0,
-    quarantined integer not null default 0, born integer not null, touched integer not null);
+    quarantined integer not null default 0, erased integer not null default 0, born integer not null, touched integer not null);
   create index agents_work on agents(work) where work > 0;
+  create index agents_erased on agents(erased) where erased = 1;
   create table invocations(
     id text primary key, agent integer not null, method text not null, accepted integer not null,
     time integer not null, deadline integer, reply integer, part integer, state text not null) without rowid;
@@ -53,6 +54,8 @@ export interface AgentRow {
   readonly turns: number
   readonly open: number
   readonly quarantined: number
+  /** 1: asked for and recorded, 2: the key is gone as well. */
+  readonly erased: number
   readonly born: number
   readonly touched: number
 }
@@ -163,8 +166,8 @@ export class Derived {
   }
 
   #applyEntry({ pos, header }: ScannedEntry): void {
-    if (header.agent.equals(NODE_AGENT)) return
     const meta = JSON.parse(header.meta) as unknown
+    if (header.agent.equals(NODE_AGENT)) return this.#applyNode(header.kind, meta)
     if (header.kind === 'birth') return this.#applyBirth(pos, header.agent, header.timeMs, meta as BirthMeta)
     const agent = this.#rowId(header.agent.toString('hex'))
     switch (header.kind) {
@@ -188,8 +191,20 @@ export class Derived {
         this.#run('update agents set quarantined = 1 where id = ?', agent)
         return this.#retire(agent)
       case 'erased':
+        this.#run('update agents set erased = 1, open = 0 where id = ?', agent)
+        this.#run(
+          "update invocations set state = 'failed', reply = ?, part = -1 where agent = ? and state = 'open'",
+          pos,
+          agent,
+        )
         return this.#retire(agent)
     }
+  }
+
+  #applyNode(kind: string, meta: unknown): void {
+    if (kind !== 'erased') return
+    const birth = Buffer.from((meta as { agent: string }).agent, 'hex')
+    this.#run('update agents set erased = 2 where birth = ?', birth)
   }
 
   #applyBirth(pos: Pos, birth: Buffer, timeMs: number, meta: BirthMeta): void {
@@ -348,6 +363,16 @@ export class Derived {
   /** Agents with something to do that nobody outside will ask for. */
   agentsWithWork(): AgentRow[] {
     return this.#all('select * from agents where work > 0 and quarantined = 0') as AgentRow[]
+  }
+
+  /** Agents whose erasure is on record, and whose key may still be there. */
+  halfErased(): AgentRow[] {
+    return this.#all('select * from agents where erased = 1') as AgentRow[]
+  }
+
+  openInvocations(agent: number): InvocationId[] {
+    const rows = this.#all("select id from invocations where agent = ? and state = 'open'", agent)
+    return (rows as { id: InvocationId }[]).map((row) => row.id)
   }
 
   dueAgents(nowMs: number, limit: number): AgentRow[] {

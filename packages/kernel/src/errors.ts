@@ -35,6 +35,15 @@ export class KernelError extends Error {
     this.code = code
     this.details = details
   }
+
+  /** As it stands in an answer. */
+  toReply(): { class: string; code: string; message: string } {
+    return { class: this.class, code: this.code, message: this.message }
+  }
+}
+
+export function wasErased(address: string): KernelError {
+  return new KernelError('Stopped', 'KeyDestroyed', `\`${address}\` was erased`)
 }
 
 const STATUS: Record<KernelErrorClass, number> = {

@@ -430,21 +430,8 @@ class Node implements Kernel {
     this.#ctx.derived.apply()
   }
 
-  /** Destroys an agent's key: what it ever said or was told is unreadable from now on, and the log still verifies. */
-  async erase(address: string): Promise<void> {
-    const parsed = parseAddress(address)
-    const agent = await this.#requireBorn(parsed)
-    const tip = agent.append('erased', {}, [])
-    this.#agents.forget(agent)
-    await this.#ctx.log.untilDurable(tip.pos)
-    this.#ctx.derived.apply()
-    const row = await this.view.requireRow(parsed)
-    await agent.stop({ save: false })
-    const error = { class: 'Stopped', code: 'KeyDestroyed', message: `\`${agent.name}\` was erased` }
-    for (const id of agent.state.invocations.keys()) this.#invocations.settle(id, { ok: false, error })
-    this.#ctx.derived.deleteSnapshot(row.id)
-    this.#ctx.slots.destroy(row.slot)
-    this.#ctx.control.note('erased', { agent: row.birth.toString('hex') })
+  erase(address: string): Promise<void> {
+    return this.#agents.erase(parseAddress(address))
   }
 
   async suspend(address: string): Promise<void> {

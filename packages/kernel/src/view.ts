@@ -4,7 +4,7 @@ import type { WireError } from '@cardinal/tools'
 import type { Reply, ReplyError } from './agent.ts'
 import type { Context } from './context.ts'
 import type { AgentRow, InvocationRow } from './derived.ts'
-import { KernelError } from './errors.ts'
+import { KernelError, wasErased } from './errors.ts'
 import { type Address, parseAddress, parseEffectRef, showAddress } from './ids.ts'
 import { toFolded } from './replay.ts'
 import { parseDetails } from './state.ts'
@@ -75,6 +75,7 @@ export class View {
   }
 
   keyOf(row: AgentRow): PayloadKey {
+    if (row.erased) throw wasErased(row.address)
     return this.#ctx.slots.open(row.slot, this.#ctx.control.tenantKey(row.tenant))
   }
 
@@ -196,6 +197,7 @@ export class View {
     const row = this.#ctx.derived.findAgentByRow(invocation.agent)
     if (!row || invocation.reply === null)
       throw new KernelError('NotFound', 'NoSuchInvocation', `no answer of \`${invocation.id}\` yet`)
+    if (row.erased) return { ok: false, error: wasErased(row.address).toReply() }
     const entry = toFolded(this.#ctx.log.read(invocation.reply), this.keyOf(row))
     if (entry.kind === 'turn' && !('failed' in (entry.meta as object))) {
       const reply = parseOutput(entry.payloads[0] as Buffer).replies.find(
@@ -308,13 +310,15 @@ function iso(ms: number): string {
 }
 
 function showRow(row: AgentRow): object {
-  const state = row.quarantined
-    ? 'quarantined'
-    : row.work > 0
-      ? 'working'
-      : row.open > 0
-        ? 'waiting'
-        : 'quiet'
+  const state = row.erased
+    ? 'erased'
+    : row.quarantined
+      ? 'quarantined'
+      : row.work > 0
+        ? 'working'
+        : row.open > 0
+          ? 'waiting'
+          : 'quiet'
   return {
     address: row.address,
     state,
