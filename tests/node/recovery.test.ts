@@ -2,7 +2,14 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import { functionTool, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
+import {
+  applyPrograms,
+  crashCopy,
+  functionTool,
+  openTestKernel,
+  programFile,
+  type TestKernel,
+} from '../support/kernel.ts'
 
 const worker = {
   name: 'worker',
@@ -146,6 +153,93 @@ describe('after a restart', () => {
     expect(files.length).toBeGreaterThan(5)
   })
 })
+
+describe('an effect that was out when the node died', () => {
+  let t: TestKernel
+  let after: TestKernel | undefined
+  let free: () => void
+  afterEach(async () => {
+    free()
+    await after?.close()
+    await t.close()
+    after = undefined
+  })
+
+  /** Starts one call of `method` whose tool does not answer, and resolves once it is out. */
+  async function out(cls: 'read' | 'idempotent', method: string, args: unknown): Promise<string> {
+    let sent = 0
+    const gate = new Promise<void>((resolve) => {
+      free = resolve
+    })
+    const hang = async () => {
+      sent++
+      await gate
+    }
+    t = await openTestKernel([worker], {
+      tools: [functionTool('test.pay', cls, hang), functionTool('test.echo', cls, hang)],
+    })
+    const { id } = await t.kernel.invoke({ address: 'acme/worker/a', method, args })
+    while (sent === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+    return id
+  }
+
+  async function resultAfterCrash(id: string, tool: ReturnType<typeof functionTool>): Promise<unknown> {
+    after = await crashCopy(t, { tools: [tool] })
+    const found = await after.kernel.result(id)
+    return found.reply ?? (await found.pending)
+  }
+
+  it('is repeated with its key where the card still allows it', async () => {
+    const id = await out('idempotent', 'pay', { to: 'x' })
+    const paid: unknown[] = []
+    const pay = functionTool('test.pay', 'idempotent', (args) => paid.push(args.to))
+    expect(await resultAfterCrash(id, pay)).toEqual({ ok: true, value: 1 })
+    expect(paid).toEqual(['x'])
+  })
+
+  it('is not repeated, and in doubt, where an apply took the grant away meanwhile', async () => {
+    const id = await out('idempotent', 'pay', { to: 'x' })
+    await applyPrograms(t.kernel, [{ ...worker, now: ['{ tool: test.echo, args: "*" }'] }])
+    const paid: unknown[] = []
+    const pay = functionTool('test.pay', 'idempotent', (args) => paid.push(args.to))
+    expect(await resultAfterCrash(id, pay)).toMatchObject({
+      ok: false,
+      error: { class: 'Indeterminate', effect: expect.stringMatching(/^acme\/worker\/a@/) },
+    })
+    expect(paid).toEqual([])
+    expect(after?.kernel.view.effectsInDoubt()).toHaveLength(1)
+  })
+
+  it('is begun again if it only reads, unless it was cancelled before the crash', async () => {
+    for (const cancelled of [false, true]) {
+      const id = await out('read', 'echo', 1)
+      if (cancelled) {
+        await t.kernel.cancel(id, 'not needed')
+        while (t.kernel.busy() && !(await dropped(t))) await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+      let reads = 0
+      const echo = functionTool('test.echo', 'read', () => ++reads)
+      const result = await resultAfterCrash(id, echo)
+      expect(result).toMatchObject(
+        cancelled ? { ok: false, error: { class: 'Cancelled' } } : { ok: true, value: 1 },
+      )
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      expect(reads).toBe(cancelled ? 0 : 1)
+      free()
+      await after?.close()
+      await t.close()
+    }
+    t = await openTestKernel([])
+    after = undefined
+  })
+})
+
+/** Whether the turn that told the guest of its cancel is on record. */
+async function dropped(t: TestKernel): Promise<boolean> {
+  const lines = await t.kernel.view.history('acme/worker/a')
+  const cancel = lines.findIndex((l) => l.text.startsWith('cancelled'))
+  return cancel >= 0 && lines.slice(cancel).some((l) => l.kind === 'turn')
+}
 
 describe('a folder that was tampered with', () => {
   it('put back as it was yesterday is refused, and accepted only by position', async () => {

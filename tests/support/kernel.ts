@@ -108,3 +108,11 @@ export async function openTestKernel(
     },
   }
 }
+
+/** A second node that goes on from what the first has on disk at this moment, as after a kill. */
+export function crashCopy(t: TestKernel, options: Partial<KernelOptions>): Promise<TestKernel> {
+  const data = tempFolder()
+  fs.cpSync(t.data, data, { recursive: true })
+  if (fs.existsSync(t.anchor)) fs.copyFileSync(t.anchor, `${data}.anchor`)
+  return openTestKernel([], options, data)
+}

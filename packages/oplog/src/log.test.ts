@@ -185,6 +185,38 @@ describe('a log', () => {
   })
 })
 
+describe('a segment that was just begun', () => {
+  it('may hold its page and nothing else, as after a power cut, and is gone on with', async () => {
+    const first = open()
+    const key = first.slots.create()
+    const entry = {
+      agent: agent(1),
+      kind: 'turn',
+      timeMs: 0,
+      meta: '{}',
+      payloads: [Buffer.alloc(200_000)],
+      key,
+    }
+    let tip = FIRST
+    for (let i = 0; i < 4; i++) tip = first.log.append({ ...entry, tip })
+    await first.log.close()
+    const head = fs.readFileSync(path.join(folder, 'head'))
+    const second = open()
+    const lost = second.log.append({ ...entry, tip, payloads: [Buffer.alloc(400_000)] })
+    await second.log.close()
+    expect(Math.floor(lost.pos / 2 ** 32)).toBe(2)
+    // The batch never arrived: behind the page there is only room, and the head does not know of it.
+    tamper((bytes) => bytes.fill(0, 4096), 2)
+    fs.writeFileSync(path.join(folder, 'head'), head)
+    const third = open()
+    expect(third.log.read(tip.pos).hash).toEqual(tip.hash)
+    const next = third.log.append({ ...entry, tip })
+    await third.log.close()
+    expect(Math.floor(next.pos / 2 ** 32)).toBe(2)
+    expect(verifyLog(folder)).toMatchObject({ ok: true, entries: 5, segments: 2 })
+  })
+})
+
 describe('a log that was tampered with', () => {
   it('is refused for one flipped bit anywhere, with the file named', async () => {
     await filled()
