@@ -50,13 +50,17 @@ const sdkFromImage: Plugin = {
  * const { code } = await bundleProgram('/agents/clerk.ts')
  */
 export async function bundleProgram(file: string): Promise<Bundle> {
-  const name = path.basename(file)
-  const contents = `import program from ${JSON.stringify(`./${name}`)};\n${SDK}.register(program);`
-  return bundle(
-    { contents, resolveDir: path.dirname(file), sourcefile: 'cardinal:entry' },
-    path.dirname(file),
-  )
+  const root = path.dirname(file)
+  const contents = `import program from ${JSON.stringify(`./${path.basename(file)}`)};\n${SDK}.register(program);`
+  const entry = { resolveDir: root, sourcefile: 'cardinal:entry' }
+  const plain = await bundle({ ...entry, contents }, root)
+  if (!NAMES_INTL.test(plain.code)) return plain
+  const intl = path.join(here, 'guest', 'intl.ts')
+  return bundle({ ...entry, contents: `import ${JSON.stringify(intl)};\n${contents}` }, root)
 }
+
+/** What a program that needs `Intl` cannot do without writing. */
+const NAMES_INTL = /\bIntl\b|\btoLocale(?:|Date|Time)String\b/
 
 /** Bundles what every image begins with: globals, SDK and the turn functions. */
 export async function bundleGuest(): Promise<Bundle> {

@@ -2,6 +2,7 @@
 import { Headers, Request, Response } from 'whatwg-fetch'
 import { effect } from '../runtime.ts'
 import type { AbortSignal } from './abort.ts'
+import { encodeParts, hasParts, toBlob } from './blob.ts'
 
 interface Answer {
   readonly status: number
@@ -16,15 +17,17 @@ interface Answer {
 type Init = RequestInit & { via?: { id: string } }
 
 async function fetch(input: unknown, init: Init = {}): Promise<unknown> {
-  const request = new Request(input as RequestInfo, init as RequestInit)
+  const parts = hasParts(init.body) ? await encodeParts(init.body) : undefined
+  const request = new Request(input as RequestInfo, { ...init, ...(parts && { body: null }) } as RequestInit)
   const signal = init.signal as unknown as AbortSignal | undefined
   signal?.throwIfAborted()
   const headers: [string, string][] = []
   request.headers.forEach((value: string, name: string) => {
     headers.push([name, value])
   })
-  const body =
-    request.method === 'GET' || request.method === 'HEAD' ? {} : await encodeBody(init.body, request)
+  if (parts?.type && !request.headers.has('content-type')) headers.push(['content-type', parts.type])
+  const bodiless = request.method === 'GET' || request.method === 'HEAD'
+  const body = bodiless ? {} : parts ? encodeBytes(parts.bytes) : await encodeBody(init.body, request)
   const args = { method: request.method, url: new URL(request.url).href, headers, ...body }
   const started = effect('http.fetch', args, init.via?.id)
   signal?.addEventListener('abort', () => void started.cancel(String(signal.reason)))
@@ -35,8 +38,11 @@ async function fetch(input: unknown, init: Init = {}): Promise<unknown> {
 async function encodeBody(given: unknown, request: Request): Promise<{ text?: string; base64?: string }> {
   if (given === undefined || given === null) return {}
   if (typeof given === 'string' || given instanceof URLSearchParams) return { text: String(given) }
-  const bytes = new Uint8Array(await request.arrayBuffer()) as Uint8Array & { toBase64(): string }
-  return { base64: bytes.toBase64() }
+  return encodeBytes(new Uint8Array(await request.arrayBuffer()))
+}
+
+function encodeBytes(bytes: Uint8Array): { base64: string } {
+  return { base64: (bytes as Uint8Array & { toBase64(): string }).toBase64() }
 }
 
 const BODILESS = [204, 205, 304]
@@ -53,6 +59,25 @@ function toResponse(answer: Answer): unknown {
     url: { value: answer.url },
     redirected: { value: answer.redirected },
   })
+}
+
+// The polyfill reads text as bytes only where a browser's FileReader is; here it is encoded.
+for (const { prototype } of [Response, Request]) {
+  const { arrayBuffer } = prototype
+  const methods = {
+    async arrayBuffer(this: Body & { _bodyArrayBuffer?: ArrayBuffer }): Promise<ArrayBuffer> {
+      if (this._bodyArrayBuffer) return arrayBuffer.call(this)
+      return new TextEncoder().encode(await this.text()).buffer as ArrayBuffer
+    },
+    async bytes(this: Body): Promise<Uint8Array> {
+      return new Uint8Array(await this.arrayBuffer())
+    },
+    async blob(this: Body & { headers: Headers }): Promise<unknown> {
+      return toBlob(await this.arrayBuffer(), this.headers.get('content-type') ?? '')
+    },
+  }
+  for (const [name, value] of Object.entries(methods))
+    Object.defineProperty(prototype, name, { value, writable: true, configurable: true })
 }
 
 for (const [name, value] of Object.entries({ Headers, Request, Response, fetch })) {

@@ -18,14 +18,16 @@ import {
 import { show } from '../agent.ts'
 import { atEvent, effect, write } from '../runtime.ts'
 import { AbortController, AbortSignal } from './abort.ts'
+import { subtle } from './subtle.ts'
 
 type RandomBytes = (n: number) => Uint8Array
 const scope = globalThis as unknown as Record<string, unknown>
 const draw = scope.__cardinal_random as RandomBytes
 
-function define(name: string, value: unknown): void {
-  Object.defineProperty(scope, name, { value, writable: true, configurable: true, enumerable: false })
+function hidden(on: object, name: string, value: unknown): void {
+  Object.defineProperty(on, name, { value, writable: true, configurable: true, enumerable: false })
 }
+const define = (name: string, value: unknown) => hidden(scope, name, value)
 
 for (const name of ['SharedArrayBuffer', 'Atomics']) delete scope[name]
 
@@ -82,7 +84,7 @@ function randomUUID(): string {
   const hex = Array.from(b, (x) => x.toString(16).padStart(2, '0')).join('')
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
 }
-define('crypto', Object.freeze({ getRandomValues, randomUUID }))
+define('crypto', Object.freeze({ getRandomValues, randomUUID, subtle }))
 
 // Timers are durable waits like `sleep`; an interval is a chain of them.
 interface Timer {
@@ -139,6 +141,8 @@ define('console', {
 })
 
 // QuickJS ignores the locale and gives wrong text silently; an error is better than a wrong invoice.
+// A program that names these functions gets `intl.ts` instead; what stays here is for names made up
+// while it runs.
 const noLocale = (what: string) =>
   function localeText(this: unknown, locale?: unknown) {
     if (locale === undefined || locale === 'en-US-posix') return String(this)
@@ -149,3 +153,27 @@ BigInt.prototype.toLocaleString = noLocale('BigInt.toLocaleString') as typeof Bi
 for (const name of ['toLocaleString', 'toLocaleDateString', 'toLocaleTimeString'] as const) {
   Date.prototype[name] = noLocale(`Date.${name}`) as typeof Date.prototype.toLocaleString
 }
+
+// These compare and change letters without any locale, and so are right only where none is asked for.
+const { localeCompare, toLocaleUpperCase, toLocaleLowerCase } = String.prototype
+const plain = (locale: unknown) => {
+  if (locale !== undefined)
+    throw new RangeError(`a locale for letters (\`${String(locale)}\`) is not supported; see docs/globals.md`)
+}
+hidden(
+  String.prototype,
+  'localeCompare',
+  function compare(this: string, ...args: [string, unknown?, unknown?]) {
+    const [other, locale, options] = args
+    plain(locale ?? options)
+    return localeCompare.call(this, other)
+  },
+)
+hidden(String.prototype, 'toLocaleUpperCase', function upper(this: string, locale?: unknown) {
+  plain(locale)
+  return toLocaleUpperCase.call(this)
+})
+hidden(String.prototype, 'toLocaleLowerCase', function lower(this: string, locale?: unknown) {
+  plain(locale)
+  return toLocaleLowerCase.call(this)
+})
