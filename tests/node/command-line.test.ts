@@ -97,7 +97,44 @@ describe('the command line', () => {
     ['an invocation that is none', ['result', 'inv_x'], 3, /no invocation/],
     ['an effect that is none', ['why', 'hello/world@1.0'], 3, /no effect/],
     ['a manifest that is none', ['apply', 'missing.yaml'], 3, /does not exist/],
-    ['a format that is none', ['agents', 'list', '--format', 'xml'], 2, /text or json/],
+    ['a format that is none', ['agents', 'list', '--format', 'xml'], 2, /text, json/],
+    [
+      'a wait that is none',
+      ['invoke', 'hello/world', 'greet', '{"name":"x"}', '--wait', '-5'],
+      2,
+      /whole number/,
+    ],
+    [
+      'a key that no header carries',
+      ['invoke', 'hello/world', 'greet', '{}', '--key', 'ключ'],
+      2,
+      /printable ASCII/,
+    ],
+    ['an empty key', ['invoke', 'hello/world', 'greet', '{}', '--key', ''], 2, /printable ASCII/],
+    [
+      'a file of arguments that is not there',
+      ['invoke', 'hello/world', 'greet', '@no.json'],
+      3,
+      /cannot be read/,
+    ],
+    ['a port that is none', ['serve', '--port', '99999'], 2, /from 0 to 65535/],
+    ['no connections', ['serve', '--connections', '0'], 2, /from 1 on/],
+    [
+      'a data folder that is a file',
+      ['serve', '--data', 'cardinal.yaml', '--port', '0'],
+      1,
+      /cannot be used as a data folder/,
+    ],
+    ['an effect with a percent sign', ['why', '%'], 2, /no effect/],
+    ['an outcome that is none', ['effects', 'resolve', 'hello/world@1.0', 'maybe'], 2, /done, failed/],
+    [
+      'an anchor that is not there',
+      ['verify', '--anchor', '/no/such'],
+      3,
+      /anchor `\/no\/such` does not exist/,
+    ],
+    ['a public key that is none', ['verify', '--key', '00'], 2, /64 hexadecimal digits/],
+    ['a token for no node', ['agents', 'list', '--url', 'http://127.0.0.1:9'], 4, /no token for/],
     ['erasing without a yes', ['agents', 'erase', 'hello/world'], 2, /--yes/],
   ]
   for (const [name, args, status, says] of mistakes) {
@@ -108,6 +145,64 @@ describe('the command line', () => {
       expect(done.out).toBe('')
     })
   }
+
+  it('reads arguments from a file and from standard input', () => {
+    const cwd = path.join(folder, 'hello')
+    fs.writeFileSync(path.join(folder, 'args.json'), '{"name":"file"}')
+    expect(cardinal(['invoke', 'hello/world', 'greet', `@${path.join(folder, 'args.json')}`]).out).toMatch(
+      /Hello, file/,
+    )
+    const input = '{"name":"stdin"}'
+    const piped = spawnSync(process.execPath, [main, 'invoke', 'hello/world', 'greet', '-'], {
+      cwd,
+      encoding: 'utf8',
+      env,
+      input,
+    })
+    expect(piped.stdout).toMatch(/Hello, stdin/)
+  })
+
+  it('makes no mistake in an option after the act: nothing is erased, nothing is called', () => {
+    const turns = () =>
+      JSON.parse(cardinal(['agents', 'get', 'hello/world', '--format', 'json']).out).turns as number
+    const before = turns()
+    expect(cardinal(['--format', 'csv', 'agents', 'erase', 'hello/world', '--yes']).status).toBe(2)
+    expect(
+      cardinal(['invoke', 'hello/world', 'greet', '{"name":"x"}', '--wait', '9'.repeat(20)]).status,
+    ).toBe(2)
+    expect(turns()).toBe(before)
+  })
+
+  it('prints an error as JSON where JSON is asked for, and ends with 6 for what is still open, in both', () => {
+    const error = cardinal(['--format', 'json', 'invoke', 'hello/world', 'bye'])
+    expect(JSON.parse(error.err)).toMatchObject({ class: 'NotFound', code: 'NoSuchMethod' })
+    for (const format of ['text', 'json'])
+      expect(cardinal(['invoke', 'hello/world', 'look', '--wait', '0', '--format', format]).status).toBe(6)
+  })
+
+  it('sends its token to no other node', async () => {
+    const heard: (string | undefined)[] = []
+    const { default: http } = await import('node:http')
+    const other = http.createServer((request, response) => {
+      heard.push(request.headers.authorization)
+      response.end('{}')
+    })
+    await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
+    const { port } = other.address() as net.AddressInfo
+    const url = `http://127.0.0.1:${port}`
+    const run = (...args: string[]) =>
+      new Promise<number | null>((resolve) =>
+        spawn(process.execPath, [main, 'agents', 'list', '--url', url, ...args], {
+          cwd: path.join(folder, 'hello'),
+          env,
+        }).once('exit', resolve),
+      )
+    expect(await run()).toBe(4)
+    expect(heard).toEqual([])
+    await run('--token', 'for-it')
+    expect(heard).toEqual(['Bearer for-it'])
+    other.close()
+  })
 
   it('names file, line and column of a mistake in a manifest or a program, and applies nothing', () => {
     const text = fs.readFileSync(path.join(hello, 'cardinal.yaml'), 'utf8')
@@ -170,6 +265,17 @@ describe('the API', () => {
     const bad = await ask(api.token, '/v1/apply', '{"documents":')
     expect([bad.status, ((await bad.json()) as { code: string }).code]).toEqual([400, 'BadJson'])
     expect((await ask(api.token, '/v1/nothing')).status).toBe(404)
+    const big = await ask(api.token, '/v1/agents/acme/x/y/invoke/m', `"${'x'.repeat(6 << 20)}"`)
+    expect([big.status, ((await big.json()) as { code: string }).code]).toEqual([413, 'TooLarge'])
+    const since = await ask(api.token, '/v1/agents/acme/x/y/history?since=abc')
+    expect([since.status, ((await since.json()) as { code: string }).code]).toEqual([400, 'BadRequest'])
+    expect((await ask(api.token, '/v1/why/%25')).status).toBe(400)
+    const document = (await (await ask(api.token, '/v1/openapi.json')).json()) as {
+      openapi: string
+      paths: object
+    }
+    expect(document.openapi).toBe('3.1.0')
+    expect(Object.keys(document.paths)).toContain('/v1/agents/{tenant}/{type}/{key}/invoke/{method}')
     await api.close()
     await t.close()
   })

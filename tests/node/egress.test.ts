@@ -169,10 +169,10 @@ describe('http.fetch', () => {
   }
 
   it('outlives an answer that is nothing but control characters', async () => {
-    // Reading so much as text is more than a turn may take; that is the guest's failure and not the node's.
+    // Answered with so much escaped text, a turn says too much; that is the guest's failure and not the node's.
     expect(await t.call('worker/z', 'get', { url: `${base()}/zeros` })).toMatchObject({
       ok: false,
-      error: { code: 'OutOfFuel' },
+      error: { code: 'OutputTooLarge' },
     })
     expect(await get(`${base()}/ok`)).toMatchObject({ status: 200 })
   })

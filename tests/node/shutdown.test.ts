@@ -91,3 +91,29 @@ it('a turn that spins and a wait that goes on are both answered, before or after
   second.kill('SIGTERM')
   expect(await closed).toBe(0)
 })
+
+it('whoever waits for an answer at that moment is given the id of the invocation', async () => {
+  const first = await node('serve', 'listening on')
+  const waiting = spawn(process.execPath, [main, 'invoke', 'busy/c', 'nap'], {
+    cwd: project,
+    env,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  let said = ''
+  waiting.stderr?.on('data', (chunk) => {
+    said += String(chunk)
+  })
+  await new Promise((resolve) => setTimeout(resolve, 800))
+  const [gone, answered] = [ended(first), ended(waiting)]
+  first.kill('SIGTERM')
+  expect(await answered).not.toBe(0)
+  expect(await gone).toBe(0)
+  const id = /inv_[0-9a-f]{20}/.exec(said)?.[0] ?? ''
+  const second = await node('serve', 'listening on')
+  expect(JSON.parse(cardinal('result', id, '--wait', '30', '--format', 'json'))).toMatchObject({
+    value: { done: 1 },
+  })
+  const closed = ended(second)
+  second.kill('SIGTERM')
+  await closed
+})

@@ -23,20 +23,44 @@ export function findProject(from: string = process.cwd()): string | undefined {
   }
 }
 
-/** Flags, then `CARDINAL_URL` and `CARDINAL_TOKEN`, then the profile, then `.cardinal` upward. */
+/**
+ * Flags, then `CARDINAL_URL` and `CARDINAL_TOKEN`, then the profile, then `.cardinal` upward. A URL
+ * takes its token from the same place, or from a flag or variable that was set for it: a token is
+ * never sent to a node that it was not made for.
+ */
 export function findEndpoint(where: Where): Endpoint {
-  const env = { url: process.env.CARDINAL_URL, token: process.env.CARDINAL_TOKEN }
+  const given: Where = {
+    ...pick('url', where.url ?? process.env.CARDINAL_URL),
+    ...pick('token', where.token ?? process.env.CARDINAL_TOKEN),
+  }
   const project = findProject()
-  const sources = [where, env, readJson(profileFile()), project ? readProject(project) : {}]
-  const url = sources.find((s) => s.url)?.url
-  const token = sources.find((s) => s.token)?.token
-  if (!url || !token)
+  const places = [readJson(profileFile()), project ? readProject(project) : {}]
+  const known = places.find((place) => place.url && (!given.url || sameOrigin(place.url, given.url)))
+  const url = given.url ?? known?.url
+  const token = given.token ?? known?.token
+  if (!url)
     throw new CliError(
       'NotFound',
       'NoNode',
       'no node is running here; start one with `cardinal dev` or `cardinal serve`, or name one with `--url` and `--token`',
     )
+  if (!URL.canParse(url)) throw new CliError('Usage', 'Usage', `\`${url}\` is no URL`)
+  if (!token)
+    throw new CliError(
+      'Refused',
+      'NoToken',
+      `no token for \`${url}\`; give one with \`--token\` or CARDINAL_TOKEN`,
+    )
   return { url, token }
+}
+
+/** An empty variable is one that is not set. */
+function pick(name: 'url' | 'token', value: string | undefined): Where {
+  return value ? { [name]: value } : {}
+}
+
+function sameOrigin(a: string, b: string): boolean {
+  return URL.canParse(a) && URL.canParse(b) && new URL(a).origin === new URL(b).origin
 }
 
 function profileFile(): string {
@@ -94,8 +118,25 @@ export async function ask({ url, token }: Endpoint, route: string, asked: Asked 
     const cause = (error as { cause?: { code?: string } }).cause?.code ?? (error as Error).message
     throw new CliError('Unavailable', 'NoNode', `no node answers at \`${url}\` (${cause}); is it running?`)
   }
-  const body = (await response.json()) as Record<string, unknown>
+  const text = await response.text()
+  const body = parseAnswer(text, url)
   if (response.ok) return { status: response.status, body }
   const { class: cls, code, detail, type: _type, title: _title, status: _status, ...details } = body
-  throw new CliError(String(cls), String(code), String(detail), details)
+  if (typeof cls !== 'string' || typeof code !== 'string') throw notANode(url)
+  throw new CliError(cls, code, String(detail), details)
+}
+
+function parseAnswer(text: string, url: string): Record<string, unknown> {
+  try {
+    const body = JSON.parse(text) as unknown
+    if (typeof body === 'object' && body !== null && !Array.isArray(body))
+      return body as Record<string, unknown>
+  } catch {
+    // Whoever answers anything but JSON is not a node.
+  }
+  throw notANode(url)
+}
+
+function notANode(url: string): CliError {
+  return new CliError('Unavailable', 'NotANode', `what answers at \`${url}\` is no Cardinal node`)
 }

@@ -1,6 +1,6 @@
 /** The command \`cardinal\`. */
 import '@cardinal/kernel'
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import { addAgentCommands } from './commands/agents.ts'
 import { addNodeCommands } from './commands/node.ts'
 import { exitCode } from './errors.ts'
@@ -12,7 +12,7 @@ async function main(): Promise<void> {
   const program = new Command('cardinal')
     .description('runs agents under cards, and keeps the record')
     .version(VERSION)
-    .option('--format <format>', 'text or json', 'text')
+    .addOption(new Option('--format <format>', 'how to print').choices(['text', 'json']).default('text'))
     .option('--url <url>', 'the node; else CARDINAL_URL, the profile, or `.cardinal` upward')
     .option('--token <token>', 'its token; else CARDINAL_TOKEN')
     .showHelpAfterError('(see `cardinal --help`)')
@@ -28,18 +28,24 @@ async function main(): Promise<void> {
       process.exitCode = error.exitCode === 0 ? 0 : 2
       return
     }
-    fail(error as Error & { class?: string; code?: string; details?: Record<string, unknown> })
+    fail(error as Failure, (program.opts() as { format?: string }).format === 'json')
   }
 }
 
-function fail(error: Error & { class?: string; code?: string; details?: Record<string, unknown> }): void {
+type Failure = Error & { class?: string; code?: string; details?: Record<string, unknown> }
+
+function fail(error: Failure, asJson: boolean): void {
+  process.exitCode = exitCode(error.class ?? '')
   const known = typeof error.class === 'string'
+  if (asJson && known) {
+    note(JSON.stringify({ class: error.class, code: error.code, message: error.message, ...error.details }))
+    return
+  }
   note(known ? `cardinal: ${error.message} [${error.code}]` : `cardinal: ${error.stack ?? error.message}`)
   const { stack, missing, effect } = error.details ?? {}
   if (typeof stack === 'string') note(stack)
   if (missing !== undefined) note(`needed: ${JSON.stringify(missing)}`)
   if (typeof effect === 'string') note(`see \`cardinal why ${effect}\``)
-  process.exitCode = exitCode(error.class ?? '')
 }
 
 await main()

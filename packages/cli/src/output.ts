@@ -2,11 +2,21 @@
 
 export type Format = 'text' | 'json'
 
-// Control characters could repaint a terminal; they are shown, not sent.
-const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
+// Control characters could repaint a terminal, and marks of direction reorder a line; they are shown, not sent.
+const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
 
 function clean(text: string): string {
   return text.replace(CONTROL, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
+}
+
+/** JSON that says the same to a parser, and nothing to a terminal. */
+function cleanJson(text: string): string {
+  return text.replace(CONTROL, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
+
+/** Text of several lines as one item: nobody can write a line that looks like the next item. */
+export function indented(text: string): string {
+  return text.replaceAll('\n', '\n    | ')
 }
 
 export function note(text: string): void {
@@ -15,8 +25,10 @@ export function note(text: string): void {
 
 /** Prints data: as JSON, or by `text` for people. */
 export function print(format: Format, data: unknown, text: (() => string) | undefined = undefined): void {
-  const shown =
-    format === 'json' || !text ? JSON.stringify(data, null, format === 'json' ? undefined : 2) : clean(text())
+  const json = format === 'json' || !text
+  const shown = json
+    ? cleanJson(JSON.stringify(data, null, format === 'json' ? undefined : 2))
+    : clean(text())
   process.stdout.write(shown === '' ? '' : `${shown}\n`)
 }
 

@@ -30,8 +30,9 @@ export async function readProject(at: string): Promise<Project> {
           'BadProgram',
           `${document.file}: the program \`${program}\` of \`${agent}\` does not exist`,
         )
-      files.push(file)
-      programs[agent] = await bundleProgram(file)
+      const { files: read, ...bundle } = await bundleProgram(file)
+      files.push(...read)
+      programs[agent] = bundle
     }
   }
   return { documents, programs, files }
@@ -45,7 +46,7 @@ function manifestFiles(at: string): string[] {
     .readdirSync(root)
     .filter((name) => /\.ya?ml$/.test(name))
     .map((name) => path.join(root, name))
-    .filter((file) => fs.readFileSync(file, 'utf8').includes('cardinal/v1'))
+    .filter((file) => /^["']?apiVersion["']?\s*:\s*["']?cardinal\//m.test(fs.readFileSync(file, 'utf8')))
     .sort()
   if (files.length === 0)
     throw new CliError('NotFound', 'NoManifest', `no manifest in \`${at}\`; \`cardinal init\` makes one`)

@@ -241,8 +241,12 @@ export class LiveAgent {
       effect: `${this.name}@${seq}.${d.index}`,
       message: d.error.message,
     }))
-    if (output.logs.length > 0 || refused.length > 0)
-      this.#around.ctx.onTurn({ address: this.name, seq, logs: output.logs, refused })
+    if (output.logs.length === 0 && refused.length === 0) return
+    const { ctx } = this.#around
+    const logs = output.logs.map(
+      ([level, text]) => [level, ctx.images.mapStack(this.image.hash, text)] as const,
+    )
+    ctx.onTurn({ address: this.name, seq, logs, refused })
   }
 
   /** The turn is undone whole: inputs answered with the error, memory as it was before. */

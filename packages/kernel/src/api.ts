@@ -1,16 +1,19 @@
 /** The HTTP API under `/v1`. Every route needs the bearer token; every error is problem+json. */
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import fs from 'node:fs'
+import type { Server } from 'node:http'
 import { CardError } from '@cardinal/cards'
 import { ManifestError, parseManifests } from '@cardinal/manifests'
 import { LogError } from '@cardinal/oplog'
 import { isRange } from '@cardinal/tools'
 import { type ServerType, serve } from '@hono/node-server'
-import { type Context, Hono } from 'hono'
-import { z } from 'zod'
+import { OpenAPIHono, type RouteConfig, type z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
 import type { Reply } from './agent.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
 import type { Kernel } from './kernel.ts'
+import * as routes from './routes.ts'
 
 export interface ApiOptions {
   readonly kernel: Kernel
@@ -21,16 +24,14 @@ export interface ApiOptions {
 export interface Api {
   readonly url: string
   readonly token: string
+  /** Takes no more requests; those that wait for an answer get the id of their invocation instead. */
   close(): Promise<void>
 }
 
-const MAX_WAIT_S = 600
 const DEFAULT_WAIT_S = 30
-
-const applyBody = z.strictObject({
-  documents: z.array(z.strictObject({ file: z.string(), text: z.string() })).min(1),
-  programs: z.record(z.string(), z.strictObject({ code: z.string(), map: z.string() })),
-})
+const MAX_BODY = 5 << 20
+const MAX_APPLY = 128 << 20
+const CLOSE_GRACE_MS = 500
 
 /** The token of this data folder, made once; readable by its owner only. */
 export function readToken(file: string): string {
@@ -42,7 +43,8 @@ export function readToken(file: string): string {
 /** Listens on loopback. `PortInUse` if somebody else does. */
 export async function serveApi({ kernel, port, host = '127.0.0.1' }: ApiOptions): Promise<Api> {
   const token = readToken(kernel.folder.token)
-  const app = routes(kernel, token)
+  const closing = Promise.withResolvers<undefined>()
+  const app = makeApp({ kernel, token, closing: closing.promise })
   const server: ServerType = await new Promise((resolve, reject) => {
     const made = serve({ fetch: app.fetch, port, hostname: host }, () => resolve(made))
     made.once('error', (error: NodeJS.ErrnoException) => {
@@ -60,134 +62,174 @@ export async function serveApi({ kernel, port, host = '127.0.0.1' }: ApiOptions)
     token,
     close: () =>
       new Promise((resolve) => {
-        server.close(() => resolve())
-        ;(server as { closeAllConnections?: () => void }).closeAllConnections?.()
+        closing.resolve(undefined)
+        const http = server as Server
+        const late = setTimeout(() => http.closeAllConnections(), CLOSE_GRACE_MS)
+        http.close(() => {
+          clearTimeout(late)
+          resolve()
+        })
+        http.closeIdleConnections()
       }),
   }
 }
 
-function routes(kernel: Kernel, token: string): Hono {
-  const app = new Hono()
-  const expected = Buffer.from(`Bearer ${token}`)
+interface Served {
+  readonly kernel: Kernel
+  readonly token: string
+  /** Resolves when the node closes. */
+  readonly closing: Promise<undefined>
+}
+
+function makeApp(served: Served): OpenAPIHono {
+  const app = new OpenAPIHono()
+  const expected = Buffer.from(served.token)
   app.onError((error, c) => problem(c, error))
   app.notFound((c) =>
     problem(c, new KernelError('NotFound', 'NoSuchRoute', `no route \`${c.req.method} ${c.req.path}\``)),
   )
   app.use('*', async (c, next) => {
-    const given = Buffer.from(c.req.header('authorization') ?? '')
-    if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
-      return problem(
-        c,
-        new KernelError(
-          'Refused',
-          'NoToken',
-          'a bearer token is needed; it is in the file `token` of the data folder',
-        ),
-        401,
-      )
-    }
-    return next()
+    const given = Buffer.from(/^bearer (.*)$/i.exec(c.req.header('authorization') ?? '')?.[1] ?? '')
+    if (given.length === expected.length && timingSafeEqual(given, expected)) return next()
+    const error = new KernelError(
+      'Refused',
+      'NoToken',
+      'a bearer token is needed; it is in the file `token` of the data folder',
+    )
+    return problem(c, error, 401)
   })
-  app.get('/v1/health', (c) => c.json({ ok: true, publicKey: kernel.publicKey, ...kernel.stats() }))
-  app.post('/v1/apply', async (c) => {
-    const body = parse(applyBody, await json(c))
+  app.use('*', (c, next) => {
+    const maxSize = c.req.path === routes.apply.path ? MAX_APPLY : MAX_BODY
+    const onError = (at: Context) =>
+      problem(at, new KernelError('Malformed', 'TooLarge', `a body of more than ${maxSize} bytes`), 413)
+    return bodyLimit({ maxSize, onError })(c, next)
+  })
+  nodeRoutes(app, served)
+  agentRoutes(app, served)
+  readRoutes(app, served.kernel)
+  app.doc31('/v1/openapi.json', {
+    openapi: '3.1.0',
+    info: { title: 'Cardinal', version: '1', description: 'Agents under cards. Loopback only, one token.' },
+    security: [{ bearer: [] }],
+  })
+  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
+  return app
+}
+
+/** Serves a route, and writes it into the OpenAPI document. */
+function on(app: OpenAPIHono, route: RouteConfig, handle: (c: Context) => Promise<Response>): void {
+  app.openAPIRegistry.registerPath(route)
+  app.on(route.method, [route.path.replaceAll(/\{(\w+)\}/g, ':$1')], handle)
+}
+
+function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
+  on(app, routes.health, async (c) => c.json({ ok: true, publicKey: kernel.publicKey, ...kernel.stats() }))
+  on(app, routes.apply, async (c) => {
+    const body = parse(routes.apply.request.body.content['application/json'].schema, await json(c))
     const options = { isRange, defaultsOf: kernel.defaultsOf }
     const manifests = body.documents.flatMap(({ file, text }) => parseManifests(text, file, options))
     return c.json({ applied: await kernel.apply(manifests, new Map(Object.entries(body.programs))) })
   })
-  agentRoutes(app, kernel)
-  app.get('/v1/invocations/:id', async (c) =>
-    answer(c, c.req.param('id'), await kernel.result(c.req.param('id')), waitSeconds(c.req.query('wait'), 0)),
-  )
-  app.delete('/v1/invocations/:id', async (c) => {
-    await kernel.cancel(c.req.param('id'), c.req.query('why') ?? 'cancelled by the caller')
-    return c.json({ cancelled: c.req.param('id') })
+  on(app, routes.result, async (c) => {
+    const { wait } = parse(routes.result.request.query, c.req.query())
+    const id = param(c, 'id')
+    return answer(c, id, await kernel.result(id), { waitS: wait ?? 0, closing })
   })
-  app.get('/v1/why/:ref{.+}', async (c) =>
-    c.json(await kernel.view.why(decodeURIComponent(c.req.param('ref')))),
-  )
-  app.get('/v1/effects', (c) => c.json({ effects: kernel.view.effectsInDoubt() }))
-  app.post('/v1/effects/resolve', async (c) => {
-    const { effect, outcome } = parse(
-      z.strictObject({ effect: z.string(), outcome: z.enum(['done', 'failed']) }),
-      await json(c),
-    )
+  on(app, routes.cancel, async (c) => {
+    await kernel.cancel(param(c, 'id'), c.req.query('why') ?? 'cancelled by the caller')
+    return c.json({ cancelled: param(c, 'id') })
+  })
+  on(app, routes.listEffects, async (c) => c.json({ effects: kernel.view.effectsInDoubt() }))
+  on(app, routes.resolveEffect, async (c) => {
+    const { content } = routes.resolveEffect.request.body
+    const { effect, outcome } = parse(content['application/json'].schema, await json(c))
     await kernel.resolveEffect(effect, outcome, 'operator')
     return c.json({ effect, outcome })
   })
-  return app
 }
 
-function agentRoutes(app: Hono, kernel: Kernel): void {
-  const at = '/v1/agents/:tenant/:type/:key'
-  const address = (c: Context) => `${c.req.param('tenant')}/${c.req.param('type')}/${c.req.param('key')}`
-  app.get('/v1/agents', (c) => {
-    const { tenant, type, after, limit } = c.req.query()
-    return c.json({
-      agents: kernel.view.agents({
-        tenant,
-        type,
-        after,
-        limit: limit === undefined ? undefined : wholeNumber(limit, 100),
-      }),
-    })
-  })
-  app.get(at, async (c) => c.json(await kernel.view.agent(address(c))))
-  app.post(`${at}/invoke/:method`, async (c) => {
-    const prefer = c.req.header('prefer') ?? ''
+function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
+  on(app, routes.invoke, async (c) => {
     const key = c.req.header('idempotency-key')
+    // Everything that may be wrong with the request is found before anything is taken in.
+    const waitS = waitOf(c.req.header('prefer') ?? '')
     const args = c.req.header('content-length') === '0' ? null : await json(c)
     const call = {
       address: address(c),
-      method: c.req.param('method'),
+      method: param(c, 'method'),
       args,
       principal: 'operator',
       ...(key !== undefined && { idempotencyKey: key }),
     }
     const { id, reply, acknowledged } = await kernel.begin(call)
-    const wait = /respond-async/.test(prefer)
-      ? 0
-      : waitSeconds(/wait=(\d+)/.exec(prefer)?.[1], DEFAULT_WAIT_S)
-    return answer(c, id, { state: 'open', pending: reply }, wait, acknowledged)
+    return answer(c, id, { state: 'open', pending: reply }, { waitS, closing, acknowledged })
   })
-  app.post(`${at}/emit/:name`, async (c) => {
-    await kernel.emit(address(c), c.req.param('name'), await json(c))
-    return c.json({ emitted: c.req.param('name') })
+  on(app, routes.emit, async (c) => {
+    await kernel.emit(address(c), param(c, 'name'), await json(c))
+    return c.json({ emitted: param(c, 'name') })
   })
-  app.get(`${at}/history`, async (c) => {
-    const { limit, since, after } = c.req.query()
-    const lines = await kernel.view.history(address(c), {
-      limit: limit === undefined ? undefined : wholeNumber(limit, 100),
-      sinceMs: since === undefined ? undefined : Number(since),
-      afterSeq: after === undefined ? undefined : Number(after),
-    })
-    return c.json({ history: lines })
+  on(app, routes.replay, async (c) => {
+    const { to } = parse(routes.replay.request.query, c.req.query())
+    return c.json(await kernel.replay(address(c), to))
   })
-  app.get(`${at}/logs`, async (c) =>
-    c.json({ logs: await kernel.view.logs(address(c), wholeNumber(c.req.query('limit'), 100)) }),
-  )
-  app.post(`${at}/replay`, async (c) => {
-    const to = c.req.query('to')
-    return c.json(await kernel.replay(address(c), to === undefined ? undefined : wholeNumber(to, 0)))
-  })
-  app.post(`${at}/erase`, async (c) => {
+  on(app, routes.erase, async (c) => {
     await kernel.erase(address(c))
     return c.json({ erased: address(c) })
   })
+}
+
+function readRoutes(app: OpenAPIHono, kernel: Kernel): void {
+  on(app, routes.listAgents, async (c) =>
+    c.json({ agents: kernel.view.agents(parse(routes.listAgents.request.query, c.req.query())) }),
+  )
+  on(app, routes.getAgent, async (c) => c.json(await kernel.view.agent(address(c))))
+  on(app, routes.history, async (c) => {
+    const { limit, since, after } = parse(routes.history.request.query, c.req.query())
+    return c.json({
+      history: await kernel.view.history(address(c), { limit, sinceMs: since, afterSeq: after }),
+    })
+  })
+  on(app, routes.logs, async (c) => {
+    const { limit } = parse(routes.logs.request.query, c.req.query())
+    return c.json({ logs: await kernel.view.logs(address(c), limit) })
+  })
+  // A reference holds slashes, which a client may or may not have encoded.
+  app.openAPIRegistry.registerPath(routes.why)
+  app.get('/v1/why/:ref{.+}', async (c) => c.json(await kernel.view.why(c.req.param('ref'))))
+}
+
+function param(c: Context, name: string): string {
+  return c.req.param(name) ?? ''
+}
+
+function address(c: Context): string {
+  return `${param(c, 'tenant')}/${param(c, 'type')}/${param(c, 'key')}`
+}
+
+/** Seconds that a `Prefer` header asks to wait (RFC 7240). */
+function waitOf(prefer: string): number {
+  if (/\brespond-async\b/.test(prefer)) return 0
+  const wait = /\bwait=([^,;\s]*)/.exec(prefer)?.[1]
+  return wait === undefined ? DEFAULT_WAIT_S : (parse(routes.result.request.query, { wait }).wait ?? 0)
+}
+
+interface Waiting {
+  readonly waitS: number
+  readonly closing: Promise<undefined>
+  readonly acknowledged?: () => Promise<void>
 }
 
 async function answer(
   c: Context,
   id: string,
   found: { state: string; reply?: Reply; pending?: Promise<Reply> },
-  waitS: number,
-  acknowledged: () => Promise<void> = async () => {},
+  { waitS, closing, acknowledged }: Waiting,
 ): Promise<Response> {
   c.header('Cardinal-Invocation', id)
-  const reply =
-    found.reply ?? (waitS === 0 ? undefined : await within(found.pending as Promise<Reply>, waitS * 1000))
+  const pending = found.pending as Promise<Reply>
+  const reply = found.reply ?? (waitS === 0 ? undefined : await within(pending, waitS * 1000, closing))
   if (!reply) {
-    await acknowledged()
+    await acknowledged?.()
     return c.json({ invocation: id, state: 'open' }, 202)
   }
   if (reply.ok) return c.json({ invocation: id, state: 'done', value: reply.value })
@@ -195,29 +237,20 @@ async function answer(
   return problem(c, new KernelError(cls as KernelErrorClass, code, message, { invocation: id, ...rest }))
 }
 
-async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
+async function within<T>(
+  promise: Promise<T>,
+  ms: number,
+  closing: Promise<undefined>,
+): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<undefined>((resolve) => {
     timer = setTimeout(resolve, ms, undefined)
   })
   try {
-    return await Promise.race([promise, late])
+    return await Promise.race([promise, late, closing])
   } finally {
     clearTimeout(timer)
   }
-}
-
-function wholeNumber(text: string | undefined, otherwise: number): number {
-  if (text === undefined) return otherwise
-  const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 0)
-    throw new KernelError('Malformed', 'BadRequest', `\`${text}\` is not a whole number`)
-  return value
-}
-
-/** How long a caller may keep a request open. */
-function waitSeconds(text: string | undefined, otherwise: number): number {
-  return Math.min(wholeNumber(text, otherwise), MAX_WAIT_S)
 }
 
 async function json(c: Context): Promise<unknown> {
@@ -230,14 +263,14 @@ async function json(c: Context): Promise<unknown> {
   }
 }
 
-function parse<T>(schema: z.ZodType<T>, given: unknown): T {
+function parse<T extends z.ZodType>(schema: T, given: unknown): z.output<T> {
   const parsed = schema.safeParse(given)
   if (parsed.success) return parsed.data
   const [issue] = parsed.error.issues
   throw new KernelError(
     'Malformed',
     'BadRequest',
-    `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not valid'}`,
+    `\`${issue?.path.join('.') ?? ''}\`: ${issue?.message ?? 'not valid'}`,
   )
 }
 

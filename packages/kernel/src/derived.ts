@@ -263,11 +263,7 @@ export class Derived {
       } else work++
     })
     const refused = meta.effects.findIndex((e) => e.verdict === 'refuse')
-    if (refused >= 0)
-      this.#run(
-        "insert or replace into meta(name, value) values('refused', ?)",
-        JSON.stringify({ agent, effect: `${seq}.${refused}` }),
-      )
+    if (refused >= 0) this.#refused(agent, `${seq}.${refused}`)
     this.#drop(agent, meta.drops)
     for (const [part, [invocation, ok]] of meta.replies.entries())
       this.#ended(agent, invocation, pos, part, ok)
@@ -288,8 +284,17 @@ export class Derived {
     if (meta.sleep) this.#run('delete from timers where agent = ? and what = ?', agent, meta.effect)
     else this.#run('update agents set work = max(0, work - 1) where id = ?', agent)
     if (!meta.dropped) this.#run('update agents set work = work + 1 where id = ?', agent)
+    if (meta.class === 'Refused') this.#refused(agent, meta.effect)
     if (meta.class === 'Indeterminate')
       this.#run('insert or replace into doubts(agent, effect, pos) values(?,?,?)', agent, meta.effect, pos)
+  }
+
+  /** The newest refusal of the node: what `why last` explains. */
+  #refused(agent: number, effect: string): void {
+    this.#run(
+      "insert or replace into meta(name, value) values('refused', ?)",
+      JSON.stringify({ agent, effect }),
+    )
   }
 
   #applyReplied(agent: number, pos: Pos, meta: RepliedMeta): void {

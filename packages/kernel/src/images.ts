@@ -10,7 +10,7 @@ import { sha256, syncFolder, writeFileDurably } from '@cardinal/oplog'
 import { type Bundle, bundleGuest } from '@cardinal/sdk/bundle'
 import { KernelError } from './errors.ts'
 
-interface MethodInfo {
+export interface MethodInfo {
   readonly about?: string
   readonly shared?: boolean
   readonly authority?: 'caller' | 'own'
@@ -70,6 +70,7 @@ export class Images {
 
   /** A guest's stack with the program's own files and lines; frames of the SDK are left out. */
   mapStack(hash: string, text: string): string {
+    if (!text.includes('    at ')) return text
     let map = this.#maps.get(hash)
     if (!map) {
       const file = path.join(this.#folder, `${hash}.map`)

@@ -22,7 +22,6 @@ import {
 } from '@cardinal/oplog'
 import type { Bundle } from '@cardinal/sdk/bundle'
 import { type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
-import { Validator } from '@cfworker/json-schema'
 import type { LiveAgent, Reply } from './agent.ts'
 import { Agents } from './agents.ts'
 import { type Clock, systemClock } from './clock.ts'
@@ -32,7 +31,7 @@ import { Derived } from './derived.ts'
 import { KernelError } from './errors.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
 import { type Address, type InvocationId, parseAddress, parseEffectRef, showAddress } from './ids.ts'
-import { Images } from './images.ts'
+import { Images, type LoadedImage, type MethodInfo } from './images.ts'
 import { Invocations } from './invocations.ts'
 import { replay } from './replay.ts'
 import { View } from './view.ts'
@@ -115,12 +114,28 @@ export interface Kernel {
 /** Opens the node in a data folder, recovers what was under way, and begins to work. */
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const folder = layout(options.data)
-  const lock = lockFolder(folder.root)
+  const lock = usable(folder.root, () => lockFolder(folder.root))
   try {
-    return await new Node(options, folder, lock).start()
+    return await usable(folder.root, () => new Node(options, folder, lock)).start()
   } catch (error) {
     lock.release()
     throw error
+  }
+}
+
+/** What the file system says to a folder that cannot be used is an answer and no defect of ours. */
+function usable<T>(root: string, act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (error instanceof KernelError || !/^(E[A-Z]+|SQLITE_(CANTOPEN|READONLY|PERM).*)$/.test(code ?? ''))
+      throw error
+    throw new KernelError(
+      'Unavailable',
+      'FolderUnusable',
+      `\`${root}\` cannot be used as a data folder: ${code}`,
+    )
   }
 }
 
@@ -134,7 +149,6 @@ class Node implements Kernel {
   readonly #invocations = new Invocations()
   readonly #http: HttpTool
   readonly #ownPorts = new Set<number>()
-  readonly #validators = new WeakMap<object, Validator>()
   readonly #fatal: (error: unknown) => void
   #closing = false
 
@@ -221,6 +235,7 @@ class Node implements Kernel {
     this.#admit()
     const { control, images, log } = this.#ctx
     const built = new Map<AgentManifest, string>()
+    requireDistinct(manifests)
     for (const manifest of manifests) {
       if (manifest.kind !== 'Agent') continue
       const bundle = programs.get(`${manifest.tenant}/${manifest.name}`)
@@ -263,26 +278,20 @@ class Node implements Kernel {
   async begin(call: Invoke): Promise<Begun> {
     this.#admit()
     const address = parseAddress(call.address, call.tenant)
-    const agent = await this.#agents.require(address)
+    if (call.idempotencyKey === '')
+      throw new KernelError('Malformed', 'BadKey', 'an idempotency key is not empty')
+    const text = argsText(call.args)
+    // Nobody is born for a call that cannot be made.
+    const born = await this.#agents.find(address)
+    requireMethod(address, born?.image ?? (await this.#imageOf(address)), call.method)
+    const agent = born ?? (await this.#agents.require(address))
+    const method = requireMethod(address, agent.image, call.method)
     if (agent.state.quarantined)
       throw new KernelError('Diverged', 'Quarantined', `\`${agent.name}\` is quarantined`)
     if (agent.full)
       throw new KernelError('Busy', 'Busy', `\`${agent.name}\` has too many inputs waiting`, {
         retryAfterMs: 1000,
       })
-    const method = Object.hasOwn(agent.image.methods, call.method)
-      ? agent.image.methods[call.method]
-      : undefined
-    if (!method) {
-      const known = Object.keys(agent.image.methods).join(', ')
-      throw new KernelError(
-        'NotFound',
-        'NoSuchMethod',
-        `\`${address.type}\` has no method \`${call.method}\`${known && `; it has ${known}`}`,
-      )
-    }
-    const text = argsText(call.args)
-    if (method.in) this.#validate(method.in, JSON.parse(text))
     const same = hmac(agent.key.key, 'same', call.method, '\0', text).toString('hex')
     const key =
       call.idempotencyKey === undefined
@@ -445,18 +454,8 @@ class Node implements Kernel {
     return agent
   }
 
-  #validate(schema: Record<string, unknown>, args: unknown): void {
-    let validator = this.#validators.get(schema)
-    if (!validator) {
-      validator = new Validator(schema, '2020-12', false)
-      this.#validators.set(schema, validator)
-    }
-    const result = validator.validate(args)
-    if (result.valid) return
-    const lines = result.errors
-      .filter((e) => e.keyword !== 'properties')
-      .map((e) => `${e.instanceLocation.replace('#', '$').replaceAll('/', '.')}: ${e.error}`)
-    throw new KernelError('Malformed', 'BadArguments', `arguments: ${lines.join('; ')}`)
+  #imageOf(address: Address): Promise<LoadedImage> {
+    return this.#ctx.images.get(this.#ctx.control.cardOf(address).generation.image)
   }
 
   /** New work is refused while the node closes or its disk is full; what is open goes on. */
@@ -499,6 +498,28 @@ class Node implements Kernel {
     this.#ctx.slots.close()
     this.#lock.release()
   }
+}
+
+function requireDistinct(manifests: readonly Manifest[]): void {
+  const seen = new Set<string>()
+  for (const manifest of manifests) {
+    const name = manifest.kind === 'Agent' ? `${manifest.tenant}/${manifest.name}` : manifest.name
+    const wish = `${manifest.kind} ${name}`
+    if (seen.has(wish))
+      throw new KernelError('Malformed', 'BadManifest', `${manifest.file}: \`${name}\` is there twice`)
+    seen.add(wish)
+  }
+}
+
+function requireMethod(address: Address, image: LoadedImage, name: string): MethodInfo {
+  const method = Object.hasOwn(image.methods, name) ? image.methods[name] : undefined
+  if (method) return method
+  const known = Object.keys(image.methods).join(', ')
+  throw new KernelError(
+    'NotFound',
+    'NoSuchMethod',
+    `\`${address.type}\` has no method \`${name}\`${known && `; it has ${known}`}`,
+  )
 }
 
 function argsText(args: unknown): string {

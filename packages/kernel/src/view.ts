@@ -15,6 +15,7 @@ import {
   type GuestOutput,
   parseOutput,
   type ReceiptMeta,
+  type RepliedMeta,
   type TurnMeta,
 } from './wire.ts'
 
@@ -37,6 +38,8 @@ export interface HistoryLine {
 export interface Why {
   readonly effect: string
   readonly verdict: 'allow' | 'refuse' | 'drop'
+  /** Set if it was allowed when it was asked for, and refused while it was performed. */
+  readonly when?: 'performed'
   readonly tool: string
   readonly request: unknown
   readonly card: string
@@ -132,7 +135,12 @@ export class View {
         continue
       }
       for (const [level, text] of parseOutput(payloads[0] as Buffer).logs)
-        lines.push({ seq: entry.header.seq, time: iso(entry.header.timeMs), level, text })
+        lines.push({
+          seq: entry.header.seq,
+          time: iso(entry.header.timeMs),
+          level,
+          text: this.#ctx.images.mapStack(row.image, text),
+        })
     }
     return lines.slice(-limit)
   }
@@ -153,32 +161,42 @@ export class View {
       throw new KernelError('NotFound', 'NoSuchEffect', `\`${wanted}\` is no effect that was asked for`)
     const asked = parseOutput(found.payloads[0] as Buffer).effects[index]
     const detail = parseDetails(found.payloads[1]).get(index)
-    const outcome = this.#outcome(row, effect)
+    const receipt = this.#receiptOf(row, effect)
+    // Allowed when it was asked for, and refused on its way: a redirect, an address, a card that sank.
+    const late = receipt?.error?.class === 'Refused' ? receipt.error : undefined
+    const error = (late ?? detail?.error) as WireError | undefined
+    const by = late?.by ?? verdict.by
+    const code = late?.code ?? verdict.code
     return {
       effect: `${row.address}@${effect}`,
-      verdict: verdict.verdict,
+      verdict: late ? 'refuse' : verdict.verdict,
+      ...(late && { when: 'performed' as const }),
       tool: asked?.tool ?? verdict.tool,
       request: asked?.args,
       card: meta.card,
-      ...(verdict.by && { by: verdict.by }),
-      ...(verdict.code && { code: verdict.code }),
-      ...(detail && {
-        message: detail.error.message,
-        missing: (detail.error as WireError).missing,
-        nearest: detail.nearest,
-      }),
+      ...(by && { by }),
+      ...(code && { code }),
+      ...(error && { message: error.message, missing: error.missing }),
+      ...(detail && { nearest: detail.nearest }),
       grantedBy: `whoever applies the manifest of \`${row.tenant}/${row.type}\``,
-      ...(outcome && { outcome }),
+      ...(receipt && { outcome: this.#outcome(row, effect, receipt.error) }),
     }
   }
 
-  #outcome(row: AgentRow, effect: string): string | undefined {
+  #receiptOf(row: AgentRow, effect: string): { readonly error?: WireError } | undefined {
     for (const entry of this.#newest(row, MAX_LINES, () => true)) {
       if (entry.header.kind !== 'receipt') continue
       const meta = JSON.parse(entry.header.meta) as ReceiptMeta
-      if (meta.effect === effect) return meta.ok ? 'done' : `${meta.class}: ${meta.code}`
+      if (meta.effect !== effect) continue
+      return JSON.parse((toFolded(entry, this.keyOf(row)).payloads[0] as Buffer).toString())
     }
     return undefined
+  }
+
+  #outcome(row: AgentRow, effect: string, error: WireError | undefined): string {
+    if (!error) return 'done'
+    const doubt = this.#ctx.derived.listDoubts().find((d) => d.address === row.address && d.effect === effect)
+    return `${error.class}: ${error.message}${doubt?.resolved ? `; resolved as ${doubt.resolved}` : ''}`
   }
 
   effectsInDoubt(): { effect: string; resolved: string | null }[] {
@@ -253,7 +271,17 @@ export class View {
         return { ...base, text: `started ${(meta as { effect: string }).effect}` }
       case 'receipt': {
         const { effect, ok, class: cls, code } = meta as ReceiptMeta
-        return { ...base, text: `receipt of ${effect}: ${ok ? 'done' : `${cls} ${code}`}`, detail: body(0) }
+        const event = body(0) as { error?: WireError }
+        const why = ok ? 'done' : `${cls} ${code}: ${event.error?.message ?? ''}`
+        return { ...base, text: `receipt of ${effect}: ${why}`, detail: event }
+      }
+      case 'replied': {
+        const { invocation, code } = meta as RepliedMeta
+        return { ...base, text: `ended ${invocation}: ${code}: ${(body(0) as ReplyError).message}` }
+      }
+      case 'resolved': {
+        const { effect, outcome, principal } = meta as { effect: string; outcome: string; principal: string }
+        return { ...base, text: `${principal} resolved ${effect} as ${outcome}` }
       }
       case 'quarantined':
         return { ...base, text: (payloads[0] as Buffer).toString() }
@@ -300,7 +328,10 @@ function turnLine(
   }))
   const parts = [
     ...(effects.length > 0 ? [`${effects.length} effect${effects.length > 1 ? 's' : ''}`] : []),
-    ...meta.replies.map(([id, ok]) => `${ok ? 'answered' : 'failed'} ${id}`),
+    ...meta.replies.map(([id, ok]) => {
+      const error = output.replies.find((r) => r.invocation === id)?.value as ReplyError | undefined
+      return ok ? `answered ${id}` : `failed ${id}: ${error?.message ?? ''}`
+    }),
   ]
   return { ...base, text: parts.join(', ') || 'nothing to do', ...(effects.length > 0 && { effects }) }
 }

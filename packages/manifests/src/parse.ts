@@ -74,6 +74,12 @@ function parseOne(source: Source, options: ParseOptions): Manifest {
   const kind = (given as { kind?: unknown } | null)?.kind
   const schema =
     typeof kind === 'string' && Object.hasOwn(KINDS, kind) ? KINDS[kind as keyof typeof KINDS] : undefined
+  if (kind === undefined)
+    throw at(
+      source,
+      [],
+      'a document without `kind`; it begins with `apiVersion: cardinal/v1` and `kind: Agent`',
+    )
   if (!schema)
     throw at(source, ['kind'], `unknown kind \`${String(kind)}\`; there are ${Object.keys(KINDS).join(', ')}`)
   const parsed = schema.safeParse(given)

@@ -13,12 +13,22 @@ export function findPrograms(text: string): ProgramRef[] {
   if (!Array.isArray(documents)) return []
   return documents.flatMap((document) => {
     if (document.errors.length > 0) return []
-    const { kind, metadata, spec } = (document.toJS({ maxAliasCount: 0 }) ?? {}) as {
-      kind?: unknown
-      metadata?: { tenant?: unknown; name?: unknown }
-      spec?: { program?: unknown }
-    }
+    const { kind, metadata, spec } = toShape(document)
     if (kind !== 'Agent' || typeof spec?.program !== 'string') return []
     return [{ agent: `${String(metadata?.tenant)}/${String(metadata?.name)}`, program: spec.program }]
   })
+}
+
+interface Shape {
+  readonly kind?: unknown
+  readonly metadata?: { readonly tenant?: unknown; readonly name?: unknown }
+  readonly spec?: { readonly program?: unknown }
+}
+
+function toShape(document: { toJS(options: { maxAliasCount: number }): unknown }): Shape {
+  try {
+    return (document.toJS({ maxAliasCount: 0 }) ?? {}) as Shape
+  } catch {
+    return {}
+  }
 }

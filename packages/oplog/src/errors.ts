@@ -11,6 +11,7 @@ export type LogErrorCode =
   | 'DiskFull'
   | 'EntryTooLarge'
   | 'KeyDestroyed'
+  | 'NoSuchAnchor'
   | 'NoSuchEntry'
   | 'WrongKey'
 

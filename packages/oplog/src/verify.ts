@@ -20,6 +20,8 @@ export interface Verification {
   readonly end: number
   readonly lastCommit: string
   readonly tornBytes: number
+  /** How many signed heads were there to compare with. With none, nothing says whether the end is missing. */
+  readonly heads: number
   readonly problem?: {
     readonly code: string
     readonly message: string
@@ -44,10 +46,25 @@ export function verifyLog(
   if (first === undefined) throw new LogError('Malformed', 'NoSuchEntry', `no log in \`${dataFolder}\``)
   const claimed = claimedKey(fs.readFileSync(path.join(folder, segmentName(first))))
   const publicKey = (options.publicKey ?? claimed ?? '').toLowerCase()
-  const counts = { segments: 0, commits: 0, entries: 0, agents: 0, end: 0, lastCommit: '', tornBytes: 0 }
+  const counts = {
+    segments: 0,
+    commits: 0,
+    entries: 0,
+    agents: 0,
+    end: 0,
+    lastCommit: '',
+    tornBytes: 0,
+    heads: 0,
+  }
   const known = { publicKey, pinned: options.publicKey !== undefined }
   try {
     const key = publicKeyFromHex(publicKey)
+    if (claimed !== undefined && claimed !== publicKey)
+      throw new LogError(
+        'Corrupt',
+        'WrongKey',
+        `the log says that it was signed by \`${claimed}\`, not by the key given`,
+      )
     const scan = scanLog(folder, { publicKey: key, everySignature: true })
     Object.assign(counts, {
       ...pick(scan),
@@ -57,7 +74,11 @@ export function verifyLog(
     const node = nodeOf(folder, first)
     for (const file of [path.join(dataFolder, 'head'), ...(options.anchors ?? [])]) {
       const head = readHead(file, node, key)
-      if (head) checkHead(head, scan.end as Pos, scan.commitAt, `\`${path.basename(file)}\``)
+      if (!head && options.anchors?.includes(file))
+        throw new LogError('Malformed', 'NoSuchAnchor', `the anchor \`${file}\` does not exist`)
+      if (!head) continue
+      counts.heads++
+      checkHead(head, scan.end as Pos, scan.commitAt, `\`${path.basename(file)}\``)
     }
     return { ok: true, ...known, ...counts }
   } catch (error) {

@@ -1,5 +1,5 @@
 /** What a program imports: the base class and the ways to act. */
-import { type CardinalError, toError } from './errors.ts'
+import { toError } from './errors.ts'
 import { awaitEvent, effect, milliseconds, requireBirth, write } from './runtime.ts'
 import type { Call, Card, Duration, Json, Method, Opts, Ref, Tools } from './types.ts'
 
@@ -26,7 +26,8 @@ export abstract class Agent {
 
 /**
  * Calls a tool. The effect leaves the sandbox only after its turn is durable, and its result comes
- * back in a later turn; after a crash it is neither lost nor done twice.
+ * back in a later turn; after a crash it is neither lost nor done twice. With `timeout`, rejects with
+ * `Indeterminate` after it: what was sent may be done all the same.
  */
 export function tool<N extends keyof Tools>(
   name: N,
@@ -35,23 +36,38 @@ export function tool<N extends keyof Tools>(
 ): Call<Tools[N]['out']> {
   const started = effect(String(name), args, options.via?.id)
   if (options.timeout === undefined) return started
-  const late: CardinalError = toError({
-    class: 'Unavailable',
+  const late = toError({
+    class: 'Indeterminate',
     code: 'TimedOut',
-    message: `no answer of \`${String(name)}\` within ${options.timeout}`,
+    message: `no answer of \`${String(name)}\` within ${options.timeout}; whether it was done is unknown`,
   })
-  const timer = effect('cardinal.sleep', { ms: milliseconds(options.timeout) })
-  const raced = Promise.race([
-    started.finally(() => timer.cancel()),
-    timer.then(() => {
-      started.cancel()
-      throw late
-    }),
-  ])
-  return Object.defineProperties(raced, {
+  const timed = within(started, options.timeout, late, () => void started.cancel())
+  return Object.defineProperties(timed, {
     id: { value: started.id },
     cancel: { value: started.cancel },
   }) as Call<Json>
+}
+
+/** Settles as `awaited` does, or rejects with `late` after `duration`, whichever is first. */
+function within<T>(awaited: Promise<T>, duration: Duration, late: Error, giveUp: () => void): Promise<T> {
+  const timer = effect('cardinal.sleep', { ms: milliseconds(duration) })
+  return new Promise((resolve, reject) => {
+    // Settled before the timer is cancelled: its own rejection must not come first.
+    awaited.then(
+      (value) => {
+        resolve(value)
+        void timer.cancel()
+      },
+      (error) => {
+        reject(error)
+        void timer.cancel()
+      },
+    )
+    timer.then(() => {
+      reject(late)
+      giveUp()
+    }, reject)
+  })
 }
 
 /** Waits durably: the wait survives a crash and costs no memory. */
@@ -61,20 +77,14 @@ export function sleep(duration: Duration): Promise<void> {
 
 /** Resolves once, when somebody emits `name` to this agent. With `expires`, rejects with `Unavailable` after it. */
 export function event<T = Json>(name: string, options: { expires?: Duration } = {}): Promise<T> {
-  const arrived = awaitEvent(name) as Promise<T>
-  if (options.expires === undefined) return arrived
-  const timer = effect('cardinal.sleep', { ms: milliseconds(options.expires) })
+  const { arrived, forget } = awaitEvent(name)
+  if (options.expires === undefined) return arrived as Promise<T>
   const late = toError({
     class: 'Unavailable',
     code: 'TimedOut',
     message: `no event \`${name}\` within ${options.expires}`,
   })
-  return Promise.race([
-    arrived.finally(() => timer.cancel()),
-    timer.then(() => {
-      throw late
-    }),
-  ])
+  return within(arrived as Promise<T>, options.expires, late, forget)
 }
 
 /** Writes a line to the agent's log. Lines are part of the record and never leave the node by themselves. */
@@ -82,13 +92,37 @@ export function log(...parts: unknown[]): void {
   write('info', parts.map(show).join(' '))
 }
 
-/** Text of a logged value: strings as they are, errors with their stack, the rest as JSON. */
+/** Text of a logged value: strings as they are, errors with their stack, the rest as JSON that hides nothing. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return value
-  if (value instanceof Error) return `${value.name}: ${value.message}\n${value.stack ?? ''}`.trimEnd()
+  if (value instanceof Error) return showError(value)
+  const above: unknown[] = []
   try {
-    return JSON.stringify(value) ?? String(value)
+    return (
+      JSON.stringify(value, function replace(this: unknown, _key, v: unknown) {
+        while (above.length > 0 && above[above.length - 1] !== this) above.pop()
+        if (typeof v === 'bigint') return `${v}n`
+        if (typeof v === 'function') return `[function ${v.name}]`
+        if (v instanceof Error) return showError(v)
+        if (typeof v !== 'object' || v === null) return v
+        if (above.includes(v)) return '[circular]'
+        above.push(v)
+        if (v instanceof Map) return plain(above, Object.fromEntries([...v].map(([k, x]) => [String(k), x])))
+        if (v instanceof Set) return plain(above, [...v])
+        return v
+      }) ?? String(value)
+    )
   } catch {
     return String(value)
   }
+}
+
+/** What stands for a map or a set is what its members will be found in. */
+function plain<T>(above: unknown[], stand: T): T {
+  above.push(stand)
+  return stand
+}
+
+function showError(error: Error): string {
+  return `${error.name}: ${error.message}\n${error.stack ?? ''}`.trimEnd()
 }

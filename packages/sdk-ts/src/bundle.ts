@@ -3,6 +3,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type BuildFailure, build, type Message, type Plugin } from 'esbuild'
 
+/** What is sent to a node: one script, and the map of its lines to the program's own files. */
 export interface Bundle {
   readonly code: string
   readonly map: string
@@ -44,12 +45,12 @@ const sdkFromImage: Plugin = {
 }
 
 /**
- * Bundles the program at `file`.
+ * Bundles the program at `file`; `files` are all that were read for it.
  *
  * @example
  * const { code } = await bundleProgram('/agents/clerk.ts')
  */
-export async function bundleProgram(file: string): Promise<Bundle> {
+export async function bundleProgram(file: string): Promise<Bundle & { readonly files: string[] }> {
   const root = path.dirname(file)
   const contents = `import program from ${JSON.stringify(`./${path.basename(file)}`)};\n${SDK}.register(program);`
   const entry = { resolveDir: root, sourcefile: 'cardinal:entry' }
@@ -64,22 +65,22 @@ const NAMES_INTL = /\bIntl\b|\btoLocale(?:|Date|Time)String\b/
 
 /** Bundles what every image begins with: globals, SDK and the turn functions. */
 export async function bundleGuest(): Promise<Bundle> {
-  return bundle(
-    { contents: 'import "./guest/boot.ts"', resolveDir: here, sourcefile: 'cardinal:entry' },
-    here,
-  )
+  const entry = { contents: 'import "./guest/boot.ts"', resolveDir: here, sourcefile: 'cardinal:entry' }
+  const { code, map } = await bundle(entry, here)
+  return { code, map }
 }
 
 async function bundle(
   stdin: { contents: string; resolveDir: string; sourcefile: string },
   root: string,
-): Promise<Bundle> {
+): Promise<Bundle & { readonly files: string[] }> {
   try {
     const result = await build({
       stdin: { ...stdin, loader: 'js' },
       absWorkingDir: root,
       bundle: true,
       write: false,
+      metafile: true,
       outfile: 'program.js',
       format: 'iife',
       target: 'es2023',
@@ -98,7 +99,10 @@ async function bundle(
     const [map, code] = ['.map', '.js'].map(
       (end) => result.outputFiles.find((f) => f.path.endsWith(end))?.text ?? '',
     )
-    return { code: code as string, map: map as string }
+    const files = Object.keys(result.metafile.inputs)
+      .filter((name) => !/^(cardinal|<)/.test(name))
+      .map((name) => path.resolve(root, name))
+    return { code: code as string, map: map as string, files }
   } catch (error) {
     const failure = error as BuildFailure
     if (!Array.isArray(failure.errors)) throw error
@@ -107,6 +111,8 @@ async function bundle(
 }
 
 function showMessage({ location, text }: Message): string {
+  if (/Top-level await is not/.test(text) && location)
+    return `${location.file}:${location.line}:${location.column + 1} a program has no top-level await: it is loaded once, when its image is built; await inside a method`
   const hint = /Could not resolve "node:|Could not resolve "(fs|path|net|http|child_process)"/.test(text)
     ? ' (an agent has no Node modules; see docs/globals.md)'
     : ''

@@ -6,6 +6,7 @@
  * any program runs: a program that changes a prototype changes its own world, not this file's.
  */
 import { CardinalError, toError, type WireError } from './errors.ts'
+import { type Check, compile } from './guest/schema.ts'
 import type { Call, Duration, Json, Method } from './types.ts'
 
 const parse = JSON.parse
@@ -62,6 +63,13 @@ interface Program {
   readonly methods?: Record<string, Method>
 }
 
+type Checker = (value: unknown) => unknown
+interface Checks {
+  readonly in?: Checker
+  readonly out?: Checker
+}
+
+const compiled = new Map<string, Checks>()
 const waiters = new Map<number, Waiter>()
 const eventWaiters = new Map<string, EventWaiter[]>()
 const earlyEvents = new Map<string, Json[]>()
@@ -82,7 +90,15 @@ export function register(given: unknown, base: new () => object): void {
   if (typeof given !== 'function' || !(given.prototype instanceof base)) {
     throw new TypeError('the default export of a program must be a class that extends Agent')
   }
-  program = given as unknown as Program
+  const made = given as unknown as Program
+  for (const [name, method] of Object.entries(made.methods ?? {})) {
+    const checks: Checks = {
+      ...(method.in !== undefined && { in: checker(method.in, `${name}.in`, badArguments) }),
+      ...(method.out !== undefined && { out: checker(method.out, `${name}.out`, badResult) }),
+    }
+    if (checks.in || checks.out) compiled.set(name, checks)
+  }
+  program = made
 }
 
 /** Runs at the start of every event: where per-turn randomness forgets what it has drawn. */
@@ -135,17 +151,27 @@ function cancelled(why: string): CardinalError {
   return toError({ class: 'Cancelled', code: 'Cancelled', message: why })
 }
 
-/** Resolves once the named event is emitted from outside; one that came early is not lost. */
-export function awaitEvent(name: string): Promise<Json> {
+/**
+ * Resolves once the named event is emitted from outside; one that came early is not lost. Who gives
+ * up says `forget`, so that the next event goes to somebody who waits.
+ */
+export function awaitEvent(name: string): { arrived: Promise<Json>; forget: () => void } {
   requireBirth()
   const early = call<Json[] | undefined>(mapGet, earlyEvents, name)
-  if (early && early.length > 0) return PromiseOf.resolve(call<Json>(shift, early))
+  if (early && early.length > 0)
+    return { arrived: PromiseOf.resolve(call<Json>(shift, early)), forget: () => {} }
   const invocation = current
-  return new PromiseOf<Json>((resolve, reject) => {
-    const list = call<EventWaiter[] | undefined>(mapGet, eventWaiters, name) ?? []
-    call(push, list, { invocation, resolve, reject })
+  const list = call<EventWaiter[] | undefined>(mapGet, eventWaiters, name) ?? []
+  let waiter: EventWaiter | undefined
+  const arrived = new PromiseOf<Json>((resolve, reject) => {
+    waiter = { invocation, resolve, reject }
+    call(push, list, waiter)
     call(mapSet, eventWaiters, name, list)
   })
+  const forget = () => {
+    for (let i = 0; i < list.length; i++) if (list[i] === waiter) call(splice, list, i, 1)
+  }
+  return { arrived, forget }
 }
 
 export function write(level: string, text: string): void {
@@ -240,10 +266,10 @@ async function invoke(id: string, method: string, args: Json): Promise<void> {
     const spec = declared && hasOwn(declared, method) ? declared[method] : undefined
     const body = agent?.[method]
     if (!spec || typeof body !== 'function') throw new TypeError(`no method \`${method}\``)
-    const [input, output] = [standardOf(spec.in), standardOf(spec.out)]
-    const given = input ? await validate(input, args, 'in') : args
+    const checks = call<Checks | undefined>(mapGet, compiled, method)
+    const given = checks?.in ? await checks.in(args) : args
     const result: unknown = await call(body, agent, given)
-    if (output) await validate(output, result, 'out')
+    if (checks?.out) await checks.out(result)
     reply(id, true, encodeResult(result))
   } catch (error) {
     reply(id, false, stringify(describeError(error)))
@@ -255,7 +281,11 @@ function reply(id: string, ok: boolean, text: string): void {
 }
 
 class NotJson extends Error {}
-class Invalid extends Error {}
+class BadArguments extends Error {}
+class BadResult extends Error {}
+
+const badArguments = (lines: string) => new BadArguments(`arguments: ${lines}`)
+const badResult = (lines: string) => new BadResult(`result: ${lines}`)
 
 function encodeResult(result: unknown): string {
   if (result === undefined) return 'null'
@@ -282,23 +312,43 @@ function standardOf(schema: unknown): Standard | undefined {
   return typeof standard?.validate === 'function' ? standard : undefined
 }
 
-async function validate(standard: Standard, value: unknown, side: 'in' | 'out'): Promise<unknown> {
-  const result = (await standard.validate(value)) as {
-    value?: unknown
-    issues?: { message: string; path?: unknown[] }[]
+/** What a schema makes of a value, or the error that says why it does not fit. */
+function checker(schema: unknown, where: string, error: (lines: string) => Error): Checker {
+  const standard = standardOf(schema)
+  if (standard) return async (value) => standardResult(await standard.validate(value), error)
+  let check: Check
+  try {
+    check = compile(schema)
+  } catch (e) {
+    throw new TypeError(`the schema \`methods.${where}\`: ${String((e as Error)?.message ?? e)}`)
   }
+  return (value) => {
+    const lines = check(value)
+    if (lines.length > 0) throw error(call<string>(join, lines, '; '))
+    return value
+  }
+}
+
+interface StandardResult {
+  readonly value?: unknown
+  readonly issues?: readonly { readonly message: string; readonly path?: readonly unknown[] }[]
+}
+
+function standardResult(given: unknown, error: (lines: string) => Error): unknown {
+  const result = given as StandardResult
   if (!result.issues) return result.value
   const lines = result.issues.map(
     (i) =>
       `${['$', ...(i.path ?? []).map((p) => String((p as { key?: unknown })?.key ?? p))].join('.')}: ${i.message}`,
   )
-  throw new Invalid(`${side === 'in' ? 'arguments' : 'result'}: ${lines.join('; ')}`)
+  throw error(lines.join('; '))
 }
 
 function describeError(error: unknown): WireError & { readonly stack?: string } {
   const { name, message, stack } = errorText(error)
-  if (error instanceof NotJson) return { class: 'Malformed', code: 'NotJson', message }
-  if (error instanceof Invalid) return { class: 'Malformed', code: 'BadArguments', message }
+  if (error instanceof NotJson) return { class: 'Thrown', code: 'NotJson', message }
+  if (error instanceof BadArguments) return { class: 'Malformed', code: 'BadArguments', message }
+  if (error instanceof BadResult) return { class: 'Thrown', code: 'BadResult', message }
   if (error instanceof CardinalError) {
     const effect = error.effect === undefined ? {} : { effect: error.effect }
     return { class: name, code: error.code, message, ...effect, ...(stack && { stack }) }

@@ -80,7 +80,7 @@ async function perform(
     const release = await gate.enter(new URL(plan.url).origin, attempt.signal)
     if (!release) return failed('Cancelled', 'Cancelled', 'cancelled before it was sent')
     if (hop === 0) await attempt.started()
-    const sent = await sendOnce(plan, attempt, options, agentFor)
+    const sent = await sendOnce(plan, attempt, options, agentFor, hop > 0)
     if (!('location' in sent)) {
       void attempt.recorded.then(release)
       return sent.receipt
@@ -100,6 +100,7 @@ async function sendOnce(
   attempt: Attempt,
   options: HttpOptions,
   agentFor: (port: number) => Dispatcher,
+  redirected: boolean,
 ): Promise<Sent> {
   const url = new URL(plan.url)
   const port = Number(url.port) || (url.protocol === 'https:' ? 443 : 80)
@@ -119,11 +120,19 @@ async function sendOnce(
     })
     answered = true
     const location = answer.headers.location
-    if (repeatable && REDIRECTS.has(answer.statusCode) && typeof location === 'string') {
+    const elsewhere = repeatable && REDIRECTS.has(answer.statusCode) && typeof location === 'string'
+    if (elsewhere && plan.redirect !== 'manual') {
       await answer.body.dump()
-      return { location: new URL(location, url).href }
+      if (plan.redirect === 'follow') return { location: new URL(location, url).href }
+      return {
+        receipt: failed(
+          'Unavailable',
+          'Redirected',
+          'the answer points elsewhere, and the program wants none such',
+        ),
+      }
     }
-    return { receipt: { ok: true, value: await readAnswer(answer, plan) } }
+    return { receipt: { ok: true, value: { ...(await readAnswer(answer, plan)), redirected } } }
   } catch (error) {
     return {
       receipt: { ok: false, error: sortFailure(error as NodeJS.ErrnoException, repeatable, answered) },
@@ -144,7 +153,8 @@ function follow(plan: HttpPlan, location: string, attempt: Attempt): HttpPlan | 
   const headers = plan.headers.filter(
     ([name]) => sameOrigin || (name !== 'authorization' && name !== 'cookie'),
   )
-  const next = translateHttp({ method: plan.method, url: location, headers }, { idempotency: [] })
+  const { method, redirect } = plan
+  const next = translateHttp({ method, url: location, headers, redirect }, { idempotency: [] })
   if ('bad' in next)
     return { class: 'Unavailable', code: 'BadRedirect', message: `a redirect to ${next.bad}` }
   return attempt.decide(next.request) ?? (next.plan as HttpPlan)
@@ -170,7 +180,6 @@ async function readAnswer(answer: Dispatcher.ResponseData, plan: HttpPlan): Prom
     status: answer.statusCode,
     statusText: '',
     url: plan.url,
-    redirected: false,
     headers,
     ...bodyOf(bytes),
   }

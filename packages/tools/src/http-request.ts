@@ -8,6 +8,8 @@ export interface HttpPlan {
   readonly headers: readonly (readonly [string, string])[]
   readonly body?: Uint8Array
   readonly idempotencyHeader?: string
+  /** What to do with an answer that points elsewhere: only reads follow it. */
+  readonly redirect: 'follow' | 'manual' | 'error'
 }
 
 const MAX_BODY = 4 << 20
@@ -36,6 +38,7 @@ interface Given {
   headers?: unknown
   text?: unknown
   base64?: unknown
+  redirect?: unknown
 }
 
 /** Parses and canonicalises; every later hop of the same effect goes through here too. */
@@ -54,12 +57,16 @@ export function translateHttp(args: unknown, settings: ToolSettings): Translated
   const rule = settings.idempotency.find((r) => r.host === url.hostname && r.method.includes(method))
   const effectClass: EffectClass = READS.has(method) ? 'read' : rule ? 'idempotent' : 'once'
   const sent = rule ? headers.filter(([name]) => name !== rule.header.toLowerCase()) : headers
+  const redirect = given.redirect ?? 'follow'
+  if (redirect !== 'follow' && redirect !== 'manual' && redirect !== 'error')
+    return { bad: 'a redirect mode that is none' }
   const requestArgs = argsOf(url, sent, body)
   if (typeof requestArgs === 'string') return { bad: requestArgs }
   const plan: HttpPlan = {
     method,
     url: url.href,
     headers: sent,
+    redirect,
     ...(body && { body: body.bytes }),
     ...(effectClass === 'idempotent' && rule && { idempotencyHeader: rule.header }),
   }

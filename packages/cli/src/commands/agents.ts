@@ -1,11 +1,11 @@
 /** Commands that talk to a node: apply, invoke and look. */
 import fs from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Command } from 'commander'
-import { ask } from '../client.ts'
-import { CliError } from '../errors.ts'
-import { endpointOf, formatOf } from '../options.ts'
-import { note, print, table } from '../output.ts'
+import { Argument, type Command } from 'commander'
+import { type Answer, ask, type Endpoint } from '../client.ts'
+import { CliError, exitCode } from '../errors.ts'
+import { duration, endpointOf, formatOf, requestKey, whole } from '../options.ts'
+import { indented, note, print, table } from '../output.ts'
 import { readProject } from '../project.ts'
 
 const DEFAULT_TENANT = 'default'
@@ -31,21 +31,17 @@ export function addAgentCommands(program: Command): void {
     })
   program
     .command('invoke <agent> <method> [args]')
-    .description('call a method; args are JSON, or @file')
-    .option('--key <key>', 'idempotency key: the same call again gives the same answer')
+    .description('call a method; args are JSON, @file, or - for standard input')
+    .option('--key <key>', 'idempotency key: the same call again gives the same answer', requestKey)
     .option('--detach', 'print the invocation id and do not wait')
-    .option('--wait <seconds>', 'wait so long', '30')
+    .option('--wait <seconds>', 'wait so long', whole(0), 30)
     .action(invoke)
   program
     .command('result <invocation>')
     .description('the answer of an invocation')
-    .option('--wait <seconds>', 'wait so long for it', '0')
-    .action(async (id: string, options: { wait: string }, command: Command) => {
-      const answer = await ask(
-        endpointOf(command),
-        `/v1/invocations/${encodeURIComponent(id)}?wait=${encodeURIComponent(options.wait)}`,
-      )
-      showAnswer(command, answer)
+    .option('--wait <seconds>', 'wait so long for it', whole(0), 0)
+    .action(async (id: string, options: { wait: number }, command: Command) => {
+      showAnswer(command, await waitFor(endpointOf(command), id, options.wait))
     })
   program
     .command('cancel <invocation>')
@@ -84,9 +80,12 @@ function addReading(program: Command): void {
     .command('list')
     .option('--tenant <name>')
     .option('--type <name>')
-    .option('--limit <n>', 'at most so many', '100')
-    .action(async (options: Record<string, string>, command: Command) => {
-      const { body } = await ask(endpointOf(command), `/v1/agents?${new URLSearchParams(options)}`)
+    .option('--limit <n>', 'at most so many', whole(1), 100)
+    .action(async (options: Record<string, string | number>, command: Command) => {
+      const query = new URLSearchParams(
+        Object.entries(options).map(([k, v]) => [k, String(v)] as [string, string]),
+      )
+      const { body } = await ask(endpointOf(command), `/v1/agents?${query}`)
       const rows = body.agents as Record<string, string>[]
       print(formatOf(command), rows, () =>
         table([
@@ -112,22 +111,19 @@ function addReading(program: Command): void {
   program
     .command('history <agent>')
     .description('what an agent was asked, did and was told')
-    .option('--limit <n>', 'the newest so many', '100')
-    .option('--since <duration>', 'as 10m, 2h or 7d')
+    .option('--limit <n>', 'the newest so many', whole(1), 100)
+    .option('--since <duration>', 'as 10m, 2h or 7d', duration)
     .option('-f, --follow', 'go on as it happens')
     .action(history)
   program
     .command('logs <agent>')
     .description('what an agent logged')
-    .option('--limit <n>', 'the newest so many', '100')
-    .action(async (agent: string, options: { limit: string }, command: Command) => {
-      const { body } = await ask(
-        endpointOf(command),
-        `${route(agent)}/logs?limit=${encodeURIComponent(options.limit)}`,
-      )
+    .option('--limit <n>', 'the newest so many', whole(1), 100)
+    .action(async (agent: string, options: { limit: number }, command: Command) => {
+      const { body } = await ask(endpointOf(command), `${route(agent)}/logs?limit=${options.limit}`)
       const lines = body.logs as { time: string; level: string; text: string }[]
       print(formatOf(command), lines, () =>
-        lines.map((l) => `${l.time} ${l.level.padEnd(5)} ${l.text}`).join('\n'),
+        lines.map((l) => `${l.time} ${l.level.padEnd(5)} ${indented(l.text)}`).join('\n'),
       )
     })
   program
@@ -141,9 +137,9 @@ function addReading(program: Command): void {
   program
     .command('replay <agent>')
     .description('repeat its recorded life beside it and compare every turn')
-    .option('--to <seq>', 'stop after this entry')
-    .action(async (agent: string, options: { to?: string }, command: Command) => {
-      const query = options.to === undefined ? '' : `?to=${encodeURIComponent(options.to)}`
+    .option('--to <seq>', 'stop after this entry', whole(1))
+    .action(async (agent: string, options: { to?: number }, command: Command) => {
+      const query = options.to === undefined ? '' : `?to=${options.to}`
       const { body } = await ask(endpointOf(command), `${route(agent)}/replay${query}`, { method: 'POST' })
       print(
         formatOf(command),
@@ -151,15 +147,16 @@ function addReading(program: Command): void {
         () => `${String(body.turns)} turns reproduced, ${String(body.entries)} entries`,
       )
     })
-  const effects = program.command('effects').description('effects whose outcome nobody knows')
+  const effects = program.command('effects').description('effects that were or are in doubt')
   effects.command('list').action(async (_options: unknown, command: Command) => {
     const { body } = await ask(endpointOf(command), '/v1/effects')
     const rows = body.effects as { effect: string; resolved: string | null }[]
     print(formatOf(command), rows, () => table(rows.map((e) => [e.effect, e.resolved ?? 'in doubt'])))
   })
   effects
-    .command('resolve <effect> <outcome>')
+    .command('resolve <effect>')
     .description('say what became of it: done or failed')
+    .addArgument(new Argument('<outcome>').choices(['done', 'failed']))
     .action(async (effect: string, outcome: string, _options: unknown, command: Command) => {
       const { body } = await ask(endpointOf(command), '/v1/effects/resolve', {
         body: { effect: full(effect), outcome },
@@ -177,18 +174,24 @@ function full(address: string): string {
 
 function route(agent: string): string {
   const parts = full(agent).split('/')
-  if (parts.length !== 3 || parts.some((p) => p === ''))
+  if (parts.length !== 3 || parts.some((p) => /^\.*$/.test(p)))
     throw new CliError('Usage', 'BadAddress', `\`${agent}\` is no address; write [tenant/]type/key`)
   return `/v1/agents/${parts.map(encodeURIComponent).join('/')}`
 }
 
-function readArgs(text: string | undefined): unknown {
-  if (text === undefined) return null
-  const from = text.startsWith('@') ? text.slice(1) : undefined
+const STDIN = 0
+
+function readArgs(given: string | undefined): unknown {
+  if (given === undefined) return null
+  const from = given === '-' || given === '@-' ? STDIN : given.startsWith('@') ? given.slice(1) : undefined
+  const name = from === STDIN ? 'standard input' : (from ?? 'the arguments')
   try {
-    return JSON.parse(from === undefined ? text : fs.readFileSync(from, 'utf8'))
+    return JSON.parse(from === undefined ? given : fs.readFileSync(from, 'utf8'))
   } catch (error) {
-    throw new CliError('Usage', 'BadJson', `${from ?? 'the arguments'}: ${(error as Error).message}`)
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code !== undefined)
+      throw new CliError('NotFound', 'NoSuchFile', `\`${name}\` cannot be read: ${code}`)
+    throw new CliError('Usage', 'BadJson', `${name}: ${message}`)
   }
 }
 
@@ -196,33 +199,54 @@ async function invoke(
   agent: string,
   method: string,
   args: string | undefined,
-  options: { key?: string; detach?: boolean; wait: string },
+  options: { key?: string; detach?: boolean; wait: number },
   command: Command,
 ): Promise<void> {
+  const endpoint = endpointOf(command)
+  const waitS = options.detach ? 0 : Math.min(options.wait, SLICE_S)
   const headers = {
-    prefer: options.detach ? 'respond-async' : `wait=${options.wait}`,
+    prefer: waitS === 0 ? 'respond-async' : `wait=${waitS}`,
     ...(options.key !== undefined && { 'idempotency-key': options.key }),
   }
-  const answer = await ask(endpointOf(command), `${route(agent)}/invoke/${encodeURIComponent(method)}`, {
+  const began = Date.now()
+  const first = await ask(endpoint, `${route(agent)}/invoke/${encodeURIComponent(method)}`, {
     body: readArgs(args),
     headers,
   })
-  if (options.detach && formatOf(command) === 'text')
-    print('text', null, () => String(answer.body.invocation))
-  else showAnswer(command, answer)
+  const id = String(first.body.invocation)
+  if (options.detach && formatOf(command) === 'text') return print('text', null, () => id)
+  if (options.detach) return print('json', first.body)
+  const leftS = options.wait - (Date.now() - began) / 1000
+  showAnswer(command, first.status === 202 && leftS > 0 ? await waitFor(endpoint, id, leftS) : first)
+}
+
+/** A request waits no longer than this at a time; what lies between us and the node may cut it. */
+const SLICE_S = 50
+
+async function waitFor(endpoint: Endpoint, id: string, seconds: number): Promise<Answer> {
+  const until = Date.now() + seconds * 1000
+  for (;;) {
+    const leftS = Math.max(0, Math.ceil((until - Date.now()) / 1000))
+    const at = `/v1/invocations/${encodeURIComponent(id)}?wait=${Math.min(leftS, SLICE_S)}`
+    const answer = await ask(endpoint, at).catch((error: CliError) => {
+      // The node went away; what it took in is on its record, and is found there by this.
+      if (error.class === 'Unavailable') note(`ask again later with \`cardinal result ${id} --wait 60\``)
+      throw error
+    })
+    if (answer.status !== 202 || Date.now() >= until) return answer
+  }
 }
 
 function showAnswer(
   command: Command,
   { status, body }: { status: number; body: Record<string, unknown> },
 ): void {
-  if (formatOf(command) === 'json') return print('json', body)
   if (status === 202) {
     note(`still working; ask again with \`cardinal result ${String(body.invocation)} --wait 60\``)
-    process.exitCode = 6
-    return
+    process.exitCode = exitCode('TimedOut')
   }
-  print('text', body.value)
+  if (formatOf(command) === 'json') print('json', body)
+  else if (status !== 202) print('text', body.value)
 }
 
 interface HistoryLine {
@@ -243,13 +267,13 @@ const FOLLOW_MS = 500
 
 async function history(
   agent: string,
-  options: { limit: string; since?: string; follow?: boolean },
+  options: { limit: number; since?: number; follow?: boolean },
   command: Command,
 ): Promise<void> {
   const endpoint = endpointOf(command)
   const query = new URLSearchParams({
-    limit: options.limit,
-    ...(options.since && { since: String(Date.now() - duration(options.since)) }),
+    limit: String(options.limit),
+    ...(options.since !== undefined && { since: String(Math.max(0, Date.now() - options.since)) }),
   })
   const at = `${route(agent)}/history`
   let lines = (await ask(endpoint, `${at}?${query}`)).body.history as HistoryLine[]
@@ -264,12 +288,6 @@ async function history(
   }
 }
 
-function duration(text: string): number {
-  const match = /^(\d+)(s|m|h|d)$/.exec(text)
-  if (!match) throw new CliError('Usage', 'Usage', `\`${text}\` is not a duration, as 10m, 2h or 7d`)
-  return Number(match[1]) * { s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[match[2] as 's']
-}
-
 const SHOWN = 100
 
 function showLine(line: HistoryLine): string {
@@ -277,13 +295,16 @@ function showLine(line: HistoryLine): string {
     const args = JSON.stringify(e.args) ?? ''
     return `\n        ${e.effect} ${e.tool} ${args.length > SHOWN ? `${args.slice(0, SHOWN)}…` : args}: ${e.verdict}`
   })
-  return `${String(line.seq).padStart(5)} ${line.time.slice(11, 23)} ${line.kind.padEnd(9)} ${line.text}${effects.join('')}`
+  return `${String(line.seq).padStart(5)} ${line.time.slice(11, 23)} ${line.kind.padEnd(9)} ${indented(line.text)}${effects.join('')}`
 }
 
 function showWhy(why: Record<string, unknown>): string {
   const rows: string[][] = [
     ['effect', String(why.effect)],
-    ['verdict', `${String(why.verdict)}${why.by ? ` by ${String(why.by)} (${String(why.code)})` : ''}`],
+    [
+      'verdict',
+      `${String(why.verdict)}${why.when ? ' while it was performed' : ''}${why.by ? ` by ${String(why.by)} (${String(why.code)})` : ''}`,
+    ],
     ['request', `${String(why.tool)} ${JSON.stringify(why.request)}`],
     ['card', String(why.card)],
   ]

@@ -7,23 +7,24 @@ import { fileURLToPath } from 'node:url'
 import { type Api, type Kernel, layout, openKernel, serveApi } from '@cardinal/kernel'
 import { manifestJsonSchema } from '@cardinal/manifests'
 import { verifyLog } from '@cardinal/oplog'
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import { ask, findEndpoint, findProject } from '../client.ts'
 import { CliError } from '../errors.ts'
-import { formatOf } from '../options.ts'
-import { note, print, table } from '../output.ts'
+import { formatOf, whole } from '../options.ts'
+import { indented, note, print, table } from '../output.ts'
 import { readProject } from '../project.ts'
 import { MANIFEST, PROGRAM } from '../templates/hello.ts'
 
 interface ServeOptions {
   readonly data?: string
-  readonly port: string
-  readonly connections?: string
-  readonly acceptLoss?: string
+  readonly port: number
+  readonly connections?: number
+  readonly acceptLoss?: number
 }
 
 const EX_FATAL = 70
 const WATCH_SETTLE_MS = 150
+const MAX_PORT = 65_535
 
 export function addNodeCommands(program: Command): void {
   program
@@ -46,6 +47,7 @@ export function addNodeCommands(program: Command): void {
     .option(
       '--key <hex>',
       'the public key that must have signed; without it the log only proves that it is consistent',
+      publicKey,
     )
     .option('--anchor <file...>', 'heads kept elsewhere that the log must reach')
     .action((data: string | undefined, options: { key?: string; anchor?: string[] }, command: Command) =>
@@ -73,33 +75,30 @@ export function addNodeCommands(program: Command): void {
 
 function serveOptions(command: Command): Command {
   return command
-    .option('--data <folder>', 'the data folder; `.cardinal/data` if left out')
-    .option('--port <number>', 'port on loopback; 0 takes a free one', '7700')
-    .option('--connections <number>', 'connections to one origin at a time')
-    .option('--accept-loss <position>', 'go on although the log ends earlier than it once did')
+    .option('--data <folder>', 'the data folder; `.cardinal/data` here if left out')
+    .option('--port <number>', 'port on loopback; 0 takes a free one', whole(0, MAX_PORT), 7700)
+    .option('--connections <number>', 'connections to one origin at a time', whole(1))
+    .option('--accept-loss <position>', 'go on although the log ends earlier than it once did', whole(0))
 }
 
 function dataFolder(given?: string): string {
   return path.resolve(given ?? path.join(findProject() ?? '.cardinal', 'data'))
 }
 
-function wholeNumber(text: string, name: string): number {
-  const value = Number(text)
-  if (Number.isSafeInteger(value) && value >= 0) return value
-  throw new CliError('Usage', 'Usage', `\`--${name} ${text}\` is not a whole number`)
+/** A node that is started here keeps its data here, whatever other node a folder above may have. */
+function ownData(given?: string): string {
+  return path.resolve(given ?? path.join('.cardinal', 'data'))
 }
 
 async function running(options: ServeOptions): Promise<{ kernel: Kernel; api: Api }> {
-  const data = dataFolder(options.data)
-  const port = wholeNumber(options.port, 'port')
+  const { port, connections, acceptLoss } = options
+  const data = ownData(options.data)
   const kernel = await openKernel({
     data,
-    ...(options.connections !== undefined && {
-      connections: wholeNumber(options.connections, 'connections'),
-    }),
-    ...(options.acceptLoss !== undefined && { acceptLoss: wholeNumber(options.acceptLoss, 'accept-loss') }),
+    ...(connections !== undefined && { connections }),
+    ...(acceptLoss !== undefined && { acceptLoss }),
     onTurn: (event) => {
-      for (const [level, text] of event.logs) note(`${event.address}@${event.seq} ${level} ${text}`)
+      for (const [level, text] of event.logs) note(`${event.address}@${event.seq} ${level} ${indented(text)}`)
       for (const refused of event.refused) note(`${refused.effect} refused: ${refused.message}`)
       if (event.failed)
         note(
@@ -137,9 +136,15 @@ async function running(options: ServeOptions): Promise<{ kernel: Kernel; api: Ap
   return { kernel, api }
 }
 
+/** Authority follows an apply; the code of an agent that lives does not. */
+function older({ generation }: { generation?: number }): string {
+  return generation !== undefined && generation > 1
+    ? ' (agents that already live have the new card, and go on with the code that they were born with)'
+    : ''
+}
+
 async function dev(at: string | undefined, options: ServeOptions): Promise<void> {
   const folder = at ?? '.'
-  if (!options.data && !findProject()) fs.mkdirSync('.cardinal')
   const { api } = await running(options)
   const endpoint = { url: api.url, token: api.token }
   let watched: fs.FSWatcher[] = []
@@ -152,7 +157,7 @@ async function dev(at: string | undefined, options: ServeOptions): Promise<void>
       const { body } = await ask(endpoint, '/v1/apply', { body: { documents, programs } })
       for (const a of body.applied as { name: string; generation?: number; changed: boolean }[]) {
         if (a.changed)
-          note(`cardinal: applied ${a.name}${a.generation ? `, generation ${a.generation}` : ''}`)
+          note(`cardinal: applied ${a.name}${a.generation ? `, generation ${a.generation}` : ''}${older(a)}`)
       }
     } catch (error) {
       note(`cardinal: not applied: ${(error as Error).message}`)
@@ -183,7 +188,16 @@ function init(folder: string): void {
   )
 }
 
+function publicKey(text: string): string {
+  if (/^[0-9a-fA-F]{64}$/.test(text)) return text.toLowerCase()
+  throw new InvalidArgumentError('a public key is 64 hexadecimal digits')
+}
+
 function verify(data: string, options: { key?: string; anchor?: string[] }, command: Command): void {
+  for (const file of options.anchor ?? [])
+    if (!fs.existsSync(file))
+      throw new CliError('NotFound', 'NoSuchFile', `the anchor \`${file}\` does not exist`)
+  if (!fs.existsSync(layout(data).log)) throw new CliError('NotFound', 'NoSuchFile', `no log in \`${data}\``)
   const report = verifyLog(data, {
     ...(options.key !== undefined && { publicKey: options.key }),
     ...(options.anchor && { anchors: options.anchor }),
@@ -198,6 +212,12 @@ function verify(data: string, options: { key?: string; anchor?: string[] }, comm
       [
         'entries',
         `${report.entries} of ${report.agents} chains, in ${report.commits} signed commits, ${report.segments} segments`,
+      ],
+      [
+        'reaches',
+        report.heads > 0
+          ? `what ${report.heads} head${report.heads > 1 ? 's' : ''} say that it must`
+          : 'UNKNOWN: no head and no anchor says where it must end',
       ],
       [
         'ends at',

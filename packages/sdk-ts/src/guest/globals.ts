@@ -127,26 +127,63 @@ define('setInterval', (callback: Callback, ms?: unknown, ...args: unknown[]) =>
 define('clearTimeout', stop)
 define('clearInterval', stop)
 
+/** `%s`, `%d`, `%i`, `%f`, `%o`, `%O`, `%j` and `%%` in the first part, as everywhere. */
+function formatted(parts: unknown[]): string {
+  const [first, ...rest] = parts
+  if (typeof first !== 'string' || rest.length === 0) return parts.map(show).join(' ')
+  const text = first.replace(/%[sdifoOj%]/g, (mark) => {
+    if (mark === '%%') return '%'
+    if (rest.length === 0) return mark
+    const value = rest.shift()
+    return mark === '%d' || mark === '%f'
+      ? String(Number(value))
+      : mark === '%i'
+        ? String(Math.trunc(Number(value)))
+        : show(value)
+  })
+  return [text, ...rest.map(show)].join(' ')
+}
+
 const line =
   (level: string) =>
   (...parts: unknown[]) =>
-    write(level, parts.map(show).join(' '))
+    write(level, group + formatted(parts))
+let group = ''
+const info = line('info')
+const counts = new Map<string, number>()
 define('console', {
-  log: line('info'),
-  info: line('info'),
+  log: info,
+  info,
   debug: line('debug'),
   warn: line('warn'),
   error: line('error'),
   trace: line('debug'),
+  dir: info,
+  table: info,
+  assert: (ok: unknown, ...parts: unknown[]) => ok || line('error')('assertion failed:', ...parts),
+  group: (...parts: unknown[]) => {
+    if (parts.length > 0) info(...parts)
+    group += '  '
+  },
+  groupEnd: () => {
+    group = group.slice(2)
+  },
+  count: (name = 'default') => {
+    counts.set(name, (counts.get(name) ?? 0) + 1)
+    info(`${name}: ${counts.get(name)}`)
+  },
+  // The clock stands still within a turn, so there is nothing to measure.
+  time: () => {},
+  timeEnd: (name = 'default') => info(`${name}: 0ms (time stands still within a turn)`),
+  timeLog: (name = 'default') => info(`${name}: 0ms (time stands still within a turn)`),
 })
 
 // QuickJS ignores the locale and gives wrong text silently; an error is better than a wrong invoice.
 // A program that names these functions gets `intl.ts` instead; what stays here is for names made up
 // while it runs.
 const noLocale = (what: string) =>
-  function localeText(this: unknown, locale?: unknown) {
-    if (locale === undefined || locale === 'en-US-posix') return String(this)
-    throw new RangeError(`${what} with locale \`${String(locale)}\` is not supported; see docs/globals.md`)
+  function localeText(): never {
+    throw new RangeError(`${what} is not there unless the program writes its name; see docs/globals.md`)
   }
 Number.prototype.toLocaleString = noLocale('Number.toLocaleString') as typeof Number.prototype.toLocaleString
 BigInt.prototype.toLocaleString = noLocale('BigInt.toLocaleString') as typeof BigInt.prototype.toLocaleString

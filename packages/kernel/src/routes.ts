@@ -1,0 +1,240 @@
+/** The routes of the HTTP API: what each takes and gives. The OpenAPI document is made from this file. */
+import { createRoute, type RouteConfig, z } from '@hono/zod-openapi'
+
+const MAX_WAIT_S = 600
+
+const whole = (max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,15}$/, 'is no whole number')
+    .transform((text) => Math.min(Number(text), max))
+
+const LINES = 10_000
+const limit = whole(LINES)
+  .optional()
+  .openapi({ type: 'integer', description: 'the newest so many; 100 if left out' })
+
+const problem = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string(),
+    code: z.string().openapi({ description: 'stable; see docs/errors.md' }),
+    class: z.string(),
+  })
+  .openapi('Problem')
+const refused = {
+  description: 'what went wrong',
+  content: { 'application/problem+json': { schema: problem } },
+}
+
+/** A route whose success is JSON of this shape, and whose every failure is a problem. */
+function route<R extends Omit<RouteConfig, 'responses'>>(
+  config: R,
+  answer: z.ZodType,
+  more: RouteConfig['responses'] = {},
+): R & RouteConfig {
+  const ok = { description: 'done', content: { 'application/json': { schema: answer } } }
+  return createRoute({ ...config, responses: { 200: ok, ...more, default: refused } }) as R & RouteConfig
+}
+
+const json = <T extends z.ZodType>(schema: T) => ({
+  required: true,
+  content: { 'application/json': { schema } },
+})
+const anything = z.unknown().openapi({ description: 'any JSON' })
+const one = z.object({
+  tenant: z.string(),
+  type: z.string(),
+  key: z.string(),
+})
+const at = '/v1/agents/{tenant}/{type}/{key}'
+const effectRef = z
+  .string()
+  .openapi({ description: '`tenant/type/key@turn.index`', example: 'acme/clerk/alice@142.0' })
+
+const answered = z
+  .object({ invocation: z.string(), state: z.enum(['done', 'open', 'failed']), value: anything.optional() })
+  .openapi('Answer')
+const working = {
+  202: { description: 'taken in, and still working', content: { 'application/json': { schema: answered } } },
+}
+const waitQuery = z.object({
+  wait: whole(MAX_WAIT_S)
+    .optional()
+    .openapi({ type: 'integer', description: `seconds, ${MAX_WAIT_S} at most` }),
+})
+
+export const health = route(
+  { method: 'get', path: '/v1/health', summary: 'whether the node works' },
+  z.object({ ok: z.boolean(), publicKey: z.string(), agents: z.int(), live: z.int() }),
+)
+
+export const apply = route(
+  {
+    method: 'post',
+    path: '/v1/apply',
+    summary: 'apply manifests, all or nothing',
+    request: {
+      body: json(
+        z.strictObject({
+          documents: z.array(z.strictObject({ file: z.string(), text: z.string() })).min(1),
+          programs: z.record(z.string(), z.strictObject({ code: z.string(), map: z.string() })),
+        }),
+      ),
+    },
+  },
+  z.object({ applied: z.array(z.object({ kind: z.string(), name: z.string(), changed: z.boolean() })) }),
+)
+
+export const listAgents = route(
+  {
+    method: 'get',
+    path: '/v1/agents',
+    summary: 'agents, by address',
+    request: {
+      query: z.object({
+        tenant: z.string().optional(),
+        type: z.string().optional(),
+        after: z.string().optional().openapi({ description: 'the last address of the page before' }),
+        limit,
+      }),
+    },
+  },
+  z.object({ agents: z.array(anything) }),
+)
+
+export const getAgent = route(
+  { method: 'get', path: at, summary: 'one agent', request: { params: one } },
+  z.object({ address: z.string(), state: z.string() }),
+)
+
+export const invoke = route(
+  {
+    method: 'post',
+    path: `${at}/invoke/{method}`,
+    summary: 'call a method',
+    description:
+      'The body is the argument. `Prefer: wait=30` waits so long, `respond-async` not at all; the header `Cardinal-Invocation` names the invocation either way.',
+    request: {
+      params: one.extend({ method: z.string() }),
+      headers: z.object({
+        'idempotency-key': z.string().optional(),
+        prefer: z.string().optional(),
+      }),
+      body: json(anything),
+    },
+  },
+  answered,
+  working,
+)
+
+export const result = route(
+  {
+    method: 'get',
+    path: '/v1/invocations/{id}',
+    summary: 'the answer of an invocation',
+    request: { params: z.object({ id: z.string() }), query: waitQuery },
+  },
+  answered,
+  working,
+)
+
+export const cancel = route(
+  {
+    method: 'delete',
+    path: '/v1/invocations/{id}',
+    summary: 'cancel an invocation',
+    request: { params: z.object({ id: z.string() }), query: z.object({ why: z.string().optional() }) },
+  },
+  z.object({ cancelled: z.string() }),
+)
+
+export const emit = route(
+  {
+    method: 'post',
+    path: `${at}/emit/{name}`,
+    summary: 'send an event to an agent',
+    request: { params: one.extend({ name: z.string() }), body: json(anything) },
+  },
+  z.object({ emitted: z.string() }),
+)
+
+export const history = route(
+  {
+    method: 'get',
+    path: `${at}/history`,
+    summary: 'what an agent was asked, did and was told, oldest first',
+    request: {
+      params: one,
+      query: z.object({
+        limit,
+        since: whole(Number.MAX_SAFE_INTEGER)
+          .optional()
+          .openapi({ type: 'integer', description: 'milliseconds since 1970' }),
+        after: whole(Number.MAX_SAFE_INTEGER)
+          .optional()
+          .openapi({ type: 'integer', description: 'only entries after this number' }),
+      }),
+    },
+  },
+  z.object({ history: z.array(anything) }),
+)
+
+export const logs = route(
+  {
+    method: 'get',
+    path: `${at}/logs`,
+    summary: 'what an agent logged',
+    request: { params: one, query: z.object({ limit }) },
+  },
+  z.object({ logs: z.array(anything) }),
+)
+
+export const replay = route(
+  {
+    method: 'post',
+    path: `${at}/replay`,
+    summary: 'repeat a recorded life beside the agent and compare every turn',
+    request: {
+      params: one,
+      query: z.object({
+        to: whole(Number.MAX_SAFE_INTEGER)
+          .optional()
+          .openapi({ type: 'integer', description: 'stop after this entry' }),
+      }),
+    },
+  },
+  z.object({ turns: z.int(), entries: z.int() }),
+)
+
+export const erase = route(
+  { method: 'post', path: `${at}/erase`, summary: 'destroy the key of an agent', request: { params: one } },
+  z.object({ erased: z.string() }),
+)
+
+export const why = route(
+  {
+    method: 'get',
+    path: '/v1/why/{ref}',
+    summary: 'why an effect was allowed or refused',
+    request: { params: z.object({ ref: effectRef.openapi({ description: 'an effect, or `last`' }) }) },
+  },
+  z.object({ effect: z.string(), verdict: z.enum(['allow', 'refuse', 'drop']) }),
+)
+
+export const listEffects = route(
+  { method: 'get', path: '/v1/effects', summary: 'effects that were or are in doubt' },
+  z.object({ effects: z.array(z.object({ effect: z.string(), resolved: z.string().nullable() })) }),
+)
+
+export const resolveEffect = route(
+  {
+    method: 'post',
+    path: '/v1/effects/resolve',
+    summary: 'say what became of an effect in doubt',
+    request: { body: json(z.strictObject({ effect: effectRef, outcome: z.enum(['done', 'failed']) })) },
+  },
+  z.object({ effect: z.string(), outcome: z.string() }),
+)
