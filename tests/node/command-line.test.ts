@@ -77,7 +77,7 @@ describe('the command line', () => {
 
   it('prints an invocation id, and gives its result later', () => {
     const id = cardinal(['invoke', 'hello/world', 'greet', '{"name":"later"}', '--detach']).out.trim()
-    expect(id).toMatch(/^inv_[0-9a-f]{20}$/)
+    expect(id).toMatch(/^inv_[0-9a-f]{24}$/)
     expect(cardinal(['result', id, '--wait', '10']).out).toMatch(/Hello, later/)
   })
 

@@ -108,7 +108,7 @@ it('whoever waits for an answer at that moment is given the id of the invocation
   first.kill('SIGTERM')
   expect(await answered).not.toBe(0)
   expect(await gone).toBe(0)
-  const id = /inv_[0-9a-f]{20}/.exec(said)?.[0] ?? ''
+  const id = /inv_[0-9a-f]{24}/.exec(said)?.[0] ?? ''
   const second = await node('serve', 'listening on')
   expect(JSON.parse(cardinal('result', id, '--wait', '30', '--format', 'json'))).toMatchObject({
     value: { done: 1 },

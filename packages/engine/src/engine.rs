@@ -250,14 +250,14 @@ impl Engine {
         job: f64,
         instance: u32,
         lane: u32,
-        events: Buffer,
+        events: &[u8],
         clock_ms: f64,
-        seed: Buffer,
+        seed: &[u8],
         fuel: f64,
     ) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
         let seed: [u8; 32] =
-            seed.as_ref().try_into().map_err(|_| napi::Error::from_reason("a seed is 32 bytes"))?;
+            seed.try_into().map_err(|_| napi::Error::from_reason("a seed is 32 bytes"))?;
         let turn = Turn { clock_ms, seed, fuel: fuel as u64 };
         let events = events.to_vec();
         self.submit(job, lane, move |s| {

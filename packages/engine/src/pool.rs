@@ -40,6 +40,8 @@ struct State {
     running: HashMap<u64, Running>,
     demoted: HashMap<u32, usize>,
     workers: usize,
+    /// Workers that sleep: waking is a system call, so only who sleeps is woken.
+    asleep: usize,
     next_worker: u64,
     closed: bool,
 }
@@ -86,9 +88,10 @@ impl Pool {
         let mut state = self.state.lock().expect("pool");
         state.queue.push_back(job);
         self.queued.store(state.queue.len(), SeqCst);
+        let asleep = state.asleep > 0;
         drop(state);
         // Whoever stops looking looks at the queue once more under the lock, so no job is missed.
-        if !self.looking.load(SeqCst) {
+        if asleep && !self.looking.load(SeqCst) {
             self.work.notify_one();
         }
     }
@@ -150,7 +153,7 @@ impl Pool {
             if let Some(at) = found {
                 let job = state.queue.remove(at).expect("just found");
                 self.queued.store(state.queue.len(), SeqCst);
-                if !state.queue.is_empty() {
+                if !state.queue.is_empty() && state.asleep > 0 {
                     // Whoever submitted the rest may have woken nobody, because this thread was looking.
                     self.work.notify_one();
                 }
@@ -163,7 +166,9 @@ impl Pool {
                 return Some(job);
             }
             let began = Instant::now();
+            state.asleep += 1;
             state = self.work.wait(state).expect("pool");
+            state.asleep -= 1;
             self.soon.store(began.elapsed() < SOON, SeqCst);
         }
     }

@@ -9,11 +9,12 @@
 import fs from 'node:fs'
 import type { Pos, ScannedEntry, Seq, Tip } from '@cardinal/oplog'
 import Database from 'better-sqlite3'
-import type { Address, EffectId, InvocationId } from './ids.ts'
+import { Batch } from './apply-batch.ts'
+import type { Address, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
-import type { AcceptedMeta, BirthMeta, FailedTurnMeta, ReceiptMeta, RepliedMeta, TurnMeta } from './wire.ts'
+import { Statements } from './statements.ts'
 
-const VERSION = 4
+const VERSION = 5
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;
@@ -77,12 +78,9 @@ export interface SnapshotRow {
   readonly bytes: Buffer
 }
 
-const NODE_AGENT = Buffer.alloc(16)
-
 export class Derived {
   readonly #db: Database.Database
-  readonly #statements = new Map<string, Database.Statement>()
-  readonly #rowIds = new Map<string, number>()
+  readonly #statements: Statements
   #queue: ScannedEntry[] = []
   #applied: { pos: number; hash: Buffer } | undefined
   #timer: NodeJS.Timeout | undefined
@@ -92,6 +90,7 @@ export class Derived {
   constructor(file: string, durable: () => Pos) {
     this.#durable = durable
     this.#db = openDatabase(file)
+    this.#statements = new Statements(this.#db)
     const row = this.#get('select value from meta where name = ?', 'applied') as { value: string } | undefined
     if (row) {
       const { pos, hash } = JSON.parse(row.value) as { pos: number; hash: string }
@@ -110,7 +109,6 @@ export class Derived {
       "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from snapshots; delete from meta where name = 'applied'",
     )
     this.#applied = undefined
-    this.#rowIds.clear()
   }
 
   /** Queues an entry; it is applied some milliseconds after it is durable. */
@@ -133,25 +131,13 @@ export class Derived {
     let count = 0
     while (count < this.#queue.length && (this.#queue[count] as ScannedEntry).pos < durable) count++
     if (count === 0) return
-    const batch = this.#queue.slice(0, count)
-    const last = batch.at(-1) as ScannedEntry
+    const entries = this.#queue.slice(0, count)
+    const last = entries.at(-1) as ScannedEntry
     try {
       this.#db.transaction(() => {
-        const tips = new Map<string, ScannedEntry>()
-        for (const entry of batch) {
-          this.#applyEntry(entry)
-          if (!entry.header.agent.equals(NODE_AGENT)) tips.set(entry.header.agent.toString('hex'), entry)
-        }
-        for (const [agent, entry] of tips) {
-          this.#run(
-            'update agents set pos = ?, seq = ?, hash = ?, touched = ? where id = ?',
-            entry.pos,
-            entry.header.seq,
-            entry.hash,
-            entry.header.timeMs,
-            this.#rowId(agent),
-          )
-        }
+        const batch = new Batch(this.#statements)
+        for (const entry of entries) batch.add(entry)
+        batch.finish()
         this.#run(
           "insert or replace into meta(name, value) values('applied', ?)",
           JSON.stringify({ pos: last.pos, hash: last.hash.toString('hex') }),
@@ -163,177 +149,6 @@ export class Derived {
     }
     this.#queue = this.#queue.slice(count)
     this.#applied = { pos: last.pos, hash: last.hash }
-  }
-
-  #applyEntry({ pos, header }: ScannedEntry): void {
-    const meta = JSON.parse(header.meta) as unknown
-    if (header.agent.equals(NODE_AGENT)) return this.#applyNode(header.kind, meta)
-    if (header.kind === 'birth') return this.#applyBirth(pos, header.agent, header.timeMs, meta as BirthMeta)
-    const agent = this.#rowId(header.agent.toString('hex'))
-    switch (header.kind) {
-      case 'accepted':
-        return this.#applyAccepted(agent, pos, header.timeMs, meta as AcceptedMeta)
-      case 'turn':
-        if ('failed' in (meta as object)) return this.#applyFailed(agent, pos, meta as FailedTurnMeta)
-        return this.#applyTurn(agent, pos, header.seq, meta as TurnMeta)
-      case 'receipt':
-        return this.#applyReceipt(agent, pos, meta as ReceiptMeta)
-      case 'replied':
-        return this.#applyReplied(agent, pos, meta as RepliedMeta)
-      case 'resolved':
-        return this.#run(
-          'update doubts set resolved = ? where agent = ? and effect = ?',
-          (meta as { outcome: string }).outcome,
-          agent,
-          (meta as { effect: string }).effect,
-        )
-      case 'quarantined':
-        this.#run('update agents set quarantined = 1 where id = ?', agent)
-        return this.#retire(agent)
-      case 'erased':
-        this.#run('update agents set erased = 1, open = 0 where id = ?', agent)
-        this.#run(
-          "update invocations set state = 'failed', reply = ?, part = -1 where agent = ? and state = 'open'",
-          pos,
-          agent,
-        )
-        return this.#retire(agent)
-    }
-  }
-
-  #applyNode(kind: string, meta: unknown): void {
-    if (kind !== 'erased') return
-    const birth = Buffer.from((meta as { agent: string }).agent, 'hex')
-    this.#run('update agents set erased = 2 where birth = ?', birth)
-  }
-
-  #applyBirth(pos: Pos, birth: Buffer, timeMs: number, meta: BirthMeta): void {
-    const { tenant, type, key, slot, image, generation } = meta
-    this.#run(
-      'insert into agents(birth, address, tenant, type, key, slot, image, generation, pos, seq, hash, work, born, touched) values(?,?,?,?,?,?,?,?,?,1,?,1,?,?)',
-      birth,
-      showAddress({ tenant, type, key }),
-      tenant,
-      type,
-      key,
-      slot,
-      image,
-      generation,
-      pos,
-      Buffer.alloc(32),
-      timeMs,
-      timeMs,
-    )
-  }
-
-  #applyAccepted(agent: number, pos: Pos, timeMs: number, meta: AcceptedMeta): void {
-    if (meta.what === 'invoke') {
-      const deadline = meta.deadline ?? null
-      this.#run(
-        "insert into invocations(id, agent, method, accepted, time, deadline, state) values(?,?,?,?,?,?,'open')",
-        meta.invocation,
-        agent,
-        meta.method,
-        pos,
-        timeMs,
-        deadline,
-      )
-      this.#run('update agents set work = work + 1, open = open + 1 where id = ?', agent)
-      if (deadline !== null)
-        this.#run('insert into timers(due, agent, what) values(?,?,?)', deadline, agent, meta.invocation)
-      if (meta.key)
-        this.#run(
-          'insert or replace into request_keys(agent, key, same, invocation) values(?,?,?,?)',
-          agent,
-          meta.key,
-          meta.same,
-          meta.invocation,
-        )
-    } else if (meta.what === 'emit' || meta.what === 'cancel') {
-      this.#run('update agents set work = work + 1 where id = ?', agent)
-    }
-  }
-
-  #applyTurn(agent: number, pos: Pos, seq: number, meta: TurnMeta): void {
-    let work = -meta.inputs.length
-    meta.effects.forEach((effect, index) => {
-      if (effect.verdict === 'drop') return
-      if (effect.verdict === 'allow' && effect.class === 'sleep') {
-        this.#run('insert into timers(due, agent, what) values(?,?,?)', effect.due, agent, `${seq}.${index}`)
-      } else work++
-    })
-    const refused = meta.effects.findIndex((e) => e.verdict === 'refuse')
-    if (refused >= 0) this.#refused(agent, `${seq}.${refused}`)
-    this.#drop(agent, meta.drops)
-    for (const [part, [invocation, ok]] of meta.replies.entries())
-      this.#ended(agent, invocation, pos, part, ok)
-    this.#run('update agents set work = max(0, work + ?), turns = turns + 1 where id = ?', work, agent)
-  }
-
-  #applyFailed(agent: number, pos: Pos, meta: FailedTurnMeta): void {
-    this.#drop(agent, meta.drops)
-    for (const invocation of meta.ends) this.#ended(agent, invocation, pos, -1, false)
-    this.#run(
-      'update agents set work = max(0, work + ?) where id = ?',
-      (meta.abandon ? 1 : 0) - meta.inputs.length,
-      agent,
-    )
-  }
-
-  #applyReceipt(agent: number, pos: Pos, meta: ReceiptMeta): void {
-    if (meta.sleep) this.#run('delete from timers where agent = ? and what = ?', agent, meta.effect)
-    else this.#run('update agents set work = max(0, work - 1) where id = ?', agent)
-    if (!meta.dropped) this.#run('update agents set work = work + 1 where id = ?', agent)
-    if (meta.class === 'Refused') this.#refused(agent, meta.effect)
-    if (meta.class === 'Indeterminate')
-      this.#run('insert or replace into doubts(agent, effect, pos) values(?,?,?)', agent, meta.effect, pos)
-  }
-
-  /** The newest refusal of the node: what `why last` explains. */
-  #refused(agent: number, effect: string): void {
-    this.#run(
-      "insert or replace into meta(name, value) values('refused', ?)",
-      JSON.stringify({ agent, effect }),
-    )
-  }
-
-  #applyReplied(agent: number, pos: Pos, meta: RepliedMeta): void {
-    this.#ended(agent, meta.invocation, pos, -1, false)
-    if (meta.undelivered) this.#run('update agents set work = max(0, work - 1) where id = ?', agent)
-  }
-
-  /** Nothing of an agent that can never run again may come due. */
-  #retire(agent: number): void {
-    this.#run('update agents set work = 0 where id = ?', agent)
-    this.#run('delete from timers where agent = ?', agent)
-  }
-
-  #drop(agent: number, drops: readonly EffectId[]): void {
-    for (const effect of drops) this.#run('delete from timers where agent = ? and what = ?', agent, effect)
-  }
-
-  #ended(agent: number, invocation: InvocationId, pos: Pos, part: number, ok: boolean): void {
-    this.#run(
-      'update invocations set reply = ?, part = ?, state = ? where id = ?',
-      pos,
-      part,
-      ok ? 'done' : 'failed',
-      invocation,
-    )
-    this.#run('delete from timers where agent = ? and what = ?', agent, invocation)
-    this.#run('update agents set open = max(0, open - 1) where id = ?', agent)
-  }
-
-  #rowId(birth: string): number {
-    const known = this.#rowIds.get(birth)
-    if (known !== undefined) return known
-    const row = this.#get('select id from agents where birth = ?', Buffer.from(birth, 'hex')) as
-      | { id: number }
-      | undefined
-    if (!row) throw new Error(`an entry of agent ${birth}, which was never born`)
-    if (this.#rowIds.size > MAX_ROW_IDS) this.#rowIds.clear()
-    this.#rowIds.set(birth, row.id)
-    return row.id
   }
 
   findAgent(address: Address): AgentRow | undefined {
@@ -430,7 +245,7 @@ export class Derived {
 
   /** Keeps a snapshot of an agent at `tip`, whose entry must be durable. A full disk costs a longer replay, no more. */
   saveSnapshot(birth: Buffer, tip: Tip, bytes: Buffer): void {
-    const agent = this.#rowId(birth.toString('hex'))
+    const { id: agent } = this.#get('select id from agents where birth = ?', birth) as { id: number }
     try {
       this.#run(
         'insert or replace into snapshots(agent, seq, hash, bytes) values(?,?,?,?)',
@@ -453,21 +268,14 @@ export class Derived {
     this.#db.close()
   }
 
-  #prepare(sql: string): Database.Statement {
-    const known = this.#statements.get(sql)
-    if (known) return known
-    const made = this.#db.prepare(sql)
-    this.#statements.set(sql, made)
-    return made
-  }
   #get(sql: string, ...values: unknown[]): unknown {
-    return this.#prepare(sql).get(...values)
+    return this.#statements.get(sql, ...values)
   }
   #all(sql: string, ...values: unknown[]): unknown[] {
-    return this.#prepare(sql).all(...values)
+    return this.#statements.all(sql, ...values)
   }
   #run(sql: string, ...values: unknown[]): void {
-    this.#prepare(sql).run(...values)
+    this.#statements.run(sql, ...values)
   }
 }
 
@@ -476,7 +284,6 @@ function isFull(error: unknown): boolean {
 }
 
 const APPLY_EVERY_MS = 25
-const MAX_ROW_IDS = 100_000
 
 function openDatabase(file: string): Database.Database {
   let db = new Database(file)

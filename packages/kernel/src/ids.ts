@@ -1,4 +1,5 @@
 /** Names of agents, invocations and effects, parsed once at the boundary. */
+import { randomUUID } from 'node:crypto'
 import { KernelError } from './errors.ts'
 
 export interface Address {
@@ -10,6 +11,19 @@ export interface Address {
 export type InvocationId = string & { readonly __brand: 'InvocationId' }
 /** `seq.index`: the turn that asked for it, and which of its effects. */
 export type EffectId = string & { readonly __brand: 'EffectId' }
+
+const TIME_DIGITS = 11
+
+/**
+ * Names an invocation: when it was taken in (milliseconds, 44 bits), so that rows in order of their
+ * ids lie together, and 52 random bits. Those come from a UUID, for which Node keeps entropy ready.
+ */
+export function newInvocationId(nowMs: number): InvocationId {
+  const uuid = randomUUID()
+  const time = Math.floor(nowMs).toString(16).padStart(TIME_DIGITS, '0').slice(-TIME_DIGITS)
+  // Without the digits that say which kind of UUID it is.
+  return `inv_${time}${uuid.slice(0, 8)}${uuid.slice(31, 36)}` as InvocationId
+}
 
 const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
 const KEY = /^[A-Za-z0-9._~@-]{1,128}$/

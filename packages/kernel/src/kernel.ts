@@ -6,7 +6,6 @@
  * await kernel.apply(await readManifests('.'))
  * const { reply } = await kernel.invoke({ address: 'acme/clerk/alice', method: 'status' })
  */
-import { randomBytes } from 'node:crypto'
 import os from 'node:os'
 import type { DefaultsOf } from '@cardinal/cards'
 import { Engine } from '@cardinal/engine'
@@ -30,7 +29,14 @@ import { Control, NODE_AGENT } from './control.ts'
 import { Derived } from './derived.ts'
 import { KernelError } from './errors.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
-import { type Address, type InvocationId, parseAddress, parseEffectRef, showAddress } from './ids.ts'
+import {
+  type Address,
+  type InvocationId,
+  newInvocationId,
+  parseAddress,
+  parseEffectRef,
+  showAddress,
+} from './ids.ts'
 import { Images, type LoadedImage, type MethodInfo } from './images.ts'
 import { Invocations } from './invocations.ts'
 import { replay } from './replay.ts'
@@ -331,7 +337,7 @@ class Node implements Kernel {
     same: string,
   ): Begun {
     const { clock, log, control } = this.#ctx
-    const id = `inv_${randomBytes(10).toString('hex')}` as InvocationId
+    const id = newInvocationId(clock.nowMs())
     const event = Buffer.from(
       `{"t":"invoke","id":"${id}","method":${JSON.stringify(call.method)},"args":${text}}`,
     )

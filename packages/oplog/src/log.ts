@@ -85,8 +85,12 @@ const HEAD_EVERY_MS = 200
 const LAZY_MS = 2
 const SPARE_RETRY_MS = 1000
 const MAX_OPEN_SEGMENTS = 16
-/** Fewer entries than this are not worth a commit of their own while another is being written. */
-const MIN_BATCH = 32
+/**
+ * Fewer entries than this wait for the commit that is being written and then go together: a commit of
+ * their own behind it costs more latency than it saves.
+ */
+const MIN_BATCH = 128
+const LEAST_BATCH_BYTES = 2048
 
 interface OpenBatch {
   buffer: Buffer
@@ -112,7 +116,7 @@ export class Log {
   readonly #rooms: (() => void)[] = []
   readonly #files = new Map<number, number>()
   #waitersFrom = 0
-  #open: OpenBatch = emptyBatch()
+  #open: OpenBatch = emptyBatch(LEAST_BATCH_BYTES)
   #base: Pos
   #durable: Pos
   #lastCommit: Buffer
@@ -407,7 +411,8 @@ export class Log {
     })
     keySlots.dirty = false
     this.#base = (this.#base + bytes.length) as Pos
-    this.#open = emptyBatch()
+    // The next batch is likely to be as large; memory that it does not need would only be zeroed.
+    this.#open = emptyBatch(Math.max(LEAST_BATCH_BYTES, bytes.length))
   }
 
   #receive(message: FromWriter): void {
@@ -506,8 +511,8 @@ export class Log {
   }
 }
 
-function emptyBatch(): OpenBatch {
-  return { buffer: Buffer.from(new ArrayBuffer(16 << 10)), used: 0, starts: [], seals: [], keys: [] }
+function emptyBatch(size: number): OpenBatch {
+  return { buffer: Buffer.from(new ArrayBuffer(size)), used: 0, starts: [], seals: [], keys: [] }
 }
 
 /** Batches own their memory alone: it is handed to the log's thread whole. */

@@ -1,0 +1,273 @@
+/**
+ * Applying a batch of entries to derived state, inside one transaction of its caller.
+ *
+ * Most of what a batch does to a row it does several times: an agent's counts change with every
+ * entry, and an invocation is often over before the batch is. So rows are gathered here and written
+ * once, at `finish`. Nothing reads them meanwhile.
+ */
+import type { Pos, ScannedEntry } from '@cardinal/oplog'
+import type { EffectId, InvocationId } from './ids.ts'
+import { showAddress } from './ids.ts'
+import type { Statements } from './statements.ts'
+import type { AcceptedMeta, BirthMeta, FailedTurnMeta, ReceiptMeta, RepliedMeta, TurnMeta } from './wire.ts'
+
+interface Counts {
+  readonly id: number
+  work: number
+  turns: number
+  open: number
+  /** The newest entry of the agent in this batch. */
+  last?: ScannedEntry
+}
+
+interface NewInvocation {
+  readonly agent: number
+  readonly method: string
+  readonly accepted: Pos
+  readonly timeMs: number
+  deadline: number | null
+  reply: Pos | null
+  part: number | null
+  state: 'open' | 'done' | 'failed'
+}
+
+const NODE_AGENT = Buffer.alloc(16)
+
+export class Batch {
+  readonly #db: Statements
+  readonly #agents = new Map<string, Counts>()
+  readonly #invocations = new Map<InvocationId, NewInvocation>()
+
+  constructor(db: Statements) {
+    this.#db = db
+  }
+
+  add(entry: ScannedEntry): void {
+    const { pos, header } = entry
+    const meta = JSON.parse(header.meta) as unknown
+    if (header.agent.equals(NODE_AGENT)) return this.#node(header.kind, meta)
+    const birth = header.agent.toString('hex')
+    if (header.kind === 'birth') this.#birth(pos, header.agent, header.timeMs, meta as BirthMeta)
+    const agent = this.#counts(birth)
+    agent.last = entry
+    switch (header.kind) {
+      case 'accepted':
+        return this.#accepted(agent, pos, header.timeMs, meta as AcceptedMeta)
+      case 'turn':
+        if ('failed' in (meta as object)) return this.#failed(agent, pos, meta as FailedTurnMeta)
+        return this.#turn(agent, pos, header.seq, meta as TurnMeta)
+      case 'receipt':
+        return this.#receipt(agent, pos, meta as ReceiptMeta)
+      case 'replied':
+        return this.#replied(agent, pos, meta as RepliedMeta)
+      case 'resolved': {
+        const { outcome, effect } = meta as { outcome: string; effect: string }
+        return this.#db.run(
+          'update doubts set resolved = ? where agent = ? and effect = ?',
+          outcome,
+          agent.id,
+          effect,
+        )
+      }
+      case 'quarantined':
+        this.#db.run('update agents set quarantined = 1 where id = ?', agent.id)
+        return this.#retire(agent)
+      case 'erased':
+        this.#db.run('update agents set erased = 1 where id = ?', agent.id)
+        this.#endAll(agent, pos)
+        return this.#retire(agent)
+    }
+  }
+
+  /** Writes what was gathered. */
+  finish(): void {
+    for (const [id, i] of this.#invocations) {
+      this.#db.run(
+        'insert into invocations(id, agent, method, accepted, time, deadline, reply, part, state) values(?,?,?,?,?,?,?,?,?)',
+        id,
+        i.agent,
+        i.method,
+        i.accepted,
+        i.timeMs,
+        i.deadline,
+        i.reply,
+        i.part,
+        i.state,
+      )
+      if (i.state === 'open' && i.deadline !== null) this.#addTimer(i.deadline, i.agent, id)
+    }
+    for (const { id, work, turns, open, last } of this.#agents.values()) {
+      if (!last) continue
+      this.#db.run(
+        'update agents set pos = ?, seq = ?, hash = ?, touched = ?, work = ?, turns = ?, open = ? where id = ?',
+        last.pos,
+        last.header.seq,
+        last.hash,
+        last.header.timeMs,
+        work,
+        turns,
+        open,
+        id,
+      )
+    }
+  }
+
+  #counts(birth: string): Counts {
+    const known = this.#agents.get(birth)
+    if (known) return known
+    const row = this.#db.get(
+      'select id, work, turns, open from agents where birth = ?',
+      Buffer.from(birth, 'hex'),
+    )
+    if (!row) throw new Error(`an entry of agent ${birth}, which was never born`)
+    const counts = row as Counts
+    this.#agents.set(birth, counts)
+    return counts
+  }
+
+  #birth(pos: Pos, birth: Buffer, timeMs: number, meta: BirthMeta): void {
+    const { tenant, type, key, slot, image, generation } = meta
+    this.#db.run(
+      'insert into agents(birth, address, tenant, type, key, slot, image, generation, pos, seq, hash, work, born, touched) values(?,?,?,?,?,?,?,?,?,1,?,1,?,?)',
+      birth,
+      showAddress({ tenant, type, key }),
+      tenant,
+      type,
+      key,
+      slot,
+      image,
+      generation,
+      pos,
+      Buffer.alloc(32),
+      timeMs,
+      timeMs,
+    )
+  }
+
+  #accepted(agent: Counts, pos: Pos, timeMs: number, meta: AcceptedMeta): void {
+    if (meta.what !== 'invoke') {
+      agent.work++
+      return
+    }
+    agent.work++
+    agent.open++
+    this.#invocations.set(meta.invocation as InvocationId, {
+      agent: agent.id,
+      method: meta.method as string,
+      accepted: pos,
+      timeMs,
+      deadline: meta.deadline ?? null,
+      reply: null,
+      part: null,
+      state: 'open',
+    })
+    if (meta.key)
+      this.#db.run(
+        'insert or replace into request_keys(agent, key, same, invocation) values(?,?,?,?)',
+        agent.id,
+        meta.key,
+        meta.same,
+        meta.invocation,
+      )
+  }
+
+  #turn(agent: Counts, pos: Pos, seq: number, meta: TurnMeta): void {
+    let work = -meta.inputs.length
+    meta.effects.forEach((effect, index) => {
+      if (effect.verdict === 'drop') return
+      if (effect.verdict === 'allow' && effect.class === 'sleep')
+        this.#addTimer(effect.due as number, agent.id, `${seq}.${index}`)
+      else work++
+    })
+    const refused = meta.effects.findIndex((e) => e.verdict === 'refuse')
+    if (refused >= 0) this.#refused(agent, `${seq}.${refused}`)
+    this.#drop(agent, meta.drops)
+    for (const [part, [invocation, ok]] of meta.replies.entries())
+      this.#ended(agent, invocation, pos, part, ok)
+    agent.turns++
+    addWork(agent, work)
+  }
+
+  #failed(agent: Counts, pos: Pos, meta: FailedTurnMeta): void {
+    this.#drop(agent, meta.drops)
+    for (const invocation of meta.ends) this.#ended(agent, invocation, pos, -1, false)
+    addWork(agent, (meta.abandon ? 1 : 0) - meta.inputs.length)
+  }
+
+  #receipt(agent: Counts, pos: Pos, meta: ReceiptMeta): void {
+    if (meta.sleep) this.#dropTimer(agent, meta.effect)
+    else addWork(agent, -1)
+    if (!meta.dropped) agent.work++
+    if (meta.class === 'Refused') this.#refused(agent, meta.effect)
+    if (meta.class === 'Indeterminate')
+      this.#db.run(
+        'insert or replace into doubts(agent, effect, pos) values(?,?,?)',
+        agent.id,
+        meta.effect,
+        pos,
+      )
+  }
+
+  #replied(agent: Counts, pos: Pos, meta: RepliedMeta): void {
+    this.#ended(agent, meta.invocation, pos, -1, false)
+    if (meta.undelivered) addWork(agent, -1)
+  }
+
+  #node(kind: string, meta: unknown): void {
+    if (kind !== 'erased') return
+    const birth = Buffer.from((meta as { agent: string }).agent, 'hex')
+    this.#db.run('update agents set erased = 2 where birth = ?', birth)
+  }
+
+  /** The newest refusal of the node: what `why last` explains. */
+  #refused(agent: Counts, effect: string): void {
+    const value = JSON.stringify({ agent: agent.id, effect })
+    this.#db.run("insert or replace into meta(name, value) values('refused', ?)", value)
+  }
+
+  #ended(agent: Counts, id: InvocationId, pos: Pos, part: number, ok: boolean): void {
+    const state = ok ? 'done' : 'failed'
+    agent.open = Math.max(0, agent.open - 1)
+    const fresh = this.#invocations.get(id)
+    if (fresh) Object.assign(fresh, { reply: pos, part, state })
+    else {
+      this.#db.run('update invocations set reply = ?, part = ?, state = ? where id = ?', pos, part, state, id)
+      this.#dropTimer(agent, id)
+    }
+  }
+
+  #endAll(agent: Counts, pos: Pos): void {
+    agent.open = 0
+    for (const fresh of this.#invocations.values())
+      if (fresh.agent === agent.id && fresh.state === 'open')
+        Object.assign(fresh, { reply: pos, part: -1, state: 'failed' })
+    this.#db.run(
+      "update invocations set state = 'failed', reply = ?, part = -1 where agent = ? and state = 'open'",
+      pos,
+      agent.id,
+    )
+  }
+
+  /** Nothing of an agent that can never run again may come due. */
+  #retire(agent: Counts): void {
+    agent.work = 0
+    for (const fresh of this.#invocations.values()) if (fresh.agent === agent.id) fresh.deadline = null
+    this.#db.run('delete from timers where agent = ?', agent.id)
+  }
+
+  #drop(agent: Counts, drops: readonly EffectId[]): void {
+    for (const effect of drops) this.#dropTimer(agent, effect)
+  }
+
+  #addTimer(due: number, agent: number, what: string): void {
+    this.#db.run('insert into timers(due, agent, what) values(?,?,?)', due, agent, what)
+  }
+
+  #dropTimer(agent: Counts, what: string): void {
+    this.#db.run('delete from timers where agent = ? and what = ?', agent.id, what)
+  }
+}
+
+function addWork(agent: Counts, more: number): void {
+  agent.work = Math.max(0, agent.work + more)
+}
