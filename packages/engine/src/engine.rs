@@ -9,7 +9,8 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use wasmtime::{Engine as Wasmtime, InstancePre, Module};
 
-use crate::guest::{self, Failure, Guest, Host, Turn};
+use crate::guest::{Failure, Guest, Turn};
+use crate::host::{self, Host};
 use crate::image::{self, Handles};
 use crate::module::{self, Cache};
 use crate::pool::{Job, Pool};
@@ -102,7 +103,7 @@ impl Shared {
             module::check(&self.wasm).map_err(host)?;
             let bare = module::strip(&self.wasm).map_err(host)?;
             let module = module::compile(&self.wasmtime, &bare, self.cache.as_ref()).map_err(host)?;
-            let linked = guest::linker(&self.wasmtime).and_then(|l| l.instantiate_pre(&module));
+            let linked = host::linker(&self.wasmtime).and_then(|l| l.instantiate_pre(&module));
             *pre = Some(linked.map_err(|e| host(format!("link: {e:#}")))?);
         }
         Ok(pre.as_ref().expect("just set").clone())

@@ -4,11 +4,13 @@
 //! turns on its own threads and hands each outcome back as a value. It knows nothing of agents,
 //! cards or logs; every decision belongs to its caller.
 //!
-//! `sys` holds all unsafe code. `module` compiles, `guest` drives QuickJS, `image` and `snapshot`
+//! `sys` holds all unsafe code. `module` compiles, `guest` drives QuickJS over what
+//! `host` binds, `image` and `snapshot`
 //! are the two byte formats, `pool` owns the threads, `engine` is what JavaScript sees.
 
 mod engine;
 mod guest;
+mod host;
 mod image;
 mod module;
 mod pool;

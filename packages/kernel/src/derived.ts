@@ -245,11 +245,13 @@ export class Derived {
 
   /** Keeps a snapshot of an agent at `tip`, whose entry must be durable. A full disk costs a longer replay, no more. */
   saveSnapshot(birth: Buffer, tip: Tip, bytes: Buffer): void {
-    const { id: agent } = this.#get('select id from agents where birth = ?', birth) as { id: number }
+    const row = this.#get('select id from agents where birth = ?', birth) as { id: number } | undefined
+    // Rows are behind while the disk is full: then there is nobody yet to keep it for.
+    if (!row) return
     try {
       this.#run(
         'insert or replace into snapshots(agent, seq, hash, bytes) values(?,?,?,?)',
-        agent,
+        row.id,
         tip.seq,
         tip.hash,
         bytes,

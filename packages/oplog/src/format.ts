@@ -16,6 +16,7 @@ import { hash } from 'node:crypto'
 
 export const FORMAT_VERSION = 1
 export const PAGE_BYTES = 4096
+export const MAX_SEGMENT_BYTES = 1 << 30
 export const FRAME_BYTES = 8
 const MARK = 0xc1
 export const ENTRY = 1

@@ -13,6 +13,8 @@ export {
   ZERO_HASH,
 } from './format.ts'
 export { hmacSha256, KeySlots, type NodeKey, openNodeKey, type PayloadKey, purposeKey } from './keys.ts'
-export { type Entry, Log, type LogOptions, type NewEntry, type Tip } from './log.ts'
+export { Log, type LogOptions } from './log.ts'
+export type { NewEntry, Tip } from './open-batch.ts'
+export type { Entry } from './reader.ts'
 export type { ScannedEntry } from './scan.ts'
 export { type Verification, verifyLog } from './verify.ts'

@@ -8,60 +8,29 @@
  * After any failure to write or sync the log is poisoned: `onFatal` is called once and nothing more
  * becomes durable; the process must end.
  */
-import { randomFillSync } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { type Batch, prepareSpare } from './commit.ts'
-import { assert, corrupt, LogError } from './errors.ts'
+import { assert, LogError } from './errors.ts'
 import { writeAll } from './files.ts'
 import {
   COMMIT_FRAME,
-  type EntryHeader,
   entryBytes,
-  FRAME_BYTES,
   offsetOf,
   PAGE_BYTES,
   type Pos,
   payloadBytes,
-  readEntry,
-  readFrame,
-  readPayload,
-  type Seq,
   segmentName,
   segmentOf,
-  sha256,
   toPos,
-  writeEntry,
-  writePayload,
 } from './format.ts'
 import { checkHead, headText, readHead, writeHead } from './head.ts'
-import { type KeySlots, type NodeKey, openPayload, type PayloadKey, payloadDigest } from './keys.ts'
+import type { KeySlots, NodeKey } from './keys.ts'
+import { type NewEntry, OpenBatch, Salts, type Tip } from './open-batch.ts'
+import { type Entry, Reader } from './reader.ts'
 import { type ScannedEntry, scanLog, segmentFiles } from './scan.ts'
 import type { FromWriter, ThreadData, ToWriter } from './writer-thread.ts'
-
-/** The last entry of one agent: what its next entry must follow. */
-export interface Tip {
-  readonly pos: Pos
-  readonly seq: Seq
-  readonly hash: Buffer
-}
-
-export interface NewEntry {
-  readonly agent: Buffer
-  readonly tip: Tip
-  readonly kind: string
-  readonly timeMs: number
-  /** JSON without secrets or payloads: it is readable to whoever has the file. */
-  readonly meta: string
-  readonly payloads: readonly Buffer[]
-  readonly key?: PayloadKey
-}
-
-export interface Entry extends ScannedEntry {
-  /** Decrypts the payloads; throws `KeyDestroyed` if their key is gone. */
-  payloads(keyOf: (slot: number) => PayloadKey): Buffer[]
-}
 
 export interface LogOptions {
   readonly folder: string
@@ -79,26 +48,16 @@ export interface LogOptions {
 }
 
 const SEGMENT_BYTES = 16 << 20
-const SALT_BYTES = 16
 const MAX_PENDING_BYTES = 32 << 20
 const HEAD_EVERY_MS = 200
 const LAZY_MS = 2
 const SPARE_RETRY_MS = 1000
-const MAX_OPEN_SEGMENTS = 16
 /**
  * Fewer entries than this wait for the commit that is being written and then go together: a commit of
  * their own behind it costs more latency than it saves.
  */
 const MIN_BATCH = 128
 const LEAST_BATCH_BYTES = 2048
-
-interface OpenBatch {
-  buffer: Buffer
-  used: number
-  starts: number[]
-  seals: number[]
-  keys: Buffer[]
-}
 
 interface Waiter {
   readonly pos: Pos
@@ -114,10 +73,10 @@ export class Log {
   readonly #closed: Batch[] = []
   readonly #waiters: Waiter[] = []
   readonly #rooms: (() => void)[] = []
-  readonly #files = new Map<number, number>()
+  readonly #reader: Reader
+  readonly #salts = new Salts()
   #waitersFrom = 0
-  #open: OpenBatch = emptyBatch(LEAST_BATCH_BYTES)
-  #base: Pos
+  #open: OpenBatch
   #durable: Pos
   #lastCommit: Buffer
   #pendingBytes = 0
@@ -132,8 +91,6 @@ export class Log {
   #spareFailed = false
   #spareRunning = false
   #headTimer: NodeJS.Timeout | undefined
-  #salts = Buffer.alloc(0)
-  #saltAt = 0
   #onClosed: (() => void) | undefined
 
   /**
@@ -171,7 +128,8 @@ export class Log {
   private constructor(options: LogOptions, end: Pos, lastCommit: Buffer) {
     this.#options = options
     this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES
-    this.#base = end
+    this.#open = new OpenBatch(end, this.#salts, LEAST_BATCH_BYTES)
+    this.#reader = new Reader(options.folder)
     this.#durable = end
     this.#lastCommit = lastCommit
     const { port1, port2 } = new MessageChannel()
@@ -204,7 +162,7 @@ export class Log {
 
   /** Where the next entry may begin, at the earliest. */
   get end(): Pos {
-    return (this.#base + this.#open.used) as Pos
+    return (this.#open.base + this.#open.used) as Pos
   }
   /** Everything that begins before this position is on disk. */
   get durable(): Pos {
@@ -234,54 +192,18 @@ export class Log {
         `an entry of ${size} bytes does not fit a segment of ${this.#segmentBytes}`,
       )
     }
-    if (offsetOf(this.#base) + this.#open.used + size + COMMIT_FRAME > this.#segmentBytes) this.#nextSegment()
-    const tip = this.#write(entry, size, metaBytes)
+    if (offsetOf(this.#open.base) + this.#open.bytes + size > this.#segmentBytes) this.#nextSegment()
+    const tip = this.#open.write(entry, size, metaBytes)
     this.#pendingBytes += size
     this.#pendingEntries++
-    const { length } = this.#open.starts
-    if (length >= MIN_BATCH && length >= this.#pendingEntries / 2) this.#closeBatch()
+    const { entries } = this.#open
+    if (entries >= MIN_BATCH && entries >= this.#pendingEntries / 2) this.#closeBatch()
     // Nobody may be waiting for this entry alone: what somebody does wait for will take it along.
     this.#lazy ??= setTimeout(() => {
       this.#lazy = undefined
       this.#want(this.end)
     }, LAZY_MS).unref()
     return tip
-  }
-
-  #write(entry: NewEntry, size: number, metaBytes: number): Tip {
-    const open = this.#open
-    const at = open.used
-    reserve(open, size + COMMIT_FRAME)
-    const salts = entry.payloads.map(() => this.#salt())
-    const header: EntryHeader = {
-      agent: entry.agent,
-      seq: (entry.tip.seq + 1) as Seq,
-      prev: entry.tip.pos,
-      timeMs: entry.timeMs,
-      prevHash: entry.tip.hash,
-      kind: entry.kind,
-      meta: entry.meta,
-      digests: entry.payloads.map((bytes, i) => payloadDigest(salts[i] as Buffer, bytes)),
-    }
-    let end = writeEntry(open.buffer, at, header, metaBytes)
-    const hash = sha256(open.buffer.subarray(at + FRAME_BYTES, end))
-    entry.payloads.forEach((bytes, i) => {
-      assert(entry.key, 'payloads come with the key they are encrypted under')
-      const from = end
-      const parts = {
-        digest: header.digests[i] as Buffer,
-        slot: entry.key.slot,
-        salt: salts[i] as Buffer,
-        bytes,
-      }
-      end = writePayload(open.buffer, from, parts)
-      open.seals.push(from + FRAME_BYTES, end - from - FRAME_BYTES)
-      open.keys.push(entry.key.key)
-    })
-    assert(end === at + size, 'an entry takes the bytes that were counted for it')
-    open.starts.push(at)
-    open.used = end
-    return { pos: (this.#base + at) as Pos, seq: header.seq, hash }
   }
 
   /** Calls back once everything up to and including `pos` is durable; at once if it is. */
@@ -304,25 +226,9 @@ export class Log {
 
   /** Reads a durable entry. Its hash is of the bytes read; compare it with what the caller knows. */
   read(pos: Pos): Entry {
-    const name = segmentName(segmentOf(pos))
     if (pos >= this.#durable)
       throw new LogError('Malformed', 'NoSuchEntry', `no durable entry at position ${pos}`)
-    const fd = this.#file(segmentOf(pos))
-    const offset = offsetOf(pos)
-    const body = readBody(fd, offset, name)
-    const header = readEntry(body)
-    if (!header) throw corrupt(name, offset, 'an entry whose lengths do not add up')
-    const payloads = (keyOf: (slot: number) => PayloadKey) => {
-      let at = offset + FRAME_BYTES + body.length
-      return header.digests.map((digest) => {
-        const content = readBody(fd, at, name)
-        const parts = readPayload(content)
-        if (!parts?.digest.equals(digest)) throw corrupt(name, at, 'a payload that its entry does not name')
-        at += FRAME_BYTES + content.length
-        return openPayload(parts, content.subarray(0, 40), keyOf(parts.slot).key)
-      })
-    }
-    return { pos, hash: sha256(body), header, payloads }
+    return this.#reader.read(pos)
   }
 
   /** Makes everything durable and ends the thread. */
@@ -340,22 +246,13 @@ export class Log {
     }
     await this.#worker.terminate()
     this.#port.close()
-    for (const fd of this.#files.values()) fs.closeSync(fd)
-    this.#files.clear()
-  }
-
-  #salt(): Buffer {
-    if (this.#saltAt >= this.#salts.length) {
-      this.#salts = randomFillSync(Buffer.allocUnsafe(SALT_BYTES * 256))
-      this.#saltAt = 0
-    }
-    this.#saltAt += SALT_BYTES
-    return this.#salts.subarray(this.#saltAt - SALT_BYTES, this.#saltAt)
+    this.#reader.close()
   }
 
   #nextSegment(): void {
     this.#closeBatch()
-    this.#base = toPos(segmentOf(this.#base) + 1, PAGE_BYTES)
+    const base = toPos(segmentOf(this.#open.base) + 1, PAGE_BYTES)
+    this.#open = new OpenBatch(base, this.#salts, LEAST_BATCH_BYTES)
   }
 
   #want(pos: number): void {
@@ -397,22 +294,13 @@ export class Log {
 
   #closeBatch(): void {
     const open = this.#open
-    if (open.used === 0) return
+    if (open.entries === 0) return
     const { keySlots, now } = this.#options
-    const bytes = open.buffer.subarray(0, open.used + COMMIT_FRAME)
-    this.#closed.push({
-      base: this.#base,
-      bytes,
-      timeMs: now(),
-      starts: Uint32Array.from(open.starts),
-      seals: Uint32Array.from(open.seals),
-      keys: Buffer.concat(open.keys),
-      syncKeys: keySlots.dirty,
-    })
+    this.#closed.push(open.close(now(), keySlots.dirty))
     keySlots.dirty = false
-    this.#base = (this.#base + bytes.length) as Pos
     // The next batch is likely to be as large; memory that it does not need would only be zeroed.
-    this.#open = emptyBatch(Math.max(LEAST_BATCH_BYTES, bytes.length))
+    const next = (open.base + open.bytes) as Pos
+    this.#open = new OpenBatch(next, this.#salts, Math.max(LEAST_BATCH_BYTES, open.bytes))
   }
 
   #receive(message: FromWriter): void {
@@ -496,48 +384,6 @@ export class Log {
       },
     )
   }
-
-  #file(segment: number): number {
-    const known = this.#files.get(segment)
-    if (known !== undefined) return known
-    if (this.#files.size >= MAX_OPEN_SEGMENTS) {
-      const [oldest, fd] = this.#files.entries().next().value as [number, number]
-      fs.closeSync(fd)
-      this.#files.delete(oldest)
-    }
-    const fd = fs.openSync(path.join(this.#options.folder, segmentName(segment)), 'r')
-    this.#files.set(segment, fd)
-    return fd
-  }
-}
-
-function emptyBatch(size: number): OpenBatch {
-  return { buffer: Buffer.from(new ArrayBuffer(size)), used: 0, starts: [], seals: [], keys: [] }
-}
-
-/** Batches own their memory alone: it is handed to the log's thread whole. */
-function reserve(open: OpenBatch, more: number): void {
-  const needed = open.used + more
-  if (needed <= open.buffer.length) return
-  const grown = Buffer.from(new ArrayBuffer(Math.max(needed, open.buffer.length * 2)))
-  open.buffer.copy(grown, 0, 0, open.used)
-  open.buffer = grown
-}
-
-function readBody(fd: number, offset: number, name: string): Buffer {
-  const guess = Buffer.allocUnsafe(1024)
-  const got = fs.readSync(fd, guess, 0, guess.length, offset)
-  if (got < FRAME_BYTES) throw corrupt(name, offset, 'the file ends here')
-  const length = guess.readUInt32LE(4)
-  let bytes = guess.subarray(0, FRAME_BYTES + length)
-  if (FRAME_BYTES + length > got) {
-    if (length > SEGMENT_BYTES * 64) throw corrupt(name, offset, 'a frame longer than any segment')
-    bytes = Buffer.allocUnsafe(FRAME_BYTES + length)
-    fs.readSync(fd, bytes, 0, bytes.length, offset)
-  }
-  const frame = readFrame(bytes, 0)
-  if (typeof frame === 'string') throw corrupt(name, offset, 'no frame begins here')
-  return bytes.subarray(FRAME_BYTES)
 }
 
 /** What was read counts only once it is durable: an entry seen in the page cache may yet be lost. */

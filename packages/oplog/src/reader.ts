@@ -1,0 +1,90 @@
+/** Reading single entries back, by position. Holds a few segments open until `close`. */
+import fs from 'node:fs'
+import path from 'node:path'
+import { corrupt } from './errors.ts'
+import {
+  FRAME_BYTES,
+  MAX_SEGMENT_BYTES,
+  offsetOf,
+  type Pos,
+  readEntry,
+  readFrame,
+  readPayload,
+  segmentName,
+  segmentOf,
+  sha256,
+} from './format.ts'
+import { openPayload, type PayloadKey } from './keys.ts'
+import type { ScannedEntry } from './scan.ts'
+
+export interface Entry extends ScannedEntry {
+  /** Decrypts the payloads; throws `KeyDestroyed` if their key is gone. */
+  payloads(keyOf: (slot: number) => PayloadKey): Buffer[]
+}
+
+const MAX_OPEN_SEGMENTS = 16
+const FIRST_READ = 1024
+
+export class Reader {
+  readonly #folder: string
+  readonly #files = new Map<number, number>()
+
+  constructor(folder: string) {
+    this.#folder = folder
+  }
+
+  /** The entry that begins at `pos`, which must be durable. Its hash is of the bytes read; compare it with what you know. */
+  read(pos: Pos): Entry {
+    const name = segmentName(segmentOf(pos))
+    const fd = this.#file(segmentOf(pos))
+    const offset = offsetOf(pos)
+    const body = readBody(fd, offset, name)
+    const header = readEntry(body)
+    if (!header) throw corrupt(name, offset, 'an entry whose lengths do not add up')
+    const payloads = (keyOf: (slot: number) => PayloadKey) => {
+      let at = offset + FRAME_BYTES + body.length
+      return header.digests.map((digest) => {
+        const content = readBody(fd, at, name)
+        const parts = readPayload(content)
+        if (!parts?.digest.equals(digest)) throw corrupt(name, at, 'a payload that its entry does not name')
+        at += FRAME_BYTES + content.length
+        return openPayload(parts, content.subarray(0, 40), keyOf(parts.slot).key)
+      })
+    }
+    return { pos, hash: sha256(body), header, payloads }
+  }
+
+  close(): void {
+    for (const fd of this.#files.values()) fs.closeSync(fd)
+    this.#files.clear()
+  }
+
+  #file(segment: number): number {
+    const known = this.#files.get(segment)
+    if (known !== undefined) return known
+    if (this.#files.size >= MAX_OPEN_SEGMENTS) {
+      const [oldest, fd] = this.#files.entries().next().value as [number, number]
+      fs.closeSync(fd)
+      this.#files.delete(oldest)
+    }
+    const fd = fs.openSync(path.join(this.#folder, segmentName(segment)), 'r')
+    this.#files.set(segment, fd)
+    return fd
+  }
+}
+
+function readBody(fd: number, offset: number, name: string): Buffer {
+  const guess = Buffer.allocUnsafe(FIRST_READ)
+  const got = fs.readSync(fd, guess, 0, guess.length, offset)
+  if (got < FRAME_BYTES) throw corrupt(name, offset, 'the file ends here')
+  const length = guess.readUInt32LE(4)
+  let bytes = guess.subarray(0, FRAME_BYTES + length)
+  if (FRAME_BYTES + length > got) {
+    if (length > MAX_SEGMENT_BYTES) throw corrupt(name, offset, 'a frame longer than any segment')
+    bytes = Buffer.allocUnsafe(FRAME_BYTES + length)
+    fs.readSync(fd, bytes, 0, bytes.length, offset)
+  }
+  const frame = readFrame(bytes, 0)
+  if (typeof frame === 'string') throw corrupt(name, offset, 'no frame begins here')
+  return bytes.subarray(FRAME_BYTES)
+}
