@@ -11,35 +11,16 @@ import type { Receipt } from '@cardinal/tools'
 import { appendEntry } from './append.ts'
 import type { Timer } from './clock.ts'
 import type { Context } from './context.ts'
-import { type Authority, decideEffects } from './decide.ts'
-import { assert } from './errors.ts'
+import { type Authority, type Decided, decideEffects } from './decide.ts'
 import { type Address, type EffectId, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
+import { chooseInputs } from './inputs.ts'
 import { performEffect } from './perform.ts'
 import { type Identity, replay, sealSnapshot, turnSeed } from './replay.ts'
+import type { Reply, ReplyError } from './reply.ts'
 import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
-import {
-  BadOutput,
-  type EffectMeta,
-  type FailedTurnMeta,
-  type GuestOutput,
-  parseOutput,
-  receiptEvent,
-  type TurnMeta,
-} from './wire.ts'
-
-/** The end of an invocation as its caller gets it. */
-export type Reply =
-  | { readonly ok: true; readonly value: unknown }
-  | { readonly ok: false; readonly error: ReplyError }
-
-export interface ReplyError {
-  readonly class: string
-  readonly code: string
-  readonly message: string
-  readonly effect?: string
-  readonly stack?: string
-}
+import { failedEntry, firstLine, type TurnBase, turnEntry } from './turn-entry.ts'
+import { BadOutput, type GuestOutput, parseOutput, receiptEvent } from './wire.ts'
 
 /** What an agent needs of the node around it. */
 export interface Surroundings {
@@ -53,7 +34,6 @@ export interface Surroundings {
 const SNAPSHOT_TURNS = 512
 const MAX_PENDING = 4096
 const MAX_EVENT_BYTES = 6 << 20
-const MAX_BATCH = 256
 
 export class LiveAgent {
   readonly address: Address
@@ -186,29 +166,12 @@ export class LiveAgent {
     }
   }
 
-  #commit(
-    base: Pick<TurnMeta, 'inputs' | 'basis' | 'time' | 'limits'>,
-    output: GuestOutput,
-    raw: Buffer,
-    fuel: number,
-  ): void {
+  #commit(base: TurnBase, output: GuestOutput, raw: Buffer, fuel: number): void {
     const { ctx } = this.#around
     const seq = this.state.tip.seq + 1
     const authority = this.authority()
-    const { metas, details } = decideEffects(ctx, authority, this.state, output, seq, base.time)
-    const meta: TurnMeta = {
-      ...base,
-      generation: Number(authority.card.id.split('#')[1] ?? 0),
-      card: authority.card.id,
-      effects: metas,
-      replies: output.replies
-        .filter((r) => this.state.invocations.has(r.invocation))
-        .map((r) => [r.invocation, r.ok] as const),
-      drops: this.#dropped(output.drops),
-      usage: { fuel },
-    }
-    const payloads = details.length > 0 ? [raw, Buffer.from(JSON.stringify(details))] : [raw]
-    this.#checkPending(meta.inputs)
+    const decided = decideEffects(ctx, authority, this.state, output, seq, base.time)
+    const { meta, payloads } = turnEntry(this.state, base, authority.card, decided, output, raw, fuel)
     ctx.crashPoint('turn.before')
     const tip = this.append('turn', meta, payloads)
     ctx.crashPoint('turn.appended')
@@ -216,16 +179,15 @@ export class LiveAgent {
     const answered = new Set(meta.replies.map(([id]) => id))
     ctx.log.whenDurable(tip.pos, () => {
       ctx.crashPoint('turn.durable')
-      this.#release(seq, metas, output, answered, details)
+      this.#release(seq, decided, output, answered)
     })
   }
 
   #release(
     seq: number,
-    metas: readonly EffectMeta[],
+    { metas, details }: Decided,
     output: GuestOutput,
     answered: ReadonlySet<InvocationId>,
-    details: readonly { index: number; error: { message: string } }[],
   ): void {
     for (const reply of output.replies) {
       if (answered.has(reply.invocation))
@@ -250,56 +212,18 @@ export class LiveAgent {
   }
 
   /** The turn is undone whole: inputs answered with the error, memory as it was before. */
-  async #fail(
-    inputs: readonly PendingInput[],
-    base: Pick<FailedTurnMeta, 'inputs' | 'basis' | 'time' | 'limits'>,
-    kind: string,
-    detail: string,
-  ): Promise<void> {
+  async #fail(inputs: readonly PendingInput[], base: TurnBase, kind: string, detail: string): Promise<void> {
     const { ctx } = this.#around
     this.#dropInstance()
-    const ends = [
-      ...new Set(
-        inputs.flatMap((i) =>
-          i.invocation && this.state.invocations.has(i.invocation) ? [i.invocation] : [],
-        ),
-      ),
-    ]
-    const known = ends.filter((id) => this.state.invocations.get(id)?.delivered)
-    const drops = [...this.state.effects.values()]
-      .filter((e) => e.invocation && ends.includes(e.invocation))
-      .map((e) => e.id)
-    const meta: FailedTurnMeta = {
-      ...base,
-      // The guest was not born in a turn that never happened.
-      inputs: inputs.filter((i) => i.kind !== 'birth').map((i) => i.ref),
-      failed: kind,
-      ends,
-      drops,
-      abandon: known.length > 0,
-    }
-    const shown = this.#around.ctx.images.mapStack(this.image.hash, detail)
-    const error: ReplyError = {
-      class: 'Thrown',
-      code: kind,
-      message: `the turn failed and was undone: ${firstLine(shown)}`,
-      ...(shown.includes('\n') && { stack: shown }),
-    }
-    const payloads = [Buffer.from(JSON.stringify(error))]
-    if (meta.abandon) payloads.push(Buffer.from(JSON.stringify({ t: 'abandon', ids: known })))
-    this.#checkPending(meta.inputs)
+    const shown = ctx.images.mapStack(this.image.hash, detail)
+    const { meta, payloads, error } = failedEntry(this.state, base, inputs, kind, shown)
     const tip = this.append('turn', meta, payloads)
     ctx.crashPoint('turn.failed')
-    for (const id of drops) this.#abandonAttempt(id)
+    for (const id of meta.drops) this.#abandonAttempt(id)
+    const failed = { kind, detail: firstLine(shown) }
     ctx.log.whenDurable(tip.pos, () => {
-      for (const id of ends) this.#around.released(id, { ok: false, error })
-      ctx.onTurn({
-        address: this.name,
-        seq: tip.seq,
-        logs: [],
-        refused: [],
-        failed: { kind, detail: firstLine(shown) },
-      })
+      for (const id of meta.ends) this.#around.released(id, { ok: false, error })
+      ctx.onTurn({ address: this.name, seq: tip.seq, logs: [], refused: [], failed })
     })
     await this.#rebuild()
   }
@@ -315,12 +239,6 @@ export class LiveAgent {
     const snapshot = row && ctx.derived.findSnapshot(row.id)
     const back = await replay(ctx, this.identity, this.image, tip, { snapshot })
     this.#instance = back.instance
-  }
-
-  /** Before anything is written: an entry that consumes what is not there could never be replayed. */
-  #checkPending(refs: readonly string[]): void {
-    const pending = new Set(this.state.pending.map((input) => input.ref))
-    for (const ref of refs) assert(pending.has(ref), 'a turn consumes inputs that are pending')
   }
 
   authority(): Authority {
@@ -391,12 +309,6 @@ export class LiveAgent {
     const cls = effect.class === 'read' ? ('Unavailable' as const) : ('Withheld' as const)
     const message = `an outcome of more than ${MAX_EVENT_BYTES} bytes`
     return this.#encode(effect, { ok: false, error: { class: cls, code: 'AnswerTooLarge', message } })
-  }
-
-  #dropped(cids: readonly number[]): EffectId[] {
-    if (cids.length === 0) return []
-    const wanted = new Set(cids)
-    return [...this.state.effects.values()].filter((e) => wanted.has(e.cid)).map((e) => e.id)
   }
 
   /** Stops an attempt that nobody waits for, unless it may change the world and has begun. */
@@ -485,31 +397,4 @@ function cancelledReceipt(): Receipt {
     ok: false,
     error: { class: 'Cancelled', code: 'Cancelled', message: 'cancelled before it was sent' },
   }
-}
-
-function firstLine(text: string): string {
-  return text.split('\n')[0] ?? ''
-}
-
-/**
- * What the next turn delivers: one invocation's inputs at a time, so that a turn that fails takes
- * nobody else with it. A method that is not shared waits until no other such is under way.
- */
-function chooseInputs(state: AgentState): PendingInput[] {
-  const busy = [...state.invocations.values()].some((i) => i.delivered && !i.shared)
-  const ready = (input: PendingInput) => {
-    if (input.kind === 'birth') return false
-    if (input.kind !== 'invoke') return true
-    const invocation = state.invocations.get(input.invocation as InvocationId)
-    assert(invocation, 'a pending invocation is open')
-    return invocation.shared || !busy
-  }
-  const birth = state.pending[0]?.kind === 'birth' ? [state.pending[0]] : []
-  const first = state.pending.find(ready)
-  if (!first) return []
-  if (first.kind === 'invoke') return [...birth, first]
-  const same = state.pending.filter(
-    (p) => p.kind !== 'invoke' && p.kind !== 'birth' && p.invocation === first.invocation,
-  )
-  return [...birth, ...same.slice(0, MAX_BATCH)]
 }

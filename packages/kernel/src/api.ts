@@ -10,9 +10,9 @@ import { type ServerType, serve } from '@hono/node-server'
 import { OpenAPIHono, type RouteConfig, type z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
-import type { Reply } from './agent.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
 import type { Kernel } from './kernel.ts'
+import type { Reply } from './reply.ts'
 import * as routes from './routes.ts'
 
 export interface ApiOptions {

@@ -1,11 +1,12 @@
 /** The public surface of the kernel. */
 import './check-node.ts'
 
-export type { Reply, ReplyError } from './agent.ts'
 export { type Api, readToken, serveApi } from './api.ts'
 export { type Clock, systemClock, VirtualClock } from './clock.ts'
 export type { TurnEvent, TurnLimits } from './context.ts'
 export { KernelError, type KernelErrorClass } from './errors.ts'
 export { anchorFile, layout } from './folder.ts'
-export { type Invoke, type Kernel, type KernelOptions, openKernel } from './kernel.ts'
+export type { Invoke } from './intake.ts'
+export { type Kernel, type KernelOptions, openKernel } from './kernel.ts'
+export type { Reply, ReplyError } from './reply.ts'
 export type { HistoryLine, LogLine, Why } from './view.ts'

@@ -1,6 +1,7 @@
 /** Who waits for which invocation, and the answers that are not in derived state yet. */
-import type { Reply } from './agent.ts'
+
 import type { InvocationId } from './ids.ts'
+import type { Reply } from './reply.ts'
 
 const KEPT = 10_000
 

@@ -21,25 +21,19 @@ import {
 } from '@cardinal/oplog'
 import type { Bundle } from '@cardinal/sdk/bundle'
 import { type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
-import type { LiveAgent, Reply } from './agent.ts'
 import { Agents } from './agents.ts'
 import { type Clock, systemClock } from './clock.ts'
-import { type Context, hmac, monotonic, type TurnEvent, type TurnLimits } from './context.ts'
+import { type Context, monotonic, type TurnEvent, type TurnLimits } from './context.ts'
 import { Control, NODE_AGENT } from './control.ts'
 import { Derived } from './derived.ts'
 import { KernelError } from './errors.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
-import {
-  type Address,
-  type InvocationId,
-  newInvocationId,
-  parseAddress,
-  parseEffectRef,
-  showAddress,
-} from './ids.ts'
-import { Images, type LoadedImage, type MethodInfo } from './images.ts'
+import { type InvocationId, parseAddress, parseEffectRef } from './ids.ts'
+import { Images } from './images.ts'
+import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
 import { Invocations } from './invocations.ts'
 import { replay } from './replay.ts'
+import type { Reply } from './reply.ts'
 import { View } from './view.ts'
 
 export interface KernelOptions {
@@ -66,15 +60,6 @@ export interface KernelOptions {
   readonly skipSync?: boolean
 }
 
-export interface Invoke {
-  readonly address: string
-  readonly method: string
-  readonly args?: unknown
-  readonly principal?: string
-  readonly idempotencyKey?: string
-  readonly tenant?: string
-}
-
 interface Applied {
   readonly kind: 'Agent' | 'Zone'
   readonly name: string
@@ -84,14 +69,6 @@ interface Applied {
 
 const DEFAULT_LIMITS: TurnLimits = { fuel: 10_000_000_000, memoryBytes: 256 << 20 }
 const GRACE_MS = 5000
-const MAX_ARGS_BYTES = 4 << 20
-
-/** An invocation under way. */
-interface Begun {
-  readonly id: InvocationId
-  readonly reply: Promise<Reply>
-  readonly acknowledged: () => Promise<void>
-}
 
 export interface Kernel {
   readonly publicKey: string
@@ -100,7 +77,7 @@ export interface Kernel {
   apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
   invoke(call: Invoke): Promise<{ id: InvocationId; reply: Promise<Reply> }>
   begin(call: Invoke): Promise<Begun>
-  result(id: string): Promise<{ state: 'open' | 'done' | 'failed'; reply?: Reply; pending?: Promise<Reply> }>
+  result(id: string): Promise<Result>
   cancel(id: string, why: string): Promise<void>
   emit(address: string, name: string, value: unknown): Promise<void>
   replay(address: string, toSeq?: number): Promise<{ turns: number; entries: number }>
@@ -121,10 +98,11 @@ export interface Kernel {
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const folder = layout(options.data)
   const lock = usable(folder.root, () => lockFolder(folder.root))
+  const opened: Closer[] = [() => lock.release()]
   try {
-    return await usable(folder.root, () => new Node(options, folder, lock)).start()
+    return await usable(folder.root, () => new Node(options, folder, lock, opened)).start()
   } catch (error) {
-    lock.release()
+    for (const close of opened.reverse()) await close()
     throw error
   }
 }
@@ -145,6 +123,8 @@ function usable<T>(root: string, act: () => T): T {
   }
 }
 
+type Closer = () => unknown
+
 class Node implements Kernel {
   readonly folder: Folder
   readonly publicKey: string
@@ -152,18 +132,20 @@ class Node implements Kernel {
   readonly #lock: Lock
   readonly #ctx: Context
   readonly #agents: Agents
-  readonly #invocations = new Invocations()
+  readonly #intake: Intake
   readonly #http: HttpTool
   readonly #ownPorts = new Set<number>()
   readonly #fatal: (error: unknown) => void
   #closing = false
 
-  constructor(options: KernelOptions, folder: Folder, lock: Lock) {
+  /** `opened` is told how to close each part as soon as it is open, for the case that the next one fails. */
+  constructor(options: KernelOptions, folder: Folder, lock: Lock, opened: Closer[]) {
     this.folder = folder
     this.#lock = lock
     const nodeKey = openNodeKey(folder.keys)
     this.publicKey = nodeKey.publicHex
     const slots = new KeySlots(folder.keys, nodeKey)
+    opened.push(() => slots.close())
     const clock = options.clock ?? systemClock
     const now = monotonic(clock)
     const steady: Clock = { nowMs: now, at: (due, callback) => clock.at(due, callback) }
@@ -190,11 +172,14 @@ class Node implements Kernel {
       ...(options.acceptLoss !== undefined && { acceptLoss: options.acceptLoss }),
       ...(options.skipSync && { skipSync: true }),
     })
+    opened.push(() => log.abandon())
     const derived = new Derived(folder.derived, () => log.durable)
+    opened.push(() => derived.close())
     catchUp(derived, log, scanned, options.acceptLoss === log.end)
     const threads = options.threads ?? os.availableParallelism()
     const cache = { folder: folder.cache, key: purposeKey(nodeKey, 'cardinal.artefacts.1') }
     const engine = new Engine({ threads, optimize: options.optimize ?? true, cache })
+    opened.push(() => engine.close())
     const control: Control = new Control(
       log,
       slots,
@@ -223,11 +208,13 @@ class Node implements Kernel {
       onTurn: options.onTurn ?? (() => {}),
     }
     control.restore(scanned.filter((e) => e.header.agent.equals(NODE_AGENT)).map((e) => e.pos))
+    const invocations = new Invocations()
     this.#agents = new Agents(
-      { ctx: this.#ctx, released: (id, reply) => this.#invocations.settle(id, reply), fatal: this.#fatal },
+      { ctx: this.#ctx, released: (id, reply) => invocations.settle(id, reply), fatal: this.#fatal },
       { maxLive: options.maxLive ?? 10_000, ...(options.idleMs !== undefined && { idleMs: options.idleMs }) },
     )
     this.view = new View(this.#ctx)
+    this.#intake = new Intake(this.#ctx, this.#agents, invocations, this.view)
     if (options.acceptLoss !== undefined) control.note('loss-accepted', { end: options.acceptLoss })
   }
 
@@ -283,141 +270,27 @@ class Node implements Kernel {
    */
   async begin(call: Invoke): Promise<Begun> {
     this.#admit()
-    const address = parseAddress(call.address, call.tenant)
-    if (call.idempotencyKey === '')
-      throw new KernelError('Malformed', 'BadKey', 'an idempotency key is not empty')
-    const text = argsText(call.args)
-    // Nobody is born for a call that cannot be made.
-    const born = await this.#agents.find(address)
-    requireMethod(address, born?.image ?? (await this.#imageOf(address)), call.method)
-    const agent = born ?? (await this.#agents.require(address))
-    const method = requireMethod(address, agent.image, call.method)
-    if (agent.state.quarantined)
-      throw new KernelError('Diverged', 'Quarantined', `\`${agent.name}\` is quarantined`)
-    if (agent.full)
-      throw new KernelError('Busy', 'Busy', `\`${agent.name}\` has too many inputs waiting`, {
-        retryAfterMs: 1000,
-      })
-    const same = hmac(agent.key.key, 'same', call.method, '\0', text).toString('hex')
-    const key =
-      call.idempotencyKey === undefined
-        ? undefined
-        : hmac(
-            agent.key.key,
-            'request',
-            call.principal ?? '',
-            '\0',
-            call.method,
-            '\0',
-            call.idempotencyKey,
-          ).toString('hex')
-    const earlier = key === undefined ? undefined : this.#findEarlier(agent, key)
-    if (earlier) {
-      if (earlier.same !== same)
-        throw new KernelError('Conflict', 'KeyReused', 'this idempotency key was used with other arguments')
-      const { log } = this.#ctx
-      const reply = this.#replyOf(earlier.invocation)
-      // Whoever does not wait for it must not be told of its failure either.
-      reply.catch(() => {})
-      return {
-        id: earlier.invocation,
-        reply,
-        acknowledged: () => log.untilDurable((log.end - 1) as Pos),
-      }
-    }
-    return this.#accept(agent, call, method.shared === true, text, key, same)
+    return this.#intake.begin(call)
   }
 
-  #accept(
-    agent: LiveAgent,
-    call: Invoke,
-    shared: boolean,
-    text: string,
-    key: string | undefined,
-    same: string,
-  ): Begun {
-    const { clock, log, control } = this.#ctx
-    const id = newInvocationId(clock.nowMs())
-    const event = Buffer.from(
-      `{"t":"invoke","id":"${id}","method":${JSON.stringify(call.method)},"args":${text}}`,
-    )
-    const deadline =
-      clock.nowMs() + (control.findGeneration(agent.address.tenant, agent.address.type)?.timeoutMs ?? 0)
-    const meta = {
-      what: 'invoke',
-      invocation: id,
-      method: call.method,
-      principal: call.principal ?? 'local',
-      deadline,
-      ...(shared && { shared }),
-      ...(key && { key, same }),
-    }
-    const reply = this.#invocations.wait(id)
-    const tip = agent.append('accepted', meta, [event])
-    if (key) agent.requestKeys.set(key, { same, invocation: id })
-    agent.pump()
-    const acknowledged = async () => {
-      await log.untilDurable(tip.pos)
-      this.#ctx.crashPoint('accepted.durable')
-    }
-    return { id, reply, acknowledged }
+  result(id: string): Promise<Result> {
+    return this.#intake.result(id)
   }
 
-  #findEarlier(agent: LiveAgent, key: string): { same: string; invocation: InvocationId } | undefined {
-    const recent = agent.requestKeys.get(key)
-    if (recent) return recent
-    const row = this.#ctx.derived.findAgent(agent.address)
-    return row && this.#ctx.derived.findRequestKey(row.id, key)
-  }
-
-  async #replyOf(id: InvocationId): Promise<Reply> {
-    // The earlier request may have been taken in a moment ago: rows know it once it is durable.
-    await this.#ctx.log.untilDurable((this.#ctx.log.end - 1) as Pos)
-    const found = await this.result(id)
-    return found.reply ?? (found.pending as Promise<Reply>)
-  }
-
-  /** What became of an invocation. An open one comes with a promise of its reply. */
-  async result(
-    id: string,
-  ): Promise<{ state: 'open' | 'done' | 'failed'; reply?: Reply; pending?: Promise<Reply> }> {
-    const known = this.#invocations.findReply(id as InvocationId)
-    if (known) return { state: known.ok ? 'done' : 'failed', reply: known }
-    this.#ctx.derived.apply()
-    const row = this.#ctx.derived.findInvocation(id)
-    if (!row) throw new KernelError('NotFound', 'NoSuchInvocation', `no invocation \`${id}\``)
-    if (row.reply === null) return { state: 'open', pending: this.#invocations.wait(row.id) }
-    const reply = this.view.readReply(row)
-    return { state: reply.ok ? 'done' : 'failed', reply }
-  }
-
-  async cancel(id: string, why: string): Promise<void> {
-    this.#ctx.derived.apply()
-    const row = this.#ctx.derived.findInvocation(id)
-    const agentRow = row && this.#ctx.derived.findAgentByRow(row.agent)
-    if (!row || !agentRow) throw new KernelError('NotFound', 'NoSuchInvocation', `no invocation \`${id}\``)
-    if (row.reply !== null)
-      throw new KernelError('Conflict', 'AlreadyEnded', `invocation \`${id}\` has ended`)
-    const agent = await this.#agents.require(agentRow)
-    const ended = this.#invocations.wait(row.id)
-    agent.end(row.id, 'Cancelled', 'Cancelled', why)
-    await ended
+  cancel(id: string, why: string): Promise<void> {
+    return this.#intake.cancel(id, why)
   }
 
   async emit(address: string, name: string, value: unknown): Promise<void> {
     this.#admit()
-    const agent = await this.#requireBorn(parseAddress(address))
-    const event = Buffer.from(`{"t":"emit","name":${JSON.stringify(name)},"value":${argsText(value)}}`)
-    const tip = agent.append('accepted', { what: 'emit', principal: 'local' }, [event])
-    agent.pump()
-    await this.#ctx.log.untilDurable(tip.pos)
+    return this.#intake.emit(address, name, value)
   }
 
   /** Repeats an agent's whole recorded life beside it, from birth, and compares every turn. */
   async replay(address: string, toSeq?: number): Promise<{ turns: number; entries: number }> {
     const parsed = parseAddress(address)
     const row = await this.view.requireRow(parsed)
-    const { ctx } = { ctx: this.#ctx }
+    const ctx = this.#ctx
     const image = await ctx.images.get(row.image)
     const identity = { address: row.address, birth: row.birth, key: this.view.keyOf(row), lane: 0 }
     const done = await replay(
@@ -434,7 +307,7 @@ class Node implements Kernel {
   /** An operator says what became of an effect in doubt. It is recorded; the agent was told `Indeterminate` already. */
   async resolveEffect(ref: string, outcome: 'done' | 'failed', principal: string): Promise<void> {
     const { address, effect } = parseEffectRef(ref)
-    const agent = await this.#requireBorn(address)
+    const agent = await this.#intake.requireBorn(address)
     this.#ctx.derived.apply()
     const doubt = this.#ctx.derived.listDoubts().find((d) => d.address === agent.name && d.effect === effect)
     if (!doubt) throw new KernelError('NotFound', 'NoSuchEffect', `\`${ref}\` is not in doubt`)
@@ -452,16 +325,6 @@ class Node implements Kernel {
   async suspend(address: string): Promise<void> {
     const agent = this.#agents.findLive(parseAddress(address))
     if (agent) await this.#agents.suspend(agent)
-  }
-
-  async #requireBorn(address: Address): Promise<LiveAgent> {
-    const agent = await this.#agents.find(address)
-    if (!agent) throw new KernelError('NotFound', 'NoSuchAgent', `no agent \`${showAddress(address)}\``)
-    return agent
-  }
-
-  #imageOf(address: Address): Promise<LoadedImage> {
-    return this.#ctx.images.get(this.#ctx.control.cardOf(address).generation.image)
   }
 
   /** New work is refused while the node closes or its disk is full; what is open goes on. */
@@ -515,24 +378,6 @@ function requireDistinct(manifests: readonly Manifest[]): void {
       throw new KernelError('Malformed', 'BadManifest', `${manifest.file}: \`${name}\` is there twice`)
     seen.add(wish)
   }
-}
-
-function requireMethod(address: Address, image: LoadedImage, name: string): MethodInfo {
-  const method = Object.hasOwn(image.methods, name) ? image.methods[name] : undefined
-  if (method) return method
-  const known = Object.keys(image.methods).join(', ')
-  throw new KernelError(
-    'NotFound',
-    'NoSuchMethod',
-    `\`${address.type}\` has no method \`${name}\`${known && `; it has ${known}`}`,
-  )
-}
-
-function argsText(args: unknown): string {
-  const text = JSON.stringify(args ?? null)
-  if (Buffer.byteLength(text) > MAX_ARGS_BYTES)
-    throw new KernelError('Malformed', 'TooLarge', `arguments of more than ${MAX_ARGS_BYTES} bytes`)
-  return text
 }
 
 /** Derived state counts only if the log has its last entry; then what came after it is applied, else everything anew. */

@@ -14,10 +14,10 @@ import path from 'node:path'
 import { parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
 import type { Receipt, Tool } from '@cardinal/tools'
-import type { Reply } from './agent.ts'
 import { VirtualClock } from './clock.ts'
 import { KernelError } from './errors.ts'
 import { type Kernel, openKernel } from './kernel.ts'
+import type { Reply } from './reply.ts'
 import type { HistoryLine } from './view.ts'
 
 export interface TestOptions {

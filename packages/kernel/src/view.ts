@@ -1,12 +1,12 @@
 /** What operators read: history, logs, why. Everything comes from durable entries and changes nothing. */
 import type { Entry, PayloadKey } from '@cardinal/oplog'
 import type { WireError } from '@cardinal/tools'
-import type { Reply, ReplyError } from './agent.ts'
 import type { Context } from './context.ts'
 import type { AgentRow, InvocationRow } from './derived.ts'
 import { KernelError, wasErased } from './errors.ts'
 import { type Address, parseAddress, parseEffectRef, showAddress } from './ids.ts'
 import { toFolded } from './replay.ts'
+import type { Reply, ReplyError } from './reply.ts'
 import { parseDetails } from './state.ts'
 import {
   type AcceptedMeta,

@@ -244,6 +244,18 @@ export class Log {
       })
       this.#writeHead()
     }
+    await this.#end()
+  }
+
+  /** Ends the thread and leaves what is not durable undone, for an owner that could not open the rest. */
+  async abandon(): Promise<void> {
+    this.#failed ??= new LogError('Unavailable', 'LogFailed', 'the log was abandoned')
+    clearTimeout(this.#headTimer)
+    clearTimeout(this.#lazy)
+    await this.#end()
+  }
+
+  async #end(): Promise<void> {
     await this.#worker.terminate()
     this.#port.close()
     this.#reader.close()

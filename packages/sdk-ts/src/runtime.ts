@@ -5,8 +5,8 @@
  * program queues belongs to the event delivered last. All built-ins used here are captured before
  * any program runs: a program that changes a prototype changes its own world, not this file's.
  */
+import { BadArguments, BadResult, type Checks, checksOf, jsonSchema } from './checks.ts'
 import { CardinalError, toError, type WireError } from './errors.ts'
-import { type Check, compile } from './guest/schema.ts'
 import type { Call, Duration, Json, Method } from './types.ts'
 
 const parse = JSON.parse
@@ -63,12 +63,6 @@ interface Program {
   readonly methods?: Record<string, Method>
 }
 
-type Checker = (value: unknown) => unknown
-interface Checks {
-  readonly in?: Checker
-  readonly out?: Checker
-}
-
 const compiled = new Map<string, Checks>()
 const waiters = new Map<number, Waiter>()
 const eventWaiters = new Map<string, EventWaiter[]>()
@@ -92,10 +86,7 @@ export function register(given: unknown, base: new () => object): void {
   }
   const made = given as unknown as Program
   for (const [name, method] of Object.entries(made.methods ?? {})) {
-    const checks: Checks = {
-      ...(method.in !== undefined && { in: checker(method.in, `${name}.in`, badArguments) }),
-      ...(method.out !== undefined && { out: checker(method.out, `${name}.out`, badResult) }),
-    }
+    const checks = checksOf(name, method)
     if (checks.in || checks.out) compiled.set(name, checks)
   }
   program = made
@@ -281,11 +272,6 @@ function reply(id: string, ok: boolean, text: string): void {
 }
 
 class NotJson extends Error {}
-class BadArguments extends Error {}
-class BadResult extends Error {}
-
-const badArguments = (lines: string) => new BadArguments(`arguments: ${lines}`)
-const badResult = (lines: string) => new BadResult(`result: ${lines}`)
 
 function encodeResult(result: unknown): string {
   if (result === undefined) return 'null'
@@ -297,51 +283,6 @@ function encodeResult(result: unknown): string {
   }
   if (text === undefined) throw new NotJson(`the result is not JSON: a ${typeof result}`)
   return text
-}
-
-interface Standard {
-  readonly validate: (value: unknown) => unknown
-  readonly jsonSchema?: {
-    readonly input?: (options: { target: string }) => unknown
-    readonly output?: (options: { target: string }) => unknown
-  }
-}
-
-function standardOf(schema: unknown): Standard | undefined {
-  const standard = (schema as { '~standard'?: Standard } | undefined)?.['~standard']
-  return typeof standard?.validate === 'function' ? standard : undefined
-}
-
-/** What a schema makes of a value, or the error that says why it does not fit. */
-function checker(schema: unknown, where: string, error: (lines: string) => Error): Checker {
-  const standard = standardOf(schema)
-  if (standard) return async (value) => standardResult(await standard.validate(value), error)
-  let check: Check
-  try {
-    check = compile(schema)
-  } catch (e) {
-    throw new TypeError(`the schema \`methods.${where}\`: ${String((e as Error)?.message ?? e)}`)
-  }
-  return (value) => {
-    const lines = check(value)
-    if (lines.length > 0) throw error(call<string>(join, lines, '; '))
-    return value
-  }
-}
-
-interface StandardResult {
-  readonly value?: unknown
-  readonly issues?: readonly { readonly message: string; readonly path?: readonly unknown[] }[]
-}
-
-function standardResult(given: unknown, error: (lines: string) => Error): unknown {
-  const result = given as StandardResult
-  if (!result.issues) return result.value
-  const lines = result.issues.map(
-    (i) =>
-      `${['$', ...(i.path ?? []).map((p) => String((p as { key?: unknown })?.key ?? p))].join('.')}: ${i.message}`,
-  )
-  throw error(lines.join('; '))
 }
 
 function describeError(error: unknown): WireError & { readonly stack?: string } {
@@ -396,15 +337,4 @@ export function describe(): string {
     }
   }
   return stringify({ version: 1, methods })
-}
-
-/** A Standard Schema that cannot be written as JSON Schema is still enforced, inside the guest. */
-function jsonSchema(schema: unknown, side: 'input' | 'output'): unknown {
-  const standard = standardOf(schema)
-  if (!standard) return schema
-  try {
-    return standard.jsonSchema?.[side]?.({ target: 'draft-2020-12' }) ?? {}
-  } catch {
-    return {}
-  }
 }
