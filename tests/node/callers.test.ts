@@ -34,6 +34,7 @@ describe('a program', () => {
       if (request.url === '/slow') return setTimeout(() => response.end('late'), 500)
       if (request.url === '/odd') return response.writeHead(799).end('odd')
       if (request.url === '/to') return response.writeHead(302, { location: '/ansi' }).end()
+      if (request.url === '/moved') return response.writeHead(303, { location: '/ansi' }).end()
       if (request.url === '/out') return response.writeHead(302, { location: '/forbidden' }).end()
       return response.end('hello')
     })
@@ -44,11 +45,12 @@ describe('a program', () => {
     const at = `tool: http.fetch, scheme: [http], host: 127.0.0.1, port: [${port}]`
     const reads = ['ansi', 'slow', 'odd', 'to', 'out', 'hello'].map((name) => `{ ${at}, path: /${name} }`)
     const post = `{ ${at}, path: /post, method: [POST], args: { body: "*" } }`
+    const moved = `{ ${at}, path: /moved, method: [POST], args: { body: "*" } }`
     await applyPrograms(t.kernel, [
       {
         name: 'caller',
         file: programFile('caller.ts'),
-        now: ['{ tool: test.wait, args: {} }', ...reads, post],
+        now: ['{ tool: test.wait, args: {} }', ...reads, post, moved],
       },
     ])
     const zone =
@@ -138,6 +140,44 @@ describe('a program', () => {
       ok: true,
       value: { name: 'Unavailable', code: 'Redirected' },
     })
+  })
+
+  it('may await a timeout late, or never', async () => {
+    waitMs = 200
+    expect(await t.call('caller/late', 'later')).toEqual({ ok: true, value: 'TimedOut' })
+    waitMs = 0
+  })
+
+  it('sends the bytes of any view, and nothing of what it gave up before it was read', async () => {
+    const before = seen.length
+    expect(await t.call('caller/v', 'views', { url: `${url}/post` })).toMatchObject({ ok: true })
+    expect(seen.slice(before).map((s) => s.body.toString('hex'))).toEqual(['34127856', '01020304'])
+    expect(await t.call('caller/v', 'abortedPost', { url: `${url}/post` })).toEqual({
+      ok: true,
+      value: 'AbortError',
+    })
+    expect(seen.length).toBe(before + 2)
+  })
+
+  it('may look whether there is a body before it reads it', async () => {
+    expect(await t.call('caller/p', 'peek', { url: `${url}/hello` })).toEqual({
+      ok: true,
+      value: { there: true, text: 'hello' },
+    })
+  })
+
+  it('has its result checked as it is sent, not as it stands in memory', async () => {
+    expect(await t.call('caller/r', 'sentNull')).toEqual({ ok: true, value: null })
+    expect(await t.call('caller/r', 'sentDate')).toEqual({
+      ok: true,
+      value: { at: '1970-01-01T00:00:00.000Z' },
+    })
+  })
+
+  it('is told of a redirect of what was sent once, if it wants none', async () => {
+    const post = (redirect: string) => t.call('caller/s', 'strictPost', { url: `${url}/moved`, redirect })
+    expect(await post('follow')).toEqual({ ok: true, value: 303 })
+    expect(await post('error')).toEqual({ ok: true, value: { name: 'Withheld', code: 'Redirected' } })
   })
 
   it('is told of an abort by the names that every program looks for', async () => {

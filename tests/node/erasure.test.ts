@@ -2,6 +2,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { layout } from '@cardinal/kernel'
+import type { Tool } from '@cardinal/tools'
 import { afterEach, describe, expect, it } from 'vitest'
 import { functionTool, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
 
@@ -50,24 +51,43 @@ describe('erasing an agent', () => {
     expect(destroyed()).toBe(1)
   })
 
-  it('takes back an effect that was not sent yet', async () => {
+  it('takes back an effect whose turn was not durable yet, and keeps the log whole', async () => {
     let sent = 0
-    let free: () => void = () => {}
-    const gate = new Promise<void>((resolve) => {
-      free = resolve
-    })
-    const slow = functionTool('test.echo', 'read', async () => {
-      sent++
-      await gate
-    })
-    t = await openTestKernel([worker], { tools: [slow] })
-    const begun = await t.kernel.invoke({ address: 'acme/worker/a', method: 'steps', args: { n: 2 } })
-    while (sent === 0) await new Promise((resolve) => setTimeout(resolve, 5))
-    const erasing = t.kernel.erase('acme/worker/a')
-    free()
-    await erasing
+    let erasing: Promise<void> | undefined
+    const echo = functionTool('test.echo', 'read', () => ++sent)
+    const crashPoint = (name: string) => {
+      if (name === 'turn.appended') erasing ??= t.kernel.erase('acme/worker/a')
+    }
+    t = await openTestKernel([worker], { tools: [echo], crashPoint })
+    const begun = await t.kernel.invoke({ address: 'acme/worker/a', method: 'echo', args: 1 })
     expect(await begun.reply).toMatchObject({ ok: false, error: { code: 'KeyDestroyed' } })
+    await erasing
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(sent).toBe(0)
+    t = await t.reopen({ crashPoint: () => {} })
+    expect(await t.call('worker/b', 'echo', 1)).toEqual({ ok: true, value: 1 })
     expect(sent).toBe(1)
+  })
+
+  it('is not written behind by a tool that begins late', async () => {
+    let began = 0
+    const late: Tool = {
+      ...functionTool('test.echo', 'once', () => null),
+      perform: async (_plan, attempt) => {
+        began++
+        await new Promise((resolve) => setTimeout(resolve, 60))
+        await attempt.started()
+        return { ok: true, value: null }
+      },
+    }
+    t = await openTestKernel([worker], { tools: [late] })
+    const begun = await t.kernel.invoke({ address: 'acme/worker/a', method: 'echo', args: 1 })
+    begun.reply.catch(() => {})
+    while (began === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+    await t.kernel.erase('acme/worker/a')
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    t = await t.reopen()
+    expect(await t.kernel.view.agent('acme/worker/a')).toMatchObject({ state: 'erased' })
   })
 
   for (const point of ['erase.durable', 'erase.destroyed']) {

@@ -22,6 +22,7 @@ const PATTERNS = [
   /(?:Error|failed|end)\(\s*(?:[\w.]+,\s*)?'[A-Z]\w+',\s*'([A-Z][a-z]\w+)'/g,
   /(?:CardError|BadOutput|badGrant)\(\s*'([A-Z][a-z]\w+)'/g,
   /\bcode: '([A-Z][a-z]\w+)'/g,
+  /failed\(\s*cls,\s*'([A-Z][a-z]\w+)'/g,
   /readonly code = '([A-Z][a-z]\w+)'/g,
   /(?:thrown\(|kind: |=> )"([A-Z][a-z]\w+)"/g,
 ]

@@ -1,5 +1,5 @@
 /** What a model would write around `fetch`, timeouts and schemas. */
-import { Agent, event, tool } from '@cardinal/sdk'
+import { Agent, event, sleep, tool } from '@cardinal/sdk'
 
 const anyone = { type: 'object', properties: { s: { type: 'string', pattern: '^(a+)+$' } } }
 
@@ -15,6 +15,15 @@ export default class Caller extends Agent {
     aborted: {},
     logs: {},
     count: { shared: true },
+    later: {},
+    views: {},
+    peek: {},
+    sentNull: { out: { type: 'null' } },
+    sentDate: {
+      out: { type: 'object', properties: { at: { type: 'string' } }, additionalProperties: false },
+    },
+    strictPost: {},
+    abortedPost: {},
   }
 
   async timed({ ms }: { ms: number }) {
@@ -35,6 +44,48 @@ export default class Caller extends Agent {
   }
   async next() {
     return { got: await event('go') }
+  }
+  /** Awaits a turn after it was rejected, as a program that starts two things and awaits them in turn. */
+  async later() {
+    const late = tool('test.wait', {}, { timeout: '20ms' })
+    void tool('test.wait', {}, { timeout: '20ms' })
+    await sleep('120ms')
+    try {
+      return await late
+    } catch (e) {
+      return (e as { code: string }).code
+    }
+  }
+  async views({ url }: { url: string }) {
+    const bytes = new Uint8Array([9, 1, 2, 3, 4, 9])
+    const bodies = [new Uint16Array([0x1234, 0x5678]), new DataView(bytes.buffer, 1, 4)]
+    for (const body of bodies) await fetch(url, { method: 'POST', body })
+    return null
+  }
+  async peek({ url }: { url: string }) {
+    const r = await fetch(url)
+    return { there: r.body !== null, text: await r.text() }
+  }
+  sentNull() {}
+  sentDate() {
+    return { at: new Date(0), none: undefined }
+  }
+  async strictPost({ url, redirect }: { url: string; redirect: 'error' | 'follow' }) {
+    try {
+      return (await fetch(url, { method: 'POST', body: 'x', redirect })).status
+    } catch (e) {
+      const { name, code } = e as { name: string; code: string }
+      return { name, code }
+    }
+  }
+  async abortedPost({ url }: { url: string }) {
+    const controller = new AbortController()
+    const going = fetch(url, { method: 'POST', body: new Uint8Array([1, 2, 3]), signal: controller.signal })
+    controller.abort()
+    return going.then(
+      (r) => r.status,
+      (e) => e.name,
+    )
   }
   slowPattern() {
     return 'fits'

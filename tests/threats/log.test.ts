@@ -7,6 +7,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { layout } from '@cardinal/kernel'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { FORMAT_VERSION } from '../../packages/oplog/src/format.ts'
 import { type ForgedBatch, type ForgedEntry, forge } from '../support/forge.ts'
 import { functionTool, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
 
@@ -129,10 +130,9 @@ describe('a log rewritten by somebody who holds the signing key', () => {
   it('is refused with payloads exchanged between two tenants', async () => {
     const error = await refusal((b) => {
       const [one, two] = agents(b).map((agent) => nth(entriesOf(b, agent), 'receipt', 0).bytes)
-      const [a, c] = [one, two].map((bytes) => (bytes as Buffer).indexOf(Buffer.of(0xc1, 2, 1, 0))) as [
-        number,
-        number,
-      ]
+      const [a, c] = [one, two].map((bytes) =>
+        (bytes as Buffer).indexOf(Buffer.of(0xc1, 2, FORMAT_VERSION, 0)),
+      ) as [number, number]
       const tail = Buffer.from((one as Buffer).subarray(a))
       ;(two as Buffer).copy(one as Buffer, a, c)
       tail.copy(two as Buffer, c)

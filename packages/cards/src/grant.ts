@@ -93,7 +93,7 @@ export function parseGrant(given: unknown, path: string, defaultsOf: DefaultsOf)
     scheme: parseNames(grant.scheme ?? defaults.scheme, `${path}.scheme`, /^[a-z][a-z0-9+.-]*$/),
     host: text('host', parseHostCell),
     port: parsePorts(ports, `${path}.port`),
-    method: parseNames(grant.method ?? defaults.method, `${path}.method`, /^[A-Z0-9_-]+$/),
+    method: parseNames(grant.method ?? defaults.method, `${path}.method`, /^[A-Za-z0-9_-]+$/),
     path: text('path', parsePathCell),
     args: parseArgs(grant.args, defaults.args, `${path}.args`),
     secret: text('secret', parseResourceCell),
@@ -114,10 +114,7 @@ function parseNames(value: unknown, path: string, shape: RegExp): Names {
   const names = strings(value, path, 'a list of names, or `"*"`')
   if (names.length === 0) throw badGrant(path, 'an empty list allows nothing')
   const bad = names.find((n) => !shape.test(n))
-  if (bad !== undefined) {
-    const right = shape.test(bad.toUpperCase()) ? `; write \`${bad.toUpperCase()}\`` : ''
-    throw badGrant(path, `\`${bad}\` is not allowed here${right}`)
-  }
+  if (bad !== undefined) throw badGrant(path, `\`${bad}\` is not allowed here`)
   return new Set(names)
 }
 

@@ -12,6 +12,7 @@ import { appendEntry } from './append.ts'
 import type { Timer } from './clock.ts'
 import type { Context } from './context.ts'
 import { type Authority, type Decided, decideEffects } from './decide.ts'
+import { KernelError } from './errors.ts'
 import { type Address, type EffectId, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { chooseInputs } from './inputs.ts'
@@ -51,6 +52,8 @@ export class LiveAgent {
   #timer: Timer | undefined
   #turnsSinceSnapshot = 0
   #stopping = false
+  /** From here on somebody else may write this agent's entries. */
+  #stopped = false
 
   constructor(
     around: Surroundings,
@@ -84,6 +87,7 @@ export class LiveAgent {
 
   /** Writes an entry of this agent and folds it. The caller waits for durability where it matters. */
   append(kind: string, meta: unknown, payloads: readonly Buffer[]): Tip {
+    if (this.#stopped) throw new KernelError('Unavailable', 'Closing', `\`${this.name}\` is being stopped`)
     const tip = appendEntry(this.#around.ctx, this.identity, this.state.tip, kind, meta, payloads)
     fold(this.state, { kind, tip, meta, payloads })
     return tip
@@ -194,7 +198,8 @@ export class LiveAgent {
         this.#around.released(reply.invocation, this.showReply(reply.ok, reply.value))
     }
     metas.forEach((meta, index) => {
-      if (meta.verdict !== 'allow') return
+      // Whoever takes this agent up again finds its effects open, and begins or ends them.
+      if (meta.verdict !== 'allow' || this.#stopping) return
       const effect = this.state.effects.get(effectId(seq, index))
       if (effect && effect.class !== 'sleep' && !effect.dropped) this.#perform(effect, false)
       else if (effect?.dropped && !this.#attempts.has(effect.id)) this.receive(effect, cancelledReceipt())
@@ -256,12 +261,11 @@ export class LiveAgent {
   }
 
   #perform(effect: OpenEffect, again: boolean): void {
-    // Whoever takes this agent up again finds the effect open, and begins it.
-    if (this.#stopping) return
     const { ctx } = this.#around
     const controller = new AbortController()
     this.#attempts.set(effect.id, controller)
     const started = async () => {
+      if (this.#stopping) throw new Stopping()
       const tip = this.append('started', { effect: effect.id }, [])
       await ctx.log.untilDurable(tip.pos)
     }
@@ -277,7 +281,9 @@ export class LiveAgent {
         if (!(this.#stopping && controller.signal.aborted)) this.receive(effect, receipt)
         recorded()
       })
-      .catch((error) => this.#around.fatal(error))
+      .catch((error) => {
+        if (!(error instanceof Stopping)) this.#around.fatal(error)
+      })
   }
 
   /** Records the outcome of an effect; the guest sees exactly these bytes in its next turn. */
@@ -384,6 +390,7 @@ export class LiveAgent {
     for (const controller of this.#attempts.values()) controller.abort()
     if (options.save && !this.state.quarantined) await this.save()
     this.#dropInstance()
+    this.#stopped = true
   }
 
   #dropInstance(): void {
@@ -391,6 +398,9 @@ export class LiveAgent {
     this.#instance = undefined
   }
 }
+
+/** An attempt that had not begun when its agent was stopped: it is begun by whoever takes the agent up again. */
+class Stopping extends Error {}
 
 function cancelledReceipt(): Receipt {
   return {

@@ -180,8 +180,7 @@ export class Agents {
       Buffer.from(error.message),
     ])
     // Nobody may wake it from its older row again, or its chain would fork.
-    await this.#around.ctx.log.untilDurable(quarantined.pos)
-    this.#around.ctx.derived.apply()
+    await this.#untilApplied(quarantined.pos)
   }
 
   #identity(address: Address, birth: Buffer, key: PayloadKey): Identity {
@@ -283,8 +282,11 @@ export class Agents {
   async #untilApplied(pos: Pos): Promise<void> {
     const { log, derived } = this.#around.ctx
     await log.untilDurable(pos)
-    for (derived.apply(); (derived.applied?.pos ?? 0) < pos; derived.apply())
+    for (derived.apply(); (derived.applied?.pos ?? 0) < pos; derived.apply()) {
+      if (this.#closed)
+        throw new KernelError('Unavailable', 'DiskFull', 'the disk is full, and the node is being stopped')
       await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    }
   }
 
   /** May be repeated: each step finds what it did before. */
@@ -348,10 +350,8 @@ export class Agents {
       await new Promise((r) => setTimeout(r, 20))
     this.#closed = true
     for (const timer of this.#idle.values()) timer.cancel()
-    await Promise.all([
-      ...this.#suspending.values(),
-      ...[...this.#live.values()].map((agent) => agent.stop({ save: agent.quiet })),
-    ])
+    await Promise.allSettled([...this.#suspending.values()])
+    await Promise.all([...[...this.#live.values()].map((agent) => agent.stop({ save: agent.quiet }))])
     this.#live.clear()
   }
 }

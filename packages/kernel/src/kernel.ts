@@ -397,4 +397,11 @@ function catchUp(derived: Derived, log: Log, scanned: readonly ScannedEntry[], l
   }
   for (const entry of known ? scanned.slice(at + 1) : scanned) derived.push(entry)
   derived.apply()
+  // An agent that woke at an older row would write beside its own newer entries.
+  if ((derived.applied?.pos ?? 0) < (scanned.at(-1)?.pos ?? 0))
+    throw new KernelError(
+      'Unavailable',
+      'DiskFull',
+      'the disk is full: rows of the log’s end cannot be written',
+    )
 }

@@ -161,7 +161,7 @@ export class View {
       throw new KernelError('NotFound', 'NoSuchEffect', `\`${wanted}\` is no effect that was asked for`)
     const asked = parseOutput(found.payloads[0] as Buffer).effects[index]
     const detail = parseDetails(found.payloads[1]).get(index)
-    const receipt = this.#receiptOf(row, effect)
+    const receipt = this.#receiptOf(row, effect, seq)
     // Allowed when it was asked for, and refused on its way: a redirect, an address, a card that sank.
     const late = receipt?.error?.class === 'Refused' ? receipt.error : undefined
     const error = (late ?? detail?.error) as WireError | undefined
@@ -183,8 +183,9 @@ export class View {
     }
   }
 
-  #receiptOf(row: AgentRow, effect: string): { readonly error?: WireError } | undefined {
-    for (const entry of this.#newest(row, MAX_LINES, () => true)) {
+  /** The receipt of an effect that the turn `seq` asked for; it stands behind that turn, however far. */
+  #receiptOf(row: AgentRow, effect: string, seq: number): { readonly error?: WireError } | undefined {
+    for (const entry of this.#newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq > seq)) {
       if (entry.header.kind !== 'receipt') continue
       const meta = JSON.parse(entry.header.meta) as ReceiptMeta
       if (meta.effect !== effect) continue

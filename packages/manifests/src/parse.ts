@@ -136,6 +136,15 @@ function cardOf(given: unknown, source: Source, options: ParseOptions): Card {
             `spec.card.${side}[${i}].${later}`,
             `\`${later}\` needs ${LATER[later]}, which this version does not have yet`,
           )
+        const small = [(grant as { method?: unknown }).method]
+          .flat()
+          .find((m) => /[a-z]/.test(String(m ?? '')))
+        if (small !== undefined)
+          throw new CardError(
+            'BadGrant',
+            `spec.card.${side}[${i}].method`,
+            `\`${String(small)}\` would match no request; write \`${String(small).toUpperCase()}\``,
+          )
       })
     }
     return card

@@ -1,5 +1,5 @@
 /**
- * The bytes of a segment file, version 1. `docs/log-format.md` says the same for other programs.
+ * The bytes of a segment file, version 2. `docs/log-format.md` says the same for other programs.
  *
  * A segment is a format page and then frames: entries, each followed by its payloads, and after
  * every batch a commit. All integers are little-endian. A frame never begins with a zero byte, so
@@ -14,7 +14,7 @@
  */
 import { hash } from 'node:crypto'
 
-export const FORMAT_VERSION = 1
+export const FORMAT_VERSION = 2
 export const PAGE_BYTES = 4096
 export const MAX_SEGMENT_BYTES = 1 << 30
 export const FRAME_BYTES = 8

@@ -14,6 +14,7 @@ import {
   type CommitRecord,
   ENTRY,
   type EntryHeader,
+  FORMAT_VERSION,
   type Frame,
   merkleRoot,
   NO_POS,
@@ -262,7 +263,7 @@ function hasLostSector(bytes: Buffer, from: number, end: number): boolean {
 function looksWhole(bytes: Buffer, from: number, end: number): boolean {
   const at = end - COMMIT_FRAME
   if (at < from) return false
-  const model = Buffer.from([0xc1, COMMIT, 1, 0, COMMIT_FRAME - 8, 0, 0, 0])
+  const model = Buffer.from([0xc1, COMMIT, FORMAT_VERSION, 0, COMMIT_FRAME - 8, 0, 0, 0])
   const actual = Buffer.concat([bytes.subarray(at, at + 8), bytes.subarray(end - 4, end)])
   const wanted = Buffer.concat([model, Buffer.alloc(4, 0xc1)])
   let wrong = 0

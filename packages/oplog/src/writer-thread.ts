@@ -43,7 +43,8 @@ function run(): void {
     for (;;) {
       const received = receiveMessageOnPort(port) as { message: ToWriter } | undefined
       if (!received) break
-      taken++
+      // As the counter itself, which wraps at 32 bits.
+      taken = (taken + 1) | 0
       if ('close' in received.message) {
         writer.close()
         port.postMessage({ closed: true } satisfies FromWriter)

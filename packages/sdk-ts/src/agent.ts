@@ -1,6 +1,6 @@
 /** What a program imports: the base class and the ways to act. */
 import { toError } from './errors.ts'
-import { awaitEvent, effect, milliseconds, requireBirth, write } from './runtime.ts'
+import { awaitEvent, effect, milliseconds, requireBirth, silenced, write } from './runtime.ts'
 import type { Call, Card, Duration, Json, Method, Opts, Ref, Tools } from './types.ts'
 
 /** Base class of every program: one instance for the whole life of an agent, its fields are its state. */
@@ -51,7 +51,7 @@ export function tool<N extends keyof Tools>(
 /** Settles as `awaited` does, or rejects with `late` after `duration`, whichever is first. */
 function within<T>(awaited: Promise<T>, duration: Duration, late: Error, giveUp: () => void): Promise<T> {
   const timer = effect('cardinal.sleep', { ms: milliseconds(duration) })
-  return new Promise((resolve, reject) => {
+  const settled = new Promise<T>((resolve, reject) => {
     // Settled before the timer is cancelled: its own rejection must not come first.
     awaited.then(
       (value) => {
@@ -68,6 +68,7 @@ function within<T>(awaited: Promise<T>, duration: Duration, late: Error, giveUp:
       giveUp()
     }, reject)
   })
+  return silenced(settled)
 }
 
 /** Waits durably: the wait survives a crash and costs no memory. */

@@ -2,7 +2,8 @@
 import { type Check, compile } from './guest/schema.ts'
 import type { Method } from './types.ts'
 
-type Checker = (value: unknown) => unknown
+/** `sent` is the value as the caller will read it, which is what a JSON Schema speaks of. */
+type Checker = (value: unknown, sent?: () => unknown) => unknown
 
 export interface Checks {
   readonly in?: Checker
@@ -46,8 +47,8 @@ function checker(schema: unknown, where: string, error: (lines: string) => Error
   } catch (e) {
     throw new TypeError(`the schema \`methods.${where}\`: ${String((e as Error)?.message ?? e)}`)
   }
-  return (value) => {
-    const lines = check(value)
+  return (value, sent = () => value) => {
+    const lines = check(sent())
     if (lines.length > 0) throw error(lines.join('; '))
     return value
   }

@@ -114,10 +114,16 @@ export function effect(tool: string, args: unknown, via?: string): Call<Json> {
   })
   const head = `{"c":${id},"inv":${stringify(invocation)},"tool":${stringify(tool)}`
   call(push, effects, `${head}${via === undefined ? '' : `,"via":${stringify(via)}`},"args":${text}}`)
-  // Nobody may be listening when a receipt arrives turns later; the kernel's own errors are no
-  // unhandled rejections. What a program derives from this promise is.
+  return asCall(silenced(promise), id)
+}
+
+/**
+ * Nobody may be listening when a receipt arrives turns later; the kernel's own errors are no
+ * unhandled rejections. What a program derives from this promise is.
+ */
+export function silenced<T>(promise: Promise<T>): Promise<T> {
   call(then, promise, undefined, () => {})
-  return asCall(promise, id)
+  return promise
 }
 
 function asCall(promise: Promise<Json>, id: number): Call<Json> {
@@ -162,7 +168,7 @@ export function awaitEvent(name: string): { arrived: Promise<Json>; forget: () =
   const forget = () => {
     for (let i = 0; i < list.length; i++) if (list[i] === waiter) call(splice, list, i, 1)
   }
-  return { arrived, forget }
+  return { arrived: silenced(arrived), forget }
 }
 
 export function write(level: string, text: string): void {
@@ -260,8 +266,9 @@ async function invoke(id: string, method: string, args: Json): Promise<void> {
     const checks = call<Checks | undefined>(mapGet, compiled, method)
     const given = checks?.in ? await checks.in(args) : args
     const result: unknown = await call(body, agent, given)
-    if (checks?.out) await checks.out(result)
-    reply(id, true, encodeResult(result))
+    const text = encodeResult(result)
+    if (checks?.out) await checks.out(result, () => parse(text))
+    reply(id, true, text)
   } catch (error) {
     reply(id, false, stringify(describeError(error)))
   }

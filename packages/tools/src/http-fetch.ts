@@ -79,8 +79,15 @@ async function perform(
   for (let hop = 0; ; hop++) {
     const release = await gate.enter(new URL(plan.url).origin, attempt.signal)
     if (!release) return failed('Cancelled', 'Cancelled', 'cancelled before it was sent')
-    if (hop === 0) await attempt.started()
-    const sent = await sendOnce(plan, attempt, options, agentFor, hop > 0)
+    let sent: Sent
+    try {
+      if (hop === 0) await attempt.started()
+      sent = await sendOnce(plan, attempt, options, agentFor, hop > 0)
+    } catch (error) {
+      // Only that it could not be noted as started: nothing left, and the place is somebody else's.
+      release()
+      throw error
+    }
     if (!('location' in sent)) {
       void attempt.recorded.then(release)
       return sent.receipt
@@ -120,16 +127,13 @@ async function sendOnce(
     })
     answered = true
     const location = answer.headers.location
-    const elsewhere = repeatable && REDIRECTS.has(answer.statusCode) && typeof location === 'string'
-    if (elsewhere && plan.redirect !== 'manual') {
+    const elsewhere = REDIRECTS.has(answer.statusCode) && typeof location === 'string'
+    if (elsewhere && (plan.redirect === 'error' || (plan.redirect === 'follow' && repeatable))) {
       await answer.body.dump()
       if (plan.redirect === 'follow') return { location: new URL(location, url).href }
+      const cls = repeatable ? 'Unavailable' : 'Withheld'
       return {
-        receipt: failed(
-          'Unavailable',
-          'Redirected',
-          'the answer points elsewhere, and the program wants none such',
-        ),
+        receipt: failed(cls, 'Redirected', 'the answer points elsewhere, and the program wants none such'),
       }
     }
     return { receipt: { ok: true, value: { ...(await readAnswer(answer, plan)), redirected } } }

@@ -79,14 +79,22 @@ function bodyStream(this: Kept): ReadableStream | null {
   if (this._noBody || this._bodyInit === null || this._bodyInit === undefined) return null
   const known = streams.get(this)
   if (known) return known
-  const made = new ReadableStream({
-    start: async (controller) => {
+  // Taken at the first read: who only looks whether there is a body still has it.
+  const source = {
+    pull: async (controller: ReadableStreamDefaultController) => {
       controller.enqueue(await take(this))
       controller.close()
     },
-  })
+  }
+  const made = new ReadableStream(source, new CountQueuingStrategy({ highWaterMark: 0 }))
   streams.set(this, made)
   return made
+}
+
+/** A body as the polyfill can keep it: a form as the blob that is sent for it, any view as its bytes. */
+function kept(body: unknown): unknown {
+  if (!ArrayBuffer.isView(body)) return formAsBlob(body)
+  return new Uint8Array(body.buffer, body.byteOffset, body.byteLength).slice()
 }
 
 /** A blob says its own type; for what it does not know, the polyfill has written that it is text. */
@@ -102,7 +110,7 @@ export class Request extends PlainRequest {
   declare readonly redirect: RedirectMode
 
   constructor(input: unknown, init: Init = {}) {
-    const body = formAsBlob(init.body)
+    const body = kept(init.body)
     super(input as RequestInfo, { ...init, body } as RequestInit)
     typed(
       this as unknown as Kept,
@@ -121,7 +129,7 @@ export class Request extends PlainRequest {
 
 export class Response extends PlainResponse {
   constructor(given?: unknown, init: ResponseInit = {}) {
-    const body = formAsBlob(given)
+    const body = kept(given)
     super(body as BodyInit, init)
     typed(this as unknown as Kept, body, init.headers)
   }

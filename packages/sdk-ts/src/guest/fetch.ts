@@ -1,5 +1,5 @@
 /** `fetch` over the effect `http.fetch`: the standard shapes in and out, one effect a request. */
-import { effect } from '../runtime.ts'
+import { effect, silenced } from '../runtime.ts'
 import type { AbortSignal } from './abort.ts'
 import { Headers, hasBody, Request, Response, responseOf, textOf } from './body.ts'
 
@@ -15,7 +15,11 @@ interface Answer {
 
 type Init = RequestInit & { via?: { id: string } }
 
-async function fetch(input: unknown, init: Init = {}): Promise<unknown> {
+function fetch(input: unknown, init: Init = {}): Promise<unknown> {
+  return silenced(send(input, init))
+}
+
+async function send(input: unknown, init: Init): Promise<unknown> {
   const request = new Request(input, init)
   const signal = request.signal as unknown as AbortSignal | undefined
   signal?.throwIfAborted()
@@ -34,6 +38,8 @@ async function fetch(input: unknown, init: Init = {}): Promise<unknown> {
     ...(redirect !== 'follow' && { redirect }),
     ...body,
   }
+  // Reading the body took a while, and what was given up meanwhile must not be sent.
+  signal?.throwIfAborted()
   const started = effect('http.fetch', args, init.via?.id)
   signal?.addEventListener('abort', () => void started.cancel(String(signal.reason)))
   try {
