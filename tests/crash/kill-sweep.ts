@@ -3,7 +3,8 @@
  * at every named crash point; after each restart the claims are checked.
  *
  * The claims: the bank's own ledger holds each payment once; every acknowledged invocation is
- * answered; `verify` and `replay` pass.
+ * answered; a turn that fails is answered and undone; an erasure that was asked for is ended;
+ * `verify` and `replay` pass.
  */
 import fs from 'node:fs'
 import path from 'node:path'
@@ -16,12 +17,15 @@ export const CRASH_POINTS = [
   'turn.before',
   'turn.appended',
   'turn.durable',
+  'turn.failed',
   'effect.before',
   'effect.started',
   'effect.performed',
   'receipt.appended',
   'snapshot.before',
   'snapshot.saved',
+  'erase.durable',
+  'erase.destroyed',
 ] as const
 
 export interface SweepOptions {
@@ -85,7 +89,11 @@ async function oneRound(
       const node = startNode(config)
       const startedUp = await node.ready
       if (node.fatal()) return { payments: 0, problems: [`start ${i}: ${node.fatal()}`] }
-      if (startedUp) await askAll(node, names, options.payments, acked)
+      if (startedUp) {
+        // Not awaited: the kill must be able to come in the middle of it.
+        void askOdd(node)
+        await askAll(node, names, options.payments, acked)
+      }
       const timer = setTimeout(() => node.kill(), atPoint ? 700 : Math.floor(random() * 400))
       await node.exited
       clearTimeout(timer)
@@ -114,6 +122,33 @@ export async function askAll(
   )
 }
 
+const FAILING = 'failing'
+const ERASED = 'gone'
+
+/** What also happens in the meantime: a turn that fails, and an agent that is erased. */
+export async function askOdd(node: NodeProcess): Promise<void> {
+  const dead = () => undefined
+  await node.ask({ op: 'fail', agent: FAILING }).catch(dead)
+  const paid = await node.ask({ op: 'pay', agent: ERASED, n: 1 }).catch(dead)
+  if (typeof paid?.acked !== 'string') return
+  await node.ask({ op: 'wait', id: paid.acked }).catch(dead)
+  await node.ask({ op: 'erase', agent: ERASED }).catch(dead)
+}
+
+async function checkOdd(node: NodeProcess): Promise<string[]> {
+  await askOdd(node)
+  const problems: string[] = []
+  const { acked } = await node.ask({ op: 'fail', agent: FAILING })
+  const { reply } = await node.ask({ op: 'wait', id: acked })
+  const code = (reply as { error?: { code: string } } | undefined)?.error?.code
+  if (code !== 'TooManyLogs') problems.push(`the failing turn was answered with ${JSON.stringify(reply)}`)
+  const gone = await node.ask({ op: 'agent', agent: ERASED })
+  if (gone.state !== 'erased') problems.push(`the erased agent is ${JSON.stringify(gone)}`)
+  const read = await node.ask({ op: 'pay', agent: ERASED, n: 1 })
+  if (read.error?.code !== 'KeyDestroyed') problems.push(`the erased agent answers ${JSON.stringify(read)}`)
+  return problems
+}
+
 export async function check(
   base: object,
   names: readonly string[],
@@ -135,12 +170,16 @@ export async function check(
   }
   const booked = new Map<string, number>()
   for (const { body } of await bank.payments()) booked.set(body.subject, (booked.get(body.subject) ?? 0) + 1)
+  const ofErased = booked.get(`${ERASED}-0`) ?? 0
+  if (ofErased > 1) problems.push(`the payment of the erased agent was booked ${ofErased} times`)
+  booked.delete(`${ERASED}-0`)
   for (const agent of names) {
     for (let i = 0; i < payments; i++) {
       const times = booked.get(`${agent}-${i}`) ?? 0
       if (times !== 1) problems.push(`payment ${agent}-${i} was booked ${times} times`)
     }
   }
+  problems.push(...(await checkOdd(node)))
   const replayed = await node.ask({ op: 'replayAll' })
   if (replayed.error) problems.push(`replay: ${replayed.error.message}`)
   const verified = await node.ask({ op: 'verify' })

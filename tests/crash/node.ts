@@ -80,7 +80,7 @@ if (kernel.stats().agents === 0) {
 say({ ready: true, publicKey: kernel.publicKey })
 
 interface Asked {
-  readonly op: 'pay' | 'payAll' | 'wait' | 'replayAll' | 'doubts' | 'verify'
+  readonly op: 'pay' | 'payAll' | 'fail' | 'erase' | 'agent' | 'wait' | 'replayAll' | 'doubts' | 'verify'
   readonly agent?: string
   readonly n?: number
   readonly id?: string
@@ -107,12 +107,23 @@ async function answer(asked: Asked): Promise<object> {
       })
       return { acked: id }
     }
+    case 'fail': {
+      const address = `acme/payer/${asked.agent}`
+      const { id } = await kernel.invoke({ address, method: 'fail', args: null, idempotencyKey: 'once' })
+      return { acked: id }
+    }
+    case 'erase':
+      await kernel.erase(`acme/payer/${asked.agent}`)
+      return {}
+    case 'agent':
+      return { ...(await kernel.view.agent(`acme/payer/${asked.agent}`)) }
     case 'wait': {
       const found = await kernel.result(asked.id as string)
       return { reply: found.reply ?? (await found.pending) }
     }
     case 'replayAll': {
-      const agents = kernel.view.agents({ limit: 1000 }) as { address: string }[]
+      const all = kernel.view.agents({ limit: 1000 }) as { address: string; state: string }[]
+      const agents = all.filter((agent) => agent.state !== 'erased')
       let turns = 0
       for (const { address } of agents) turns += (await kernel.replay(address)).turns
       return { turns, agents: agents.length }

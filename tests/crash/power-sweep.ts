@@ -6,7 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { tempFolder } from '../support/kernel.ts'
 import { rng } from '../support/seed.ts'
-import { askAll, CRASH_POINTS, check } from './kill-sweep.ts'
+import { askAll, askOdd, CRASH_POINTS, check } from './kill-sweep.ts'
 import { cutPower, LIBRARY } from './power.ts'
 import { payer, startBank, startNode } from './processes.ts'
 
@@ -61,7 +61,10 @@ export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
               }
             : {}
         const node = startNode({ ...base, ...crash }, env)
-        if (await node.ready) await askAll(node, names, PAYMENTS, acked)
+        if (await node.ready) {
+          void askOdd(node)
+          await askAll(node, names, PAYMENTS, acked)
+        }
         const timer = setTimeout(() => node.kill(), 'crashAt' in crash ? 600 : Math.floor(random() * 300))
         await node.exited
         clearTimeout(timer)

@@ -2,7 +2,7 @@
 import { Agent, Indeterminate } from '@cardinal/sdk'
 
 export default class Payer extends Agent {
-  static methods = { pay: {}, payAll: {} }
+  static methods = { pay: {}, payAll: {}, fail: {} }
   paid: string[] = []
 
   private async one(port: number, subject: string) {
@@ -24,6 +24,12 @@ export default class Payer extends Agent {
     const results: unknown[] = []
     for (let i = 0; i < n; i++) results.push(await this.one(port, `${this.key}-${i}`))
     return results
+  }
+
+  /** Fails its turn, cheaply: more lines than a turn may log. */
+  fail() {
+    this.paid.push('never')
+    for (let i = 0; i < 12_000; i++) console.log(i)
   }
 
   async payAll({ n, port }: { n: number; port: number }) {
