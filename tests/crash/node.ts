@@ -19,7 +19,7 @@ interface Config {
   readonly keyed: boolean
   readonly crashAt?: string
   readonly crashOn?: number
-  readonly skipSync?: boolean
+  readonly skipSync?: 'batch' | 'folder'
   readonly connections?: number
   readonly idleMs?: number
 }
@@ -45,7 +45,7 @@ const kernel = await openKernel({
   crashPoint,
   connections: config.connections ?? 16,
   idleMs: config.idleMs ?? 50,
-  ...(config.skipSync && { skipSync: true }),
+  ...(config.skipSync && { skipSync: config.skipSync }),
   onFatal: (error) => {
     say({ fatal: error.message })
     process.exit(70)

@@ -14,25 +14,30 @@ export interface PowerOptions {
   readonly seed: number
   readonly cuts: number
   /** Leaves a sync out: the canary. */
-  readonly skipSync?: boolean
+  readonly skipSync?: 'batch' | 'folder'
+  /** Cuts before a fresh folder is taken; 10 if left out. */
+  readonly cutsARound?: number
   readonly onCut?: (done: number) => void
 }
 
 export interface PowerResult {
   readonly cuts: number
   readonly lostSectors: number
+  readonly lostRenames: number
   readonly problems: readonly string[]
 }
 
 const AGENTS = 10
 const PAYMENTS = 10
-const CUTS_A_ROUND = 10
+const DEFAULT_CUTS_A_ROUND = 10
 
 export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
   const random = rng(options.seed)
+  const cutsARound = options.cutsARound ?? DEFAULT_CUTS_A_ROUND
   const problems: string[] = []
   let cuts = 0
   let lostSectors = 0
+  let lostRenames = 0
   while (cuts < options.cuts && problems.length === 0) {
     const folder = tempFolder()
     const bank = await startBank(folder)
@@ -46,13 +51,13 @@ export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
       program: payer,
       keyed: true,
       idleMs: random() < 0.5 ? 0 : 50,
-      skipSync: options.skipSync ?? false,
+      ...(options.skipSync && { skipSync: options.skipSync }),
     }
     const names = Array.from({ length: AGENTS }, (_, i) => `a${i}`)
     const acked = new Map<string, string>()
     try {
       await bank.set({ afterMs: Math.floor(random() * 8) })
-      for (let i = 0; i < CUTS_A_ROUND && cuts < options.cuts && problems.length === 0; i++) {
+      for (let i = 0; i < cutsARound && cuts < options.cuts && problems.length === 0; i++) {
         const crash =
           random() < 0.7
             ? {
@@ -69,7 +74,9 @@ export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
         await node.exited
         clearTimeout(timer)
         if (node.fatal()) problems.push(`cut ${i}: ${node.fatal()}`)
-        lostSectors += cutPower(data, journal, random, random())
+        const lost = cutPower(data, journal, random, random())
+        lostSectors += lost.sectors
+        lostRenames += lost.renames
         cuts++
         options.onCut?.(cuts)
       }
@@ -79,5 +86,5 @@ export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
       fs.rmSync(folder, { recursive: true, force: true })
     }
   }
-  return { cuts, lostSectors, problems: problems.map((p) => `seed ${options.seed}: ${p}`) }
+  return { cuts, lostSectors, lostRenames, problems: problems.map((p) => `seed ${options.seed}: ${p}`) }
 }

@@ -18,6 +18,7 @@ import {
   type Pos,
   purposeKey,
   type ScannedEntry,
+  type SkippedSync,
 } from '@cardinal/oplog'
 import type { Bundle } from '@cardinal/sdk/bundle'
 import { type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
@@ -57,7 +58,8 @@ export interface KernelOptions {
   /** Called once when the node can no longer be trusted to go on; end the process. */
   readonly onFatal?: (error: Error) => void
   readonly onTurn?: (event: TurnEvent) => void
-  readonly skipSync?: boolean
+  /** Only for the tests that show that the power-cut sweep would notice. */
+  readonly skipSync?: SkippedSync
 }
 
 interface Applied {
@@ -170,7 +172,7 @@ class Node implements Kernel {
       now,
       ...(options.segmentBytes !== undefined && { segmentBytes: options.segmentBytes }),
       ...(options.acceptLoss !== undefined && { acceptLoss: options.acceptLoss }),
-      ...(options.skipSync && { skipSync: true }),
+      ...(options.skipSync && { skipSync: options.skipSync }),
     })
     opened.push(() => log.abandon())
     const derived = new Derived(folder.derived, () => log.durable)

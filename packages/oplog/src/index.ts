@@ -1,4 +1,5 @@
 /** The public surface of the log. */
+export type { SkippedSync } from './commit.ts'
 export { LogError, type LogErrorClass, type LogErrorCode } from './errors.ts'
 export { syncFolder, writeFileDurably } from './files.ts'
 export {

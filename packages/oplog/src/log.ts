@@ -11,7 +11,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
-import { type Batch, prepareSpare } from './commit.ts'
+import { type Batch, prepareSpare, type SkippedSync } from './commit.ts'
 import { assert, LogError } from './errors.ts'
 import { writeAll } from './files.ts'
 import {
@@ -44,7 +44,7 @@ export interface LogOptions {
   /** Accept that the log ends exactly here although a head says otherwise. */
   readonly acceptLoss?: number
   readonly now: () => number
-  readonly skipSync?: boolean
+  readonly skipSync?: SkippedSync
 }
 
 const SEGMENT_BYTES = 16 << 20
@@ -144,7 +144,7 @@ export class Log {
       keySlots: options.keySlots.path,
       lastCommit,
       segment: segmentOf(end),
-      skipSync: options.skipSync ?? false,
+      skipSync: options.skipSync,
       port: port2,
       sent: this.#sent,
     }

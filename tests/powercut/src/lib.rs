@@ -3,10 +3,13 @@
 //! Preloaded into a node, it lets every write through and keeps, in `$POWERCUT_JOURNAL`, what each
 //! written sector held before, until a sync of that file makes the write safe. After the process is
 //! killed, the harness puts back a random choice of sectors: those that a power cut would have lost.
-//! Only files under `$POWERCUT_FOLDER` are watched.
+//! A rename is kept in the same way until its folder is synced; what it replaced stays as a link
+//! beside the journal. Only files under `$POWERCUT_FOLDER` are watched.
 //!
-//! The journal is a sequence of records: u8 kind (1 undo, 2 safe), u64 inode, and for an undo u64
-//! offset, u32 length, u64 file length before, and the bytes that were there. All little-endian.
+//! The journal is a sequence of records: u8 kind (1 undo, 2 safe, 3 renamed, 4 folder safe), u64
+//! inode (of the file, or of the folder), and for an undo u64 offset, u32 length, u32 span, u64 file
+//! length before, and the bytes that were there; for a rename u64 inode of the folder, and three
+//! texts (u16 length, bytes): from, to, and the link to what was there. All little-endian.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
@@ -28,6 +31,7 @@ struct Real {
     write: unsafe extern "C" fn(c_int, *const c_void, usize) -> isize,
     fsync: unsafe extern "C" fn(c_int) -> c_int,
     fdatasync: unsafe extern "C" fn(c_int) -> c_int,
+    rename: unsafe extern "C" fn(*const c_char, *const c_char) -> c_int,
 }
 
 fn real() -> &'static Real {
@@ -40,6 +44,7 @@ fn real() -> &'static Real {
             write: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int, *const c_void, usize) -> isize>(find(c"write")),
             fsync: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> c_int>(find(c"fsync")),
             fdatasync: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> c_int>(find(c"fdatasync")),
+            rename: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*const c_char, *const c_char) -> c_int>(find(c"rename")),
         }
     })
 }
@@ -64,6 +69,12 @@ fn journal() -> c_int {
 
 /// The inode of a watched regular file, and its length.
 fn watched(fd: c_int) -> Option<(u64, i64)> {
+    let stat = stat_of(fd)?;
+    (stat.st_mode & libc::S_IFMT == libc::S_IFREG).then_some((stat.st_ino, stat.st_size))
+}
+
+/// What is open under a descriptor, if it lies in the watched folder.
+fn stat_of(fd: c_int) -> Option<libc::stat> {
     let folder = folder()?;
     let mut link = [0u8; 4096];
     let proc = std::ffi::CString::new(format!("/proc/self/fd/{fd}")).ok()?;
@@ -74,11 +85,41 @@ fn watched(fd: c_int) -> Option<(u64, i64)> {
             return None;
         }
         let mut stat: libc::stat = std::mem::zeroed();
-        if libc::fstat(fd, &mut stat) != 0 || stat.st_mode & libc::S_IFMT != libc::S_IFREG {
-            return None;
-        }
-        Some((stat.st_ino, stat.st_size))
+        (libc::fstat(fd, &mut stat) == 0).then_some(stat)
     }
+}
+
+fn inode_of(path: &std::path::Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|m| m.ino())
+}
+
+/// Notes a rename in the watched folder, and keeps what it is about to replace.
+fn before_rename(from: &std::path::Path, to: &std::path::Path) {
+    use std::os::unix::ffi::OsStrExt;
+    static COUNT: AtomicI32 = AtomicI32::new(0);
+    let inside = folder().is_some_and(|f| to.as_os_str().as_bytes().starts_with(f));
+    let (Some(inode), Some(parent)) = (inode_of(from), to.parent().and_then(inode_of)) else { return };
+    if !inside {
+        return;
+    }
+    let mut kept = String::new();
+    if to.exists() {
+        let journal = std::env::var("POWERCUT_JOURNAL").unwrap_or_default();
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        kept = format!("{journal}.{}.{n}", std::process::id());
+        if std::fs::hard_link(to, &kept).is_err() {
+            return;
+        }
+    }
+    let mut out = vec![3u8];
+    out.extend_from_slice(&inode.to_le_bytes());
+    out.extend_from_slice(&parent.to_le_bytes());
+    for text in [from.as_os_str().as_bytes(), to.as_os_str().as_bytes(), kept.as_bytes()] {
+        out.extend_from_slice(&(text.len() as u16).to_le_bytes());
+        out.extend_from_slice(text);
+    }
+    record(&out);
 }
 
 fn record(bytes: &[u8]) {
@@ -124,11 +165,15 @@ fn before_write(fd: c_int, offset: i64, len: usize) {
 }
 
 fn after_sync(fd: c_int) {
-    if let Some((inode, _)) = watched(fd) {
-        let mut out = vec![2u8];
-        out.extend_from_slice(&inode.to_le_bytes());
-        record(&out);
-    }
+    let Some(stat) = stat_of(fd) else { return };
+    let kind = match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG => 2u8,
+        libc::S_IFDIR => 4u8,
+        _ => return,
+    };
+    let mut out = vec![kind];
+    out.extend_from_slice(&stat.st_ino.to_le_bytes());
+    record(&out);
 }
 
 /// Runs `work` with the journal locked, unless this thread is already inside. A child between fork
@@ -198,4 +243,18 @@ pub unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
         guarded(|| after_sync(fd));
     }
     done
+}
+
+/// # Safety
+/// As `rename(2)`.
+#[no_mangle]
+pub unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
+    use std::os::unix::ffi::OsStrExt;
+    guarded(|| {
+        let path = |text: *const c_char| {
+            std::path::PathBuf::from(std::ffi::OsStr::from_bytes(std::ffi::CStr::from_ptr(text).to_bytes()))
+        };
+        before_rename(&path(from), &path(to));
+    });
+    (real().rename)(from, to)
 }
