@@ -216,7 +216,7 @@ function verify(data: string, options: { key?: string; anchor?: string[] }, comm
       [
         'reaches',
         report.heads > 0
-          ? `what ${report.heads} head${report.heads > 1 ? 's' : ''} say that it must`
+          ? `what ${report.heads} head${report.heads > 1 ? 's say' : ' says'} that it must`
           : 'UNKNOWN: no head and no anchor says where it must end',
       ],
       [
