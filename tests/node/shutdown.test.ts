@@ -17,7 +17,7 @@ const project = path.join(folder, 'project')
 
 const PROGRAM = `import { Agent, sleep } from "@cardinal/sdk";
 export default class Busy extends Agent {
-  static methods = { spin: {}, nap: {} };
+  static methods = { spin: {}, nap: {}, rest: {} };
   done = 0;
   spin() {
     let x = 0;
@@ -26,6 +26,10 @@ export default class Busy extends Agent {
   }
   async nap() {
     await sleep("1500ms");
+    return { done: ++this.done };
+  }
+  async rest() {
+    await sleep("10s");
     return { done: ++this.done };
   }
 }
@@ -94,7 +98,7 @@ it('a turn that spins and a wait that goes on are both answered, before or after
 
 it('whoever waits for an answer at that moment is given the id of the invocation', async () => {
   const first = await node('serve', 'listening on')
-  const waiting = spawn(process.execPath, [main, 'invoke', 'busy/c', 'nap'], {
+  const waiting = spawn(process.execPath, [main, 'invoke', 'busy/c', 'rest'], {
     cwd: project,
     env,
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -103,7 +107,8 @@ it('whoever waits for an answer at that moment is given the id of the invocation
   waiting.stderr?.on('data', (chunk) => {
     said += String(chunk)
   })
-  await new Promise((resolve) => setTimeout(resolve, 800))
+  // It waits from the moment on at which its agent is there.
+  while (spawnSync(process.execPath, [main, 'agents', 'get', 'busy/c'], { cwd: project, env }).status !== 0);
   const [gone, answered] = [ended(first), ended(waiting)]
   first.kill('SIGTERM')
   expect(await answered).not.toBe(0)
