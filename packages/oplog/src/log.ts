@@ -349,7 +349,7 @@ export class Log {
   #fail(code: string, message: string): void {
     if (this.#failed) return
     this.#failed =
-      code === 'ENOSPC'
+      code === 'ENOSPC' || code === 'EDQUOT'
         ? new LogError(
             'Unavailable',
             'DiskFull',
@@ -389,8 +389,9 @@ export class Log {
         this.#spareFailed = false
         this.#spareRunning = false
       },
-      () => {
-        this.#spareFailed = true
+      (error: NodeJS.ErrnoException) => {
+        // Whatever else keeps it from being made is met, and said, when the segment is needed.
+        this.#spareFailed = error.code === 'ENOSPC' || error.code === 'EDQUOT'
         this.#spareRunning = false
         setTimeout(() => this.#prepareSpare(), SPARE_RETRY_MS).unref()
       },
