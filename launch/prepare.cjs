@@ -191,7 +191,11 @@ function launch(script, args, libraries = []) {
   const child = require('node:child_process').spawn(
     nodePath(),
     ['--disable-warning=ExperimentalWarning', path.join(root, script), ...args],
-    { stdio: 'inherit' },
+    {
+      // The pipe says to the child that this process is gone, however it went.
+      stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+      env: { ...process.env, CARDINAL_LAUNCHER: String(process.pid) },
+    },
   )
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
   child.on('exit', (code, signal) => {

@@ -1,5 +1,5 @@
 /** The launcher on a machine that lacks something: it names what, and its twin starts. */
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -92,4 +92,36 @@ it('an entry that is run by hand under an older Node says so instead of dying', 
   expect(refused.status).toBe(1)
   expect(refused.stderr).toMatch(/this is Node 20\.19\.0; Node 24 is needed/)
   expect(run('24.0.0').status).toBe(0)
+})
+
+it('a launcher that is killed takes its node along, and the folder is free again', async () => {
+  const cwd = path.join(folder, 'orphan')
+  fs.mkdirSync(cwd)
+  const serve = async () => {
+    const child = spawn(process.execPath, [path.join(root, 'cardinal'), 'serve', '--port', '0'], {
+      cwd,
+      env: { ...process.env, XDG_STATE_HOME: path.join(folder, 'state') },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    let said = ''
+    const listening = await new Promise<boolean>((resolve) => {
+      child.stderr.on('data', (chunk) => {
+        said += String(chunk)
+        if (said.includes('listening on')) resolve(true)
+      })
+      child.once('exit', () => resolve(false))
+    })
+    return { child, listening, said }
+  }
+  const first = await serve()
+  expect(first.listening).toBe(true)
+  expect((await serve()).said).toMatch(/in use by another kernel/)
+  first.child.kill('SIGKILL')
+  const until = Date.now() + 15_000
+  let second = await serve()
+  while (!second.listening && Date.now() < until) second = await serve()
+  expect(second.listening).toBe(true)
+  const gone = new Promise((resolve) => second.child.once('exit', resolve))
+  second.child.kill('SIGTERM')
+  await gone
 })

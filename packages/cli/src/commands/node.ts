@@ -1,6 +1,7 @@
 /** Commands that run a node, or look at one without a node: `init`, `serve`, `dev`, `verify`, `doctor`, `bench`. */
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
+import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -122,17 +123,17 @@ async function running(options: ServeOptions): Promise<{ kernel: Kernel; api: Ap
     `cardinal: listening on ${api.url}; data in ${path.relative(process.cwd(), data) || data}; public key ${kernel.publicKey}`,
   )
   let stopping = false
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(signal, () => {
-      if (stopping) return
-      stopping = true
-      note('cardinal: closing')
-      api
-        .close()
-        .then(() => kernel.close())
-        .then(() => process.exit(0))
-    })
+  const stop = () => {
+    if (stopping) return
+    stopping = true
+    note('cardinal: closing')
+    api
+      .close()
+      .then(() => kernel.close())
+      .then(() => process.exit(0))
   }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop)
+  whenLauncherGoes(stop)
   return { kernel, api }
 }
 
@@ -141,6 +142,18 @@ function older({ generation }: { generation?: number }): string {
   return generation !== undefined && generation > 1
     ? ' (agents that already live have the new card, and go on with the code that they were born with)'
     : ''
+}
+
+const LAUNCHER_FD = 3
+
+/** Who ends `./cardinal`, however, means the node: it must not go on unseen and hold its folder. */
+function whenLauncherGoes(stop: () => void): void {
+  if (Number(process.env.CARDINAL_LAUNCHER) !== process.ppid) return
+  const pipe = new net.Socket({ fd: LAUNCHER_FD, readable: true, writable: false })
+  pipe.on('error', () => {})
+  pipe.on('close', stop)
+  pipe.resume()
+  pipe.unref()
 }
 
 async function dev(at: string | undefined, options: ServeOptions): Promise<void> {
