@@ -50,7 +50,7 @@ describe('a program', () => {
       {
         name: 'caller',
         file: programFile('caller.ts'),
-        now: ['{ tool: test.wait, args: {} }', ...reads, post, moved],
+        now: ['{ tool: test.wait, args: { who: { len: 9, optional: true } } }', ...reads, post, moved],
       },
     ])
     const zone =
@@ -211,6 +211,65 @@ describe('a program', () => {
     )
     expect(second).toContain('\n')
     expect(third).toMatch(/Error: logged\n\s+at logs \(caller\.ts:\d+:\d+\)/)
+  })
+
+  it('is cancelled alone: what it did for another, or waited for from another, is that one’s own', async () => {
+    waitMs = 400
+    const [payer, opener] = [
+      await t.kernel.invoke({ address: 'acme/caller/two', method: 'payer' }),
+      await t.kernel.invoke({ address: 'acme/caller/two', method: 'opener' }),
+    ]
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    await t.kernel.cancel(opener.id, 'not needed')
+    expect(await opener.reply).toMatchObject({ ok: false, error: { class: 'Cancelled' } })
+    expect(await payer.reply).toMatchObject({ ok: true, value: { sent: expect.any(Number) } })
+    // And the other way round: a cancel finds the effect of the one that waited for the gate.
+    const again = await t.kernel.invoke({ address: 'acme/caller/mirror', method: 'payer' })
+    const open = await t.kernel.invoke({ address: 'acme/caller/mirror', method: 'opener' })
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    await t.kernel.cancel(again.id, 'not needed')
+    expect(await again.reply).toMatchObject({ ok: false, error: { class: 'Cancelled' } })
+    expect(await open.reply).toMatchObject({ ok: true })
+    waitMs = 0
+  })
+
+  it('that is cancelled ends its `finally` before the next call begins', async () => {
+    const crit = await t.kernel.invoke({ address: 'acme/caller/serial', method: 'crit' })
+    await t.call('caller/serial', 'count')
+    await t.kernel.cancel(crit.id, 'enough')
+    expect(await crit.reply).toMatchObject({ ok: false, error: { class: 'Cancelled' } })
+    expect(await t.call('caller/serial', 'crit2')).toEqual({
+      ok: true,
+      value: ['crit in 1', 'crit out 0', 'crit2 in 1'],
+    })
+    expect((await t.kernel.replay('acme/caller/serial')).turns).toBeGreaterThan(3)
+  })
+
+  it('tells what an error was caused by, and the effect to ask about', async () => {
+    const failed = await t.call('caller/c', 'caused')
+    expect(failed).toMatchObject({
+      ok: false,
+      error: {
+        message: expect.stringMatching(/^Error: payment failed; caused by Refused: /),
+        effect: expect.stringMatching(/^acme\/caller\/c@/),
+      },
+    })
+    expect(await t.call('caller/c', 'unshowable')).toMatchObject({
+      ok: false,
+      error: { message: 'Error: {"code":"E","detail":"an object"}' },
+    })
+  })
+
+  it('keeps the names of its classes, and loads packages that ask for their environment', async () => {
+    expect(await t.call('caller/n', 'named')).toEqual({
+      ok: true,
+      value: { name: 'Money', error: 'NotFound', thrown: 'NotFound' },
+    })
+    expect(await t.call('caller/n', 'environment')).toEqual({ ok: true, value: 'production' })
+  })
+
+  it('answers with what its schema made of the result', async () => {
+    expect(await t.call('caller/z', 'cut')).toEqual({ ok: true, value: { id: 'x' } })
   })
 
   it('that declares a schema which is none is refused by name when it is applied', async () => {

@@ -1,5 +1,14 @@
 /** What a model would write around `fetch`, timeouts and schemas. */
 import { Agent, event, sleep, tool } from '@cardinal/sdk'
+import { z } from 'zod'
+
+class Money {
+  static readonly zero = new Money()
+  kind = this.constructor.name
+}
+class NotFound extends Error {
+  override name = this.constructor.name
+}
 
 const anyone = { type: 'object', properties: { s: { type: 'string', pattern: '^(a+)+$' } } }
 
@@ -23,6 +32,15 @@ export default class Caller extends Agent {
       out: { type: 'object', properties: { at: { type: 'string' } }, additionalProperties: false },
     },
     strictPost: {},
+    payer: { shared: true },
+    opener: { shared: true },
+    crit: {},
+    crit2: {},
+    caused: {},
+    named: {},
+    environment: {},
+    unshowable: {},
+    cut: { out: z.object({ id: z.string() }) },
     abortedPost: {},
   }
 
@@ -86,6 +104,62 @@ export default class Caller extends Agent {
       (r) => r.status,
       (e) => e.name,
     )
+  }
+  gate = Promise.withResolvers<void>()
+  inside = 0
+  trace: string[] = []
+
+  /** Waits for what another invocation opens; what it does afterwards is its own all the same. */
+  async payer() {
+    await this.gate.promise
+    return tool('test.wait', { who: 'payer' })
+  }
+  async opener() {
+    this.gate.resolve()
+    return tool('test.wait', { who: 'opener' })
+  }
+  async crit() {
+    this.trace.push(`crit in ${++this.inside}`)
+    try {
+      await event('never')
+    } finally {
+      await sleep('60ms')
+      this.trace.push(`crit out ${--this.inside}`)
+    }
+  }
+  async crit2() {
+    this.trace.push(`crit2 in ${++this.inside}`)
+    this.inside--
+    return this.trace
+  }
+  async caused() {
+    try {
+      await tool('no.such', {})
+    } catch (cause) {
+      throw new Error('payment failed', { cause })
+    }
+  }
+  named() {
+    return { name: new Money().kind, error: new NotFound('x').name, thrown: (() => NotFound.name)() }
+  }
+  environment() {
+    return process.env.NODE_ENV
+  }
+  unshowable() {
+    console.log(
+      new Proxy(
+        {},
+        {
+          get() {
+            throw new Error('trap')
+          },
+        },
+      ),
+    )
+    throw { code: 'E', detail: 'an object' }
+  }
+  cut() {
+    return { id: 'x', password: 'hunter2' }
   }
   slowPattern() {
     return 'fits'

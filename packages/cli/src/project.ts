@@ -8,19 +8,17 @@ import { CliError } from './errors.ts'
 export interface Project {
   readonly documents: { file: string; text: string }[]
   readonly programs: Record<string, Bundle>
-  /** Everything that was read: what `dev` watches. */
-  readonly files: string[]
 }
 
-/** Reads a manifest, or all manifests of a folder. */
-export async function readProject(at: string): Promise<Project> {
+/** Reads a manifest, or all manifests of a folder. Notes in `files` what it read, also where it fails: what `dev` watches. */
+export async function readProject(at: string, files: Set<string> = new Set()): Promise<Project> {
   const found = manifestFiles(at)
   const documents = found.map((file) => ({
     file: path.relative(process.cwd(), file) || file,
     text: fs.readFileSync(file, 'utf8'),
   }))
   const programs: Record<string, Bundle> = {}
-  const files = [...found]
+  for (const file of found) files.add(path.resolve(file))
   for (const [i, document] of documents.entries()) {
     for (const { agent, program } of findPrograms(document.text)) {
       const file = path.resolve(path.dirname(found[i] as string), program)
@@ -30,12 +28,13 @@ export async function readProject(at: string): Promise<Project> {
           'BadProgram',
           `${document.file}: the program \`${program}\` of \`${agent}\` does not exist`,
         )
+      files.add(file)
       const { files: read, ...bundle } = await bundleProgram(file)
-      files.push(...read)
+      for (const one of read) files.add(one)
       programs[agent] = bundle
     }
   }
-  return { documents, programs, files }
+  return { documents, programs }
 }
 
 function manifestFiles(at: string): string[] {

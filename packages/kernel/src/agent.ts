@@ -21,7 +21,7 @@ import { type Identity, replay, sealSnapshot, turnSeed } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
 import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
 import { failedEntry, firstLine, type TurnBase, turnEntry } from './turn-entry.ts'
-import { BadOutput, type GuestOutput, parseOutput, receiptEvent } from './wire.ts'
+import { BadOutput, type GuestOutput, parseOutput, type RepliedMeta, receiptEvent } from './wire.ts'
 
 /** What an agent needs of the node around it. */
 export interface Surroundings {
@@ -34,6 +34,8 @@ export interface Surroundings {
 /** A snapshot is written after so many turns, so that no recovery repeats more. */
 const SNAPSHOT_TURNS = 512
 const MAX_PENDING = 4096
+/** How long the `finally` of an invocation that was ended may keep the next one waiting. */
+const ENDING_MS = 30_000
 const MAX_EVENT_BYTES = 6 << 20
 
 export class LiveAgent {
@@ -341,6 +343,11 @@ export class LiveAgent {
       if (invocation.deadline <= now)
         this.end(invocation.id, 'TimedOut', 'TimedOut', 'the invocation took longer than its type allows')
     }
+    for (const [id, until] of [...this.state.ending]) {
+      if (until > now) continue
+      const event = Buffer.from(JSON.stringify({ t: 'abandon', ids: [id] }))
+      this.append('accepted', { what: 'abandon', invocation: id, principal: 'kernel' }, [event])
+    }
     this.pump()
   }
 
@@ -354,14 +361,18 @@ export class LiveAgent {
         const event = Buffer.from(JSON.stringify({ t: 'cancel', id, why }))
         this.append('accepted', { what: 'cancel', invocation: id, principal: 'kernel' }, [event])
       }
-      const tip = this.append(
-        'replied',
-        { invocation: id, code, ...(!open.delivered && { undelivered: true }) },
-        [Buffer.from(JSON.stringify(error))],
-      )
+      const tip = this.append('replied', { invocation: id, code, ...this.#ending(open) }, [
+        Buffer.from(JSON.stringify(error)),
+      ])
       this.#around.ctx.log.whenDurable(tip.pos, () => this.#around.released(id, { ok: false, error }))
       this.pump()
     })
+  }
+
+  /** What a serial invocation that the guest knows may still do, so that nothing else sees it half done. */
+  #ending({ delivered, shared }: { delivered: boolean; shared: boolean }): Partial<RepliedMeta> {
+    if (!delivered) return { undelivered: true }
+    return shared ? {} : { until: this.#around.ctx.clock.nowMs() + ENDING_MS }
   }
 
   /** Saves memory and state: a barrier between turns, at a durable entry. */

@@ -14,7 +14,7 @@ import type { Address, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import { Statements } from './statements.ts'
 
-const VERSION = 5
+const VERSION = 6
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;

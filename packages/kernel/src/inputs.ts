@@ -10,7 +10,7 @@ const MAX_BATCH = 256
  * nobody else with it. A method that is not shared waits until no other such is under way.
  */
 export function chooseInputs(state: AgentState): PendingInput[] {
-  const busy = [...state.invocations.values()].some((i) => i.delivered && !i.shared)
+  const busy = state.ending.size > 0 || [...state.invocations.values()].some((i) => i.delivered && !i.shared)
   const ready = (input: PendingInput) => {
     if (input.kind === 'birth') return false
     if (input.kind !== 'invoke') return true

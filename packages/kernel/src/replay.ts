@@ -186,7 +186,7 @@ function diff(recorded: Buffer, got: Buffer): string {
   return `output of ${recorded.length} bytes expected, ${got.length} got`
 }
 
-const SNAPSHOT_VERSION = 1
+const SNAPSHOT_VERSION = 2
 
 /** Memory and kernel state in one encrypted value: version, iv, tag, u32 state length, state, memory. */
 export function sealSnapshot(state: AgentState, memory: Buffer, key: PayloadKey): Buffer {

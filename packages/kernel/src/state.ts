@@ -53,6 +53,8 @@ export interface AgentState {
   tip: Tip
   pending: PendingInput[]
   readonly invocations: Map<InvocationId, OpenInvocation>
+  /** Answered by the kernel's word while the guest was working on them, and until when it may finish. */
+  readonly ending: Map<InvocationId, number>
   readonly effects: Map<EffectId, OpenEffect>
   counters: Counters
   timeMs: number
@@ -73,6 +75,7 @@ export function emptyState(): AgentState {
     tip: { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH },
     pending: [],
     invocations: new Map(),
+    ending: new Map(),
     effects: new Map(),
     counters: { calls: 0, bytesOut: 0 },
     timeMs: 0,
@@ -107,10 +110,11 @@ export function fold(state: AgentState, entry: Folded): void {
       foldReceipt(state, entry, entry.meta as ReceiptMeta)
       break
     case 'replied': {
-      const { invocation } = entry.meta as RepliedMeta
+      const { invocation, until } = entry.meta as RepliedMeta
       const open = state.invocations.get(invocation)
       if (open && !open.delivered) state.pending = state.pending.filter((p) => p.invocation !== invocation)
       state.invocations.delete(invocation)
+      if (until !== undefined) state.ending.set(invocation, until)
       break
     }
     case 'quarantined':
@@ -134,6 +138,10 @@ function push(
 function foldAccepted(state: AgentState, entry: Folded, meta: AcceptedMeta): void {
   if (meta.what === 'emit') return push(state, entry, 'emit', null)
   const id = meta.invocation as InvocationId
+  if (meta.what === 'abandon') {
+    state.ending.delete(id)
+    return push(state, entry, 'abandon', null)
+  }
   if (meta.what === 'cancel') {
     if (state.invocations.get(id)?.delivered) push(state, entry, 'cancel', id)
     return
@@ -212,6 +220,8 @@ function foldTurn(state: AgentState, entry: Folded, meta: TurnMeta): void {
   })
   drop(state, meta.drops)
   for (const [invocation] of meta.replies) state.invocations.delete(invocation)
+  // What was ended from outside answers nobody, but has finished.
+  for (const { invocation } of output.replies) state.ending.delete(invocation)
 }
 
 export function parseDetails(payload: Buffer | undefined): Map<number, VerdictDetail> {
@@ -224,6 +234,7 @@ function foldFailed(state: AgentState, entry: Folded, meta: FailedTurnMeta): voi
   state.timeMs = meta.time
   drop(state, meta.drops)
   for (const id of meta.ends) state.invocations.delete(id)
+  for (const id of meta.forgotten ?? []) state.ending.delete(id)
   if (meta.abandon) {
     state.pending.push({
       ref: `${entry.tip.seq}.0`,
@@ -253,6 +264,7 @@ export function nextWake(state: AgentState): number {
   let next = Number.POSITIVE_INFINITY
   for (const effect of state.effects.values()) if (effect.class === 'sleep') next = Math.min(next, effect.due)
   for (const invocation of state.invocations.values()) next = Math.min(next, invocation.deadline)
+  for (const until of state.ending.values()) next = Math.min(next, until)
   return next
 }
 
@@ -260,6 +272,7 @@ interface SavedState {
   readonly birth: BirthMeta
   readonly pending: readonly (Omit<PendingInput, 'bytes'> & { readonly bytes: string })[]
   readonly invocations: readonly OpenInvocation[]
+  readonly ending: readonly (readonly [InvocationId, number])[]
   readonly effects: readonly OpenEffect[]
   readonly counters: Counters
   readonly timeMs: number
@@ -273,6 +286,7 @@ export function encodeState(state: AgentState): string {
     birth: state.birth,
     pending: state.pending.map((p) => ({ ...p, bytes: p.bytes.toString('base64') })),
     invocations: [...state.invocations.values()],
+    ending: [...state.ending],
     effects: [...state.effects.values()],
     counters: state.counters,
     timeMs: state.timeMs,
@@ -290,6 +304,7 @@ export function decodeState(text: string, tip: Tip): AgentState {
     invocations: new Map(
       saved.invocations.map((i) => [i.id, { ...i, deadline: i.deadline ?? Number.POSITIVE_INFINITY }]),
     ),
+    ending: new Map(saved.ending),
     effects: new Map(saved.effects.map((e) => [e.id, e])),
     counters: saved.counters,
     timeMs: saved.timeMs,

@@ -58,8 +58,12 @@ export function failedEntry(
     i.invocation && state.invocations.has(i.invocation) ? [i.invocation] : [],
   )
   const ends = [...new Set(asked)]
-  const known = ends.filter((id) => state.invocations.get(id)?.delivered)
-  const drops = [...state.effects.values()].filter((e) => e.invocation && ends.includes(e.invocation))
+  const taking = inputs.flatMap((i) => (i.invocation && state.ending.has(i.invocation) ? [i.invocation] : []))
+  const forgotten = [...new Set(taking)]
+  const known = [...ends.filter((id) => state.invocations.get(id)?.delivered), ...forgotten]
+  const drops = [...state.effects.values()].filter(
+    (e) => e.invocation && [...ends, ...forgotten].includes(e.invocation),
+  )
   const meta: FailedTurnMeta = {
     ...base,
     // The guest was not born in a turn that never happened.
@@ -68,6 +72,7 @@ export function failedEntry(
     ends,
     drops: drops.map((e) => e.id),
     abandon: known.length > 0,
+    ...(forgotten.length > 0 && { forgotten }),
   }
   requirePending(state, meta.inputs)
   const error: ReplyError = {

@@ -310,6 +310,8 @@ function acceptedLine(
       return { ...base, text: `${meta.principal} emitted ${event.name}`, detail: event.value }
     case 'cancel':
       return { ...base, text: `cancelled ${meta.invocation}: ${event.why}` }
+    case 'abandon':
+      return { ...base, text: `abandoned ${meta.invocation}: it was ended, and did not finish` }
   }
 }
 

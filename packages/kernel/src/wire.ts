@@ -122,7 +122,8 @@ export interface BirthMeta {
 }
 
 export interface AcceptedMeta {
-  readonly what: 'invoke' | 'emit' | 'cancel'
+  /** `abandon`: the guest forgets an invocation that was ended long ago and did not finish. */
+  readonly what: 'invoke' | 'emit' | 'cancel' | 'abandon'
   readonly invocation?: InvocationId
   readonly method?: string
   readonly shared?: boolean
@@ -158,6 +159,8 @@ export interface FailedTurnMeta {
   readonly drops: readonly EffectId[]
   /** Whether the guest must be told to forget invocations it already knew. */
   readonly abandon: boolean
+  /** Those among them that had been ended before. */
+  readonly forgotten?: readonly InvocationId[]
 }
 
 export interface ReceiptMeta {
@@ -174,6 +177,8 @@ export interface RepliedMeta {
   readonly code: string
   /** The guest never saw the invocation, and never will. */
   readonly undelivered?: boolean
+  /** Until when the guest may still work on it, in its `finally`; nothing else that is serial begins before. */
+  readonly until?: number
 }
 
 /** Refusals that a turn recorded, in the payload beside its output. */

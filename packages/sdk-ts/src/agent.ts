@@ -1,6 +1,7 @@
 /** What a program imports: the base class and the ways to act. */
 import { toError } from './errors.ts'
 import { awaitEvent, effect, milliseconds, requireBirth, silenced, write } from './runtime.ts'
+import { show } from './show.ts'
 import type { Call, Card, Duration, Json, Method, Opts, Ref, Tools } from './types.ts'
 
 /** Base class of every program: one instance for the whole life of an agent, its fields are its state. */
@@ -91,39 +92,4 @@ export function event<T = Json>(name: string, options: { expires?: Duration } = 
 /** Writes a line to the agent's log. Lines are part of the record and never leave the node by themselves. */
 export function log(...parts: unknown[]): void {
   write('info', parts.map(show).join(' '))
-}
-
-/** Text of a logged value: strings as they are, errors with their stack, the rest as JSON that hides nothing. */
-export function show(value: unknown): string {
-  if (typeof value === 'string') return value
-  if (value instanceof Error) return showError(value)
-  const above: unknown[] = []
-  try {
-    return (
-      JSON.stringify(value, function replace(this: unknown, _key, v: unknown) {
-        while (above.length > 0 && above[above.length - 1] !== this) above.pop()
-        if (typeof v === 'bigint') return `${v}n`
-        if (typeof v === 'function') return `[function ${v.name}]`
-        if (v instanceof Error) return showError(v)
-        if (typeof v !== 'object' || v === null) return v
-        if (above.includes(v)) return '[circular]'
-        above.push(v)
-        if (v instanceof Map) return plain(above, Object.fromEntries([...v].map(([k, x]) => [String(k), x])))
-        if (v instanceof Set) return plain(above, [...v])
-        return v
-      }) ?? String(value)
-    )
-  } catch {
-    return String(value)
-  }
-}
-
-/** What stands for a map or a set is what its members will be found in. */
-function plain<T>(above: unknown[], stand: T): T {
-  above.push(stand)
-  return stand
-}
-
-function showError(error: Error): string {
-  return `${error.name}: ${error.message}\n${error.stack ?? ''}`.trimEnd()
 }

@@ -60,19 +60,27 @@ export async function bundleProgram(file: string): Promise<Bundle & { readonly f
   return bundle({ ...entry, contents: `import ${JSON.stringify(intl)};\n${contents}` }, root)
 }
 
+/**
+ * Async functions become generators over `then`, and so go through the `then` of `guest/context.ts`,
+ * which keeps them with the invocation that they serve; the language's own `await` cannot be told.
+ */
+const LOWERED = { 'async-await': false, 'async-generator': false, 'for-await': false }
+
 /** What a program that needs `Intl` cannot do without writing. */
 const NAMES_INTL = /\bIntl\b|\btoLocale(?:|Date|Time)String\b/
 
 /** Bundles what every image begins with: globals, SDK and the turn functions. */
 export async function bundleGuest(): Promise<Bundle> {
   const entry = { contents: 'import "./guest/boot.ts"', resolveDir: here, sourcefile: 'cardinal:entry' }
-  const { code, map } = await bundle(entry, here)
+  // The SDK itself waits by the language's own `await`, which no program can poison.
+  const { code, map } = await bundle(entry, here, false)
   return { code, map }
 }
 
 async function bundle(
   stdin: { contents: string; resolveDir: string; sourcefile: string },
   root: string,
+  lowered = true,
 ): Promise<Bundle & { readonly files: string[] }> {
   try {
     const result = await build({
@@ -84,6 +92,11 @@ async function bundle(
       outfile: 'program.js',
       format: 'iife',
       target: 'es2023',
+      // Names that a program gave its classes are data: they stand in errors, fields and answers.
+      keepNames: true,
+      // What many packages ask for at their top, and no bundler leaves in.
+      define: { 'process.env.NODE_ENV': '"production"' },
+      ...(lowered && { supported: LOWERED }),
       platform: 'neutral',
       mainFields: ['module', 'main'],
       conditions: ['import', 'module', 'default'],

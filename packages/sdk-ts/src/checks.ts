@@ -2,8 +2,8 @@
 import { type Check, compile } from './guest/schema.ts'
 import type { Method } from './types.ts'
 
-/** `sent` is the value as the caller will read it, which is what a JSON Schema speaks of. */
-type Checker = (value: unknown, sent?: () => unknown) => unknown
+/** Gives back the value to go on with: what a Standard Schema made of it, or itself. */
+type Checker = (value: unknown) => unknown
 
 export interface Checks {
   readonly in?: Checker
@@ -47,8 +47,10 @@ function checker(schema: unknown, where: string, error: (lines: string) => Error
   } catch (e) {
     throw new TypeError(`the schema \`methods.${where}\`: ${String((e as Error)?.message ?? e)}`)
   }
-  return (value, sent = () => value) => {
-    const lines = check(sent())
+  return (value) => {
+    // As the other side will read it, which is what a JSON Schema speaks of.
+    const text = JSON.stringify(value)
+    const lines = check(text === undefined ? null : JSON.parse(text))
     if (lines.length > 0) throw error(lines.join('; '))
     return value
   }

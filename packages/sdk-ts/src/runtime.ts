@@ -6,7 +6,9 @@
  * any program runs: a program that changes a prototype changes its own world, not this file's.
  */
 import { BadArguments, BadResult, type Checks, checksOf, jsonSchema } from './checks.ts'
+import { running, serve } from './current.ts'
 import { CardinalError, toError, type WireError } from './errors.ts'
+import { show } from './show.ts'
 import type { Call, Duration, Json, Method } from './types.ts'
 
 const parse = JSON.parse
@@ -72,7 +74,6 @@ let replies: string[] = []
 let logs: string[] = []
 let drops: number[] = []
 let nextEffect = 1
-let current: string | null = null
 let program: Program | undefined
 let birth: Birth | undefined
 let agent: Record<string, unknown> | undefined
@@ -106,7 +107,7 @@ export function requireBirth(): Birth {
 export function effect(tool: string, args: unknown, via?: string): Call<Json> {
   requireBirth()
   const id = nextEffect++
-  const invocation = current
+  const invocation = running()
   const text = stringify(args)
   if (text === undefined) throw new TypeError(`the arguments of \`${tool}\` are not JSON`)
   const promise = new PromiseOf<Json>((resolve, reject) => {
@@ -157,7 +158,7 @@ export function awaitEvent(name: string): { arrived: Promise<Json>; forget: () =
   const early = call<Json[] | undefined>(mapGet, earlyEvents, name)
   if (early && early.length > 0)
     return { arrived: PromiseOf.resolve(call<Json>(shift, early)), forget: () => {} }
-  const invocation = current
+  const invocation = running()
   const list = call<EventWaiter[] | undefined>(mapGet, eventWaiters, name) ?? []
   let waiter: EventWaiter | undefined
   const arrived = new PromiseOf<Json>((resolve, reject) => {
@@ -187,7 +188,7 @@ export function milliseconds(duration: Duration | number): number {
 export function deliver(text: string): string {
   const event = parse(text) as Event
   onTurn()
-  current = null
+  serve(null)
   switch (event.t) {
     case 'birth':
       birth = { address: event.address, key: event.key, card: event.card }
@@ -195,7 +196,7 @@ export function deliver(text: string): string {
       agent = new program() as Record<string, unknown>
       break
     case 'invoke':
-      current = event.id
+      serve(event.id)
       invoke(event.id, event.method, event.args)
       break
     case 'receipt':
@@ -205,7 +206,7 @@ export function deliver(text: string): string {
       emit(event.name, event.value)
       break
     case 'cancel':
-      current = event.id
+      serve(event.id)
       stop(event.id, cancelled(event.why))
       break
     case 'abandon':
@@ -219,7 +220,7 @@ function receive(event: Extract<Event, { t: 'receipt' }>): void {
   const waiter = call<Waiter | undefined>(mapGet, waiters, event.id)
   if (!waiter) return
   call(mapDelete, waiters, event.id)
-  current = waiter.invocation
+  serve(waiter.invocation)
   if (event.ok) waiter.resolve(event.value)
   else waiter.reject(toError(event.error))
 }
@@ -228,7 +229,7 @@ function emit(name: string, value: Json): void {
   const waiting = call<EventWaiter[] | undefined>(mapGet, eventWaiters, name)
   const first = waiting && call<EventWaiter | undefined>(shift, waiting)
   if (first) {
-    current = first.invocation
+    serve(first.invocation)
     first.resolve(value)
     return
   }
@@ -266,9 +267,7 @@ async function invoke(id: string, method: string, args: Json): Promise<void> {
     const checks = call<Checks | undefined>(mapGet, compiled, method)
     const given = checks?.in ? await checks.in(args) : args
     const result: unknown = await call(body, agent, given)
-    const text = encodeResult(result)
-    if (checks?.out) await checks.out(result, () => parse(text))
-    reply(id, true, text)
+    reply(id, true, encodeResult(checks?.out ? await checks.out(result) : result))
   } catch (error) {
     reply(id, false, stringify(describeError(error)))
   }
@@ -293,7 +292,7 @@ function encodeResult(result: unknown): string {
 }
 
 function describeError(error: unknown): WireError & { readonly stack?: string } {
-  const { name, message, stack } = errorText(error)
+  const { name, message, stack, effect } = errorText(error)
   if (error instanceof NotJson) return { class: 'Thrown', code: 'NotJson', message }
   if (error instanceof BadArguments) return { class: 'Malformed', code: 'BadArguments', message }
   if (error instanceof BadResult) return { class: 'Thrown', code: 'BadResult', message }
@@ -301,18 +300,54 @@ function describeError(error: unknown): WireError & { readonly stack?: string } 
     const effect = error.effect === undefined ? {} : { effect: error.effect }
     return { class: name, code: error.code, message, ...effect, ...(stack && { stack }) }
   }
-  return { class: 'Thrown', code: 'Thrown', message: `${name}: ${message}`, ...(stack && { stack }) }
+  const seen = { ...(effect !== undefined && { effect }), ...(stack && { stack }) }
+  return { class: 'Thrown', code: 'Thrown', message: `${name}: ${message}`, ...seen }
 }
 
-/** A thrown value may be anything, a proxy that throws included. */
-function errorText(error: unknown): { name: string; message: string; stack?: string } {
+interface ErrorText {
+  readonly name: string
+  readonly message: string
+  readonly stack?: string
+  /** Of the first error of the kernel among its causes: what `why` explains. */
+  readonly effect?: string
+}
+
+const MAX_CAUSES = 8
+
+/** A thrown value may be anything, a proxy that throws included. What caused an error is told with it. */
+function errorText(error: unknown): ErrorText {
   try {
-    if (error instanceof Error)
-      return { name: String(error.name), message: String(error.message), stack: String(error.stack) }
-    return { name: 'Error', message: String(error) }
+    if (!(error instanceof Error)) return { name: 'Error', message: show(error) }
+    const causes = causesOf(error)
+    const told = causes.map((c) => (c instanceof Error ? `${c.name}: ${c.message}` : show(c)))
+    const effect = causes.find((c) => c instanceof CardinalError && c.effect !== undefined)
+    return {
+      name: String(error.name),
+      message: [String(error.message), ...told].join('; caused by '),
+      stack: String(error.stack),
+      ...(effect instanceof CardinalError && { effect: effect.effect as string }),
+    }
   } catch {
     return { name: 'Error', message: 'a value that cannot be shown' }
   }
+}
+
+/** What an error was caused by, and what those were: `cause`, and the errors of an AggregateError. */
+function causesOf(error: Error): unknown[] {
+  const found: unknown[] = []
+  const look = (at: unknown) => {
+    if (!(at instanceof Error)) return
+    for (const cause of [
+      ...(at instanceof AggregateError ? at.errors : []),
+      ...(at.cause === undefined ? [] : [at.cause]),
+    ]) {
+      if (found.length === MAX_CAUSES || found.includes(cause)) return
+      found.push(cause)
+      look(cause)
+    }
+  }
+  look(error)
+  return found
 }
 
 /** The engine's exit: everything queued since the last collect, as one JSON text. */

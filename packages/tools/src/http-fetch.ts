@@ -138,6 +138,8 @@ async function sendOnce(
     }
     return { receipt: { ok: true, value: { ...(await readAnswer(answer, plan)), redirected } } }
   } catch (error) {
+    if (repeatable && attempt.signal.aborted)
+      return { receipt: failed('Cancelled', 'Cancelled', 'cancelled before it was answered') }
     return {
       receipt: { ok: false, error: sortFailure(error as NodeJS.ErrnoException, repeatable, answered) },
     }

@@ -9,7 +9,7 @@ import { type Api, type Kernel, layout, openKernel, serveApi } from '@cardinal/k
 import { manifestJsonSchema } from '@cardinal/manifests'
 import { verifyLog } from '@cardinal/oplog'
 import { type Command, InvalidArgumentError } from 'commander'
-import { ask, findEndpoint, findProject } from '../client.ts'
+import { ask, type Endpoint, findEndpoint, findProject } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { formatOf, whole } from '../options.ts'
 import { indented, note, print, table } from '../output.ts'
@@ -156,37 +156,59 @@ function whenLauncherGoes(stop: () => void): void {
   pipe.unref()
 }
 
+const WATCHED = /\.([cm]?[jt]sx?|json|ya?ml)$/
+
 async function dev(at: string | undefined, options: ServeOptions): Promise<void> {
   const folder = at ?? '.'
   const { api } = await running(options)
-  const endpoint = { url: api.url, token: api.token }
-  let watched: fs.FSWatcher[] = []
-  const applyAll = async () => {
-    for (const watcher of watched) watcher.close()
-    let files: string[] = []
-    try {
-      const { documents, programs, files: read } = await readProject(folder)
-      files = read
-      const { body } = await ask(endpoint, '/v1/apply', { body: { documents, programs } })
-      for (const a of body.applied as { name: string; generation?: number; changed: boolean }[]) {
-        if (a.changed)
-          note(`cardinal: applied ${a.name}${a.generation ? `, generation ${a.generation}` : ''}${older(a)}`)
-      }
-    } catch (error) {
-      note(`cardinal: not applied: ${(error as Error).message}`)
+  let watchers: fs.FSWatcher[] = []
+  let timer: NodeJS.Timeout | undefined
+  let busy = false
+  let again = false
+  const run = async () => {
+    // What changes while an apply runs is applied after it.
+    again = true
+    if (busy) return
+    busy = true
+    while (again) {
+      again = false
+      const files = new Set<string>()
+      await applyOnce(folder, { url: api.url, token: api.token }, files)
+      const old = watchers
+      watchers = watch(folder, files, () => {
+        clearTimeout(timer)
+        timer = setTimeout(() => void run(), WATCH_SETTLE_MS)
+      })
+      for (const watcher of old) watcher.close()
     }
-    let timer: NodeJS.Timeout | undefined
-    const again = () => {
-      clearTimeout(timer)
-      timer = setTimeout(() => void applyAll(), WATCH_SETTLE_MS)
+    busy = false
+  }
+  await run()
+}
+
+async function applyOnce(folder: string, endpoint: Endpoint, files: Set<string>): Promise<void> {
+  try {
+    const body = await readProject(folder, files)
+    const { body: answer } = await ask(endpoint, '/v1/apply', { body })
+    for (const a of answer.applied as { name: string; generation?: number; changed: boolean }[]) {
+      if (a.changed)
+        note(`cardinal: applied ${a.name}${a.generation ? `, generation ${a.generation}` : ''}${older(a)}`)
     }
-    watched = [...new Set([path.resolve(folder), ...files.map((f) => path.dirname(f))])].map((place) =>
+  } catch (error) {
+    note(`cardinal: not applied: ${(error as Error).message}`)
+  }
+}
+
+/** Watches the folders of all files that were read, for a change of one of them or a new one like them. */
+function watch(folder: string, files: ReadonlySet<string>, changed: () => void): fs.FSWatcher[] {
+  const places = new Set([path.resolve(folder), ...[...files].map((file) => path.dirname(file))])
+  return [...places]
+    .filter((place) => fs.existsSync(place) && fs.statSync(place).isDirectory())
+    .map((place) =>
       fs.watch(place, (_event, name) => {
-        if (name && /\.(ts|js|ya?ml)$/.test(name)) again()
+        if (name && (files.has(path.join(place, name)) || WATCHED.test(name))) changed()
       }),
     )
-  }
-  await applyAll()
 }
 
 function init(folder: string): void {

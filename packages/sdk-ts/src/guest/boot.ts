@@ -1,4 +1,5 @@
 /** Evaluated once into the base image: globals, the SDK, and the three functions the engine calls. */
+import './context.ts'
 import './globals.ts'
 import './fetch.ts'
 import { Agent } from '../agent.ts'

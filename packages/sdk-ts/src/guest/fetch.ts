@@ -1,4 +1,5 @@
 /** `fetch` over the effect `http.fetch`: the standard shapes in and out, one effect a request. */
+import { running, runUnder } from '../current.ts'
 import { effect, silenced } from '../runtime.ts'
 import type { AbortSignal } from './abort.ts'
 import { Headers, hasBody, Request, Response, responseOf, textOf } from './body.ts'
@@ -20,6 +21,7 @@ function fetch(input: unknown, init: Init = {}): Promise<unknown> {
 }
 
 async function send(input: unknown, init: Init): Promise<unknown> {
+  const invocation = running()
   const request = new Request(input, init)
   const signal = request.signal as unknown as AbortSignal | undefined
   signal?.throwIfAborted()
@@ -40,7 +42,7 @@ async function send(input: unknown, init: Init): Promise<unknown> {
   }
   // Reading the body took a while, and what was given up meanwhile must not be sent.
   signal?.throwIfAborted()
-  const started = effect('http.fetch', args, init.via?.id)
+  const started = runUnder(invocation, () => effect('http.fetch', args, init.via?.id))
   signal?.addEventListener('abort', () => void started.cancel(String(signal.reason)))
   try {
     return toResponse((await started) as unknown as Answer)

@@ -15,8 +15,8 @@ import {
   TransformStream,
   WritableStream,
 } from 'web-streams-polyfill'
-import { show } from '../agent.ts'
 import { atEvent, effect, write } from '../runtime.ts'
+import { show } from '../show.ts'
 import { AbortController, AbortSignal } from './abort.ts'
 import { subtle } from './subtle.ts'
 
