@@ -1,10 +1,10 @@
 /** Evaluated once into the base image: globals, the SDK, and the three functions the engine calls. */
-import './context.ts'
 import './globals.ts'
 import './fetch.ts'
 import { Agent } from '../agent.ts'
 import * as sdk from '../index.ts'
 import { collect, deliver, describe, register } from '../runtime.ts'
+import './context.ts'
 
 const scope = globalThis as unknown as Record<string | symbol, unknown>
 scope.__cardinal_deliver = deliver

@@ -6,9 +6,9 @@
  * under the invocation that was running when it was attached; the bundler turns `await` into such
  * callbacks. The same idea as Zone.js.
  */
-import { running, runUnder } from '../current.ts'
+import { running, serve } from '../current.ts'
 
-type Callback = ((...args: unknown[]) => unknown) | null | undefined
+type Callback = ((value?: unknown) => unknown) | null | undefined
 const PromiseOf = Promise
 const plainThen = Promise.prototype.then
 const plainQueue = queueMicrotask
@@ -17,7 +17,15 @@ const apply = Reflect.apply
 function kept(callback: Callback): Callback {
   if (typeof callback !== 'function') return callback
   const invocation = running()
-  return (...args) => runUnder(invocation, () => apply(callback, undefined, args))
+  return (value) => {
+    const before = running()
+    serve(invocation)
+    try {
+      return callback(value)
+    } finally {
+      serve(before)
+    }
+  }
 }
 
 Object.defineProperty(PromiseOf.prototype, 'then', {
