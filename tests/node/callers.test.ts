@@ -1,10 +1,10 @@
 /** Timeouts, schemas and `fetch` as programs use them; each was got wrong once. */
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { parseManifests } from '@cardinal/manifests'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   applyPrograms,
+  applyZone,
   functionTool,
   openTestKernel,
   programFile,
@@ -53,12 +53,7 @@ describe('a program', () => {
         now: ['{ tool: test.wait, args: { who: { len: 9, optional: true } } }', ...reads, post, moved],
       },
     ])
-    const zone =
-      'apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: test }\nspec: { hosts: [127.0.0.1], ranges: [127.0.0.1/32] }\n'
-    await t.kernel.apply(
-      parseManifests(zone, 'zone.yaml', { isRange: () => true, defaultsOf: t.kernel.defaultsOf }),
-      new Map(),
-    )
+    await applyZone(t.kernel, '127.0.0.1', '127.0.0.1/32')
   })
   afterAll(async () => {
     await t.close()

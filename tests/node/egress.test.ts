@@ -2,9 +2,8 @@
 import fs from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { parseManifests } from '@cardinal/manifests'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { applyPrograms, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
+import { applyPrograms, applyZone, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
 
 interface Seen {
   readonly method: string
@@ -56,12 +55,7 @@ describe('http.fetch', () => {
         ],
       },
     ])
-    const zone =
-      'apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: test }\nspec: { hosts: [127.0.0.1, 169.254.169.254], ranges: [127.0.0.1/32, 169.254.0.0/16] }\n'
-    await t.kernel.apply(
-      parseManifests(zone, 'zone.yaml', { isRange: () => true, defaultsOf: t.kernel.defaultsOf }),
-      new Map(),
-    )
+    await applyZone(t.kernel, '127.0.0.1, 169.254.169.254', '127.0.0.1/32, 169.254.0.0/16')
   })
   afterAll(async () => {
     await t.close()
@@ -226,12 +220,7 @@ describe('a redirect', () => {
           now: [`{ ${at}, path: /go }`, `{ ${at}, path: /out }`, `{ ${at}, path: /there }`],
         },
       ])
-      const zone =
-        'apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: test }\nspec: { hosts: [127.0.0.1], ranges: [127.0.0.1/32] }\n'
-      await t.kernel.apply(
-        parseManifests(zone, 'zone.yaml', { isRange: () => true, defaultsOf: t.kernel.defaultsOf }),
-        new Map(),
-      )
+      await applyZone(t.kernel, '127.0.0.1', '127.0.0.1/32')
       const get = async (path: string) =>
         (await t.call('worker/w', 'get', { url: `http://127.0.0.1:${port}${path}` })) as { value: object }
       expect((await get('/go')).value).toMatchObject({ status: 200 })

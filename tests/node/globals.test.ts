@@ -3,9 +3,8 @@ import fs from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import path from 'node:path'
-import { parseManifests } from '@cardinal/manifests'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { applyPrograms, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
+import { applyPrograms, applyZone, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
 
 const table = fs.readFileSync(path.join(import.meta.dirname, '../../docs/globals.md'), 'utf8')
 const rows = [...table.matchAll(/^\| (`[^|]+)\| (yes|no) +\|/gm)].flatMap(([, names = '', there]) =>
@@ -110,12 +109,7 @@ describe('the table of globals', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     const { port } = server.address() as AddressInfo
     const grant = `{ tool: http.fetch, scheme: [http], host: 127.0.0.1, port: [${port}], method: [POST], path: /, args: { body: "*" } }`
-    const zone =
-      'apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: test }\nspec: { hosts: [127.0.0.1], ranges: [127.0.0.1/32] }\n'
-    await t.kernel.apply(
-      parseManifests(zone, 'zone.yaml', { isRange: () => true, defaultsOf: t.kernel.defaultsOf }),
-      new Map(),
-    )
+    await applyZone(t.kernel, '127.0.0.1', '127.0.0.1/32')
     await applyPrograms(t.kernel, [{ name: 'poster', file: programFile('globals.ts'), now: [grant] }])
     expect(await t.call('poster/p', 'post', { url: `http://127.0.0.1:${port}/` })).toEqual({
       ok: true,

@@ -116,3 +116,10 @@ export function crashCopy(t: TestKernel, options: Partial<KernelOptions>): Promi
   if (fs.existsSync(t.anchor)) fs.copyFileSync(t.anchor, `${data}.anchor`)
   return openTestKernel([], options, data)
 }
+
+/** Opens the door to addresses of this machine, which no card opens by itself. */
+export async function applyZone(kernel: Kernel, hosts: string, ranges: string): Promise<void> {
+  const zone = `apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: test }\nspec: { hosts: [${hosts}], ranges: [${ranges}] }\n`
+  const options = { isRange: () => true, defaultsOf: kernel.defaultsOf }
+  await kernel.apply(parseManifests(zone, 'zone.yaml', options), new Map())
+}

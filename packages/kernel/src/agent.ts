@@ -4,8 +4,7 @@
  * Everything that happens to an agent goes through `append`, which writes the entry and folds it in
  * one step. Nothing leaves here before it is durable: replies and effects are released by the log.
  */
-import type { Instance } from '@cardinal/engine'
-import { EngineFailure } from '@cardinal/engine'
+import { EngineFailure, type Instance } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
 import type { Receipt } from '@cardinal/tools'
 import { appendEntry } from './append.ts'
@@ -16,12 +15,13 @@ import { KernelError } from './errors.ts'
 import { type Address, type EffectId, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { chooseInputs } from './inputs.ts'
-import { performEffect } from './perform.ts'
+import { cancelledReceipt, encodeOutcome } from './outcome.ts'
+import { performEffect, Stopping } from './perform.ts'
 import { type Identity, replay, sealSnapshot, turnSeed } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
 import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
 import { failedEntry, firstLine, type TurnBase, turnEntry } from './turn-entry.ts'
-import { BadOutput, type GuestOutput, parseOutput, type RepliedMeta, receiptEvent } from './wire.ts'
+import { BadOutput, type GuestOutput, parseOutput, type RepliedMeta } from './wire.ts'
 
 /** What an agent needs of the node around it. */
 export interface Surroundings {
@@ -36,7 +36,6 @@ const SNAPSHOT_TURNS = 512
 const MAX_PENDING = 4096
 /** How long the `finally` of an invocation that was ended may keep the next one waiting. */
 const ENDING_MS = 30_000
-const MAX_EVENT_BYTES = 6 << 20
 
 export class LiveAgent {
   readonly address: Address
@@ -293,7 +292,7 @@ export class LiveAgent {
     const { ctx } = this.#around
     const open = this.state.effects.get(effect.id)
     if (!open) return
-    const { event, outcome } = this.#encode(effect, receipt)
+    const { event, outcome } = encodeOutcome(this.name, effect, receipt)
     const { class: cls, code } = outcome.ok ? { class: undefined, code: undefined } : outcome.error
     const meta = {
       effect: effect.id,
@@ -305,18 +304,6 @@ export class LiveAgent {
     this.append('receipt', meta, [event])
     ctx.crashPoint('receipt.appended')
     this.pump()
-  }
-
-  /** The bytes that the guest will see. An outcome too large for an entry becomes the error that says so. */
-  #encode(effect: OpenEffect, receipt: Receipt): { event: Buffer; outcome: Receipt } {
-    const outcome: Receipt = receipt.ok
-      ? receipt
-      : { ok: false, error: { ...receipt.error, effect: `${this.name}@${effect.id}` } }
-    const event = receiptEvent(effect.cid, outcome)
-    if (event.length <= MAX_EVENT_BYTES) return { event, outcome }
-    const cls = effect.class === 'read' ? ('Unavailable' as const) : ('Withheld' as const)
-    const message = `an outcome of more than ${MAX_EVENT_BYTES} bytes`
-    return this.#encode(effect, { ok: false, error: { class: cls, code: 'AnswerTooLarge', message } })
   }
 
   /** Stops an attempt that nobody waits for, unless it may change the world and has begun. */
@@ -407,15 +394,5 @@ export class LiveAgent {
   #dropInstance(): void {
     if (this.#instance) this.#around.ctx.engine.drop(this.#instance)
     this.#instance = undefined
-  }
-}
-
-/** An attempt that had not begun when its agent was stopped: it is begun by whoever takes the agent up again. */
-class Stopping extends Error {}
-
-function cancelledReceipt(): Receipt {
-  return {
-    ok: false,
-    error: { class: 'Cancelled', code: 'Cancelled', message: 'cancelled before it was sent' },
   }
 }

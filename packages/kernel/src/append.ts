@@ -1,24 +1,26 @@
-/** Writing one entry of an agent: to the log, and to the queue of derived state behind it. */
-import type { Tip } from '@cardinal/oplog'
+/** Writing one entry of a chain: to the log, and to the queue of derived state behind it. */
+import type { Log, PayloadKey, Tip } from '@cardinal/oplog'
 import type { Context } from './context.ts'
-import type { Identity } from './replay.ts'
+
+/** Where entries go; a `Context` is one. */
+export type Sink = Pick<Context, 'derived' | 'clock'> & { readonly log: Pick<Log, 'append'> }
 
 /**
- * Appends an entry after `prev` and returns the agent's new tip. It is durable only once the log
+ * Appends an entry after `prev` and returns the chain's new tip. It is durable only once the log
  * says so; after a crash before that it never was.
  */
 export function appendEntry(
-  ctx: Context,
-  { birth, key }: Pick<Identity, 'birth' | 'key'>,
+  { log, derived, clock }: Sink,
+  { birth, key }: { readonly birth: Buffer; readonly key?: PayloadKey },
   prev: Tip,
   kind: string,
   meta: unknown,
   payloads: readonly Buffer[],
 ): Tip {
   const text = JSON.stringify(meta)
-  const timeMs = ctx.clock.nowMs()
-  const tip = ctx.log.append({ agent: birth, tip: prev, kind, timeMs, meta: text, payloads, key })
-  const { seq } = tip
+  const timeMs = clock.nowMs()
+  const tip = log.append({ agent: birth, tip: prev, kind, timeMs, meta: text, payloads, ...(key && { key }) })
+  const { pos, seq, hash } = tip
   const header = {
     agent: birth,
     seq,
@@ -29,6 +31,6 @@ export function appendEntry(
     meta: text,
     digests: [],
   }
-  ctx.derived.push({ pos: tip.pos, hash: tip.hash, header })
+  derived.push({ pos, hash, header })
   return tip
 }

@@ -3,9 +3,10 @@
  * own chain; this is that chain folded.
  */
 import { type Card, fillKey, parseCard } from '@cardinal/cards'
-import type { KeySlots, Log, PayloadKey, Pos, ScannedEntry, Tip } from '@cardinal/oplog'
+import type { KeySlots, Log, PayloadKey, Pos, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
 import type { Zone } from '@cardinal/tools'
+import { appendEntry, type Sink } from './append.ts'
 import { KernelError } from './errors.ts'
 import type { Address } from './ids.ts'
 
@@ -42,35 +43,25 @@ interface AppliedMeta {
 type DefaultsOf = Parameters<typeof parseCard>[3]
 
 export class Control {
-  readonly #log: Log
+  readonly #sink: Sink & { readonly log: Log }
   readonly #slots: KeySlots
   readonly #defaultsOf: DefaultsOf
-  readonly #now: () => number
-  readonly #push: (entry: ScannedEntry) => void
   readonly #generations = new Map<string, Generation>()
   readonly #tenants = new Map<string, PayloadKey>()
   readonly #zones = new Map<string, Zone>()
   #tip: Tip = { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
   #key: PayloadKey | undefined
 
-  constructor(
-    log: Log,
-    slots: KeySlots,
-    defaultsOf: DefaultsOf,
-    now: () => number,
-    push: (entry: ScannedEntry) => void,
-  ) {
-    this.#log = log
+  constructor(sink: Sink & { readonly log: Log }, slots: KeySlots, defaultsOf: DefaultsOf) {
+    this.#sink = sink
     this.#slots = slots
     this.#defaultsOf = defaultsOf
-    this.#now = now
-    this.#push = push
   }
 
   /** Folds the node's own entries, found by the scan. */
   restore(positions: readonly Pos[]): void {
     for (const pos of positions) {
-      const entry = this.#log.read(pos)
+      const entry = this.#sink.log.read(pos)
       this.#tip = { pos, seq: entry.header.seq, hash: entry.hash }
       const meta = JSON.parse(entry.header.meta) as Record<string, unknown>
       if (entry.header.kind === 'node') this.#key = this.#slots.open(meta.slot as number)
@@ -189,29 +180,7 @@ export class Control {
   }
 
   #append(kind: string, meta: Record<string, unknown>, payloads: readonly Buffer[]): void {
-    const text = JSON.stringify(meta)
-    const prev = this.#tip
-    const timeMs = this.#now()
-    const key = this.#key
-    this.#tip = this.#log.append({
-      agent: NODE_AGENT,
-      tip: prev,
-      kind,
-      timeMs,
-      meta: text,
-      payloads,
-      ...(key && { key }),
-    })
-    const header = {
-      agent: NODE_AGENT,
-      seq: this.#tip.seq,
-      prev: prev.pos,
-      timeMs,
-      prevHash: prev.hash,
-      kind,
-      meta: text,
-      digests: [],
-    }
-    this.#push({ pos: this.#tip.pos, hash: this.#tip.hash, header })
+    const who = { birth: NODE_AGENT, ...(this.#key && { key: this.#key }) }
+    this.#tip = appendEntry(this.#sink, who, this.#tip, kind, meta, payloads)
   }
 }

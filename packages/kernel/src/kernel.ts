@@ -23,6 +23,7 @@ import {
 import type { Bundle } from '@cardinal/sdk/bundle'
 import { type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
 import { Agents } from './agents.ts'
+import { catchUp } from './catch-up.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { type Context, monotonic, type TurnEvent, type TurnLimits } from './context.ts'
 import { Control, NODE_AGENT } from './control.ts'
@@ -182,13 +183,7 @@ class Node implements Kernel {
     const cache = { folder: folder.cache, key: purposeKey(nodeKey, 'cardinal.artefacts.1') }
     const engine = new Engine({ threads, optimize: options.optimize ?? true, cache })
     opened.push(() => engine.close())
-    const control: Control = new Control(
-      log,
-      slots,
-      (tool) => this.#ctx.tools.get(tool)?.defaults,
-      now,
-      (entry) => derived.push(entry),
-    )
+    const control: Control = new Control({ log, derived, clock: steady }, slots, this.defaultsOf)
     this.#http = httpFetch({
       policy: { zones: () => control.zones(), ownPorts: () => this.#ownPorts },
       connections: options.connections ?? 64,
@@ -380,30 +375,4 @@ function requireDistinct(manifests: readonly Manifest[]): void {
       throw new KernelError('Malformed', 'BadManifest', `${manifest.file}: \`${name}\` is there twice`)
     seen.add(wish)
   }
-}
-
-/** Derived state counts only if the log has its last entry; then what came after it is applied, else everything anew. */
-function catchUp(derived: Derived, log: Log, scanned: readonly ScannedEntry[], lossAccepted: boolean): void {
-  const { applied } = derived
-  const at = applied ? scanned.findIndex((e) => e.pos === applied.pos) : -1
-  const known = applied !== undefined && at >= 0 && (scanned[at] as ScannedEntry).hash.equals(applied.hash)
-  if (applied && !known) {
-    if (applied.pos >= log.end && !lossAccepted) {
-      throw new KernelError(
-        'Corrupt',
-        'LogShort',
-        `the log ends at position ${log.end}, before ${applied.pos} that derived state was made from: its end was lost; an operator may accept that by removing \`derived.db\``,
-      )
-    }
-    derived.reset()
-  }
-  for (const entry of known ? scanned.slice(at + 1) : scanned) derived.push(entry)
-  derived.apply()
-  // An agent that woke at an older row would write beside its own newer entries.
-  if ((derived.applied?.pos ?? 0) < (scanned.at(-1)?.pos ?? 0))
-    throw new KernelError(
-      'Unavailable',
-      'DiskFull',
-      'the disk is full: rows of the log’s end cannot be written',
-    )
 }

@@ -17,6 +17,9 @@ export interface Performer {
   readonly signal: AbortSignal
 }
 
+/** An attempt that had not begun when its agent was stopped: it is begun by whoever takes the agent up again. */
+export class Stopping extends Error {}
+
 const ATTEMPTS = 3
 const BACKOFF_MS = 100
 

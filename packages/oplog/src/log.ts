@@ -13,7 +13,6 @@ import path from 'node:path'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { type Batch, prepareSpare, type SkippedSync } from './commit.ts'
 import { assert, LogError } from './errors.ts'
-import { writeAll } from './files.ts'
 import {
   COMMIT_FRAME,
   entryBytes,
@@ -21,7 +20,6 @@ import {
   PAGE_BYTES,
   type Pos,
   payloadBytes,
-  segmentName,
   segmentOf,
   toPos,
 } from './format.ts'
@@ -29,7 +27,8 @@ import { checkHead, headText, readHead, writeHead } from './head.ts'
 import type { KeySlots, NodeKey } from './keys.ts'
 import { type NewEntry, OpenBatch, Salts, type Tip } from './open-batch.ts'
 import { type Entry, Reader } from './reader.ts'
-import { type ScannedEntry, scanLog, segmentFiles } from './scan.ts'
+import { type ScannedEntry, scanLog } from './scan.ts'
+import { makeTailDurable } from './tail.ts'
 import type { FromWriter, ThreadData, ToWriter } from './writer-thread.ts'
 
 export interface LogOptions {
@@ -397,20 +396,4 @@ export class Log {
       },
     )
   }
-}
-
-/** What was read counts only once it is durable: an entry seen in the page cache may yet be lost. */
-function makeTailDurable(folder: string, segment: number, end: Pos, torn: number): void {
-  for (const number of segmentFiles(folder).filter((n) => n >= segment)) {
-    const fd = fs.openSync(path.join(folder, segmentName(number)), 'r+')
-    try {
-      if (number === segment && torn > 0) writeAll(fd, Buffer.alloc(torn), offsetOf(end))
-      fs.fsyncSync(fd)
-    } finally {
-      fs.closeSync(fd)
-    }
-  }
-  const folderFd = fs.openSync(folder, 'r')
-  fs.fsyncSync(folderFd)
-  fs.closeSync(folderFd)
 }
