@@ -92,6 +92,13 @@ describe('after a restart', () => {
     expect(await (result.reply ?? result.pending)).toEqual({ ok: true, value: 'done' })
   })
 
+  it('an invocation of an agent that sleeps ends at its deadline', async () => {
+    open = await openTestKernel([{ ...worker, spec: '  timeout: 1500ms\n  idle: 0s\n' }], { tools: [echo] })
+    const held = await open.kernel.invoke({ address: 'acme/worker/a', method: 'hold' })
+    while (open.kernel.stats().live > 0) await new Promise((resolve) => setTimeout(resolve, 10))
+    expect(await held.reply).toMatchObject({ ok: false, error: { class: 'TimedOut' } })
+  })
+
   it('a diverging agent is quarantined with a readable diff, and the others go on', async () => {
     let marker = 'first'
     const tool = functionTool('test.echo', 'read', () => ({ value: marker }))

@@ -81,9 +81,10 @@ export class LiveAgent {
     return this.state.pending.length >= MAX_PENDING
   }
 
-  /** Whether nothing is running, pending or out in the world. */
+  /** Whether nothing is running, pending, out in the world or due: who is suspended now loses no timer. */
   get quiet(): boolean {
-    return !this.#running && this.#attempts.size === 0 && isQuiet(this.state)
+    if (this.#running || this.#attempts.size > 0 || !isQuiet(this.state)) return false
+    return nextWake(this.state) > this.#around.ctx.clock.nowMs()
   }
 
   /** Writes an entry of this agent and folds it. The caller waits for durability where it matters. */
