@@ -161,7 +161,8 @@ const WATCHED = /\.([cm]?[jt]sx?|json|ya?ml)$/
 async function dev(at: string | undefined, options: ServeOptions): Promise<void> {
   const folder = at ?? '.'
   const { api } = await running(options)
-  let watchers: fs.FSWatcher[] = []
+  const watched = new Map<string, fs.FSWatcher>()
+  const files = new Set<string>()
   let timer: NodeJS.Timeout | undefined
   let busy = false
   let again = false
@@ -172,14 +173,13 @@ async function dev(at: string | undefined, options: ServeOptions): Promise<void>
     busy = true
     while (again) {
       again = false
-      const files = new Set<string>()
       await applyOnce(folder, { url: api.url, token: api.token }, files)
-      const old = watchers
-      watchers = watch(folder, files, () => {
+      const settled = () => {
         clearTimeout(timer)
         timer = setTimeout(() => void run(), WATCH_SETTLE_MS)
-      })
-      for (const watcher of old) watcher.close()
+      }
+      // What changed in a folder between being read and being watched was seen by nobody.
+      if (watchMore(folder, files, watched, settled)) again = true
     }
     busy = false
   }
@@ -199,16 +199,31 @@ async function applyOnce(folder: string, endpoint: Endpoint, files: Set<string>)
   }
 }
 
-/** Watches the folders of all files that were read, for a change of one of them or a new one like them. */
-function watch(folder: string, files: ReadonlySet<string>, changed: () => void): fs.FSWatcher[] {
+/**
+ * Watches the folders of all files that were read and are not watched yet; says whether there were any.
+ * A watcher is never replaced: what it has been told and not yet said would be lost with it.
+ */
+function watchMore(
+  folder: string,
+  files: ReadonlySet<string>,
+  watched: Map<string, fs.FSWatcher>,
+  changed: () => void,
+): boolean {
   const places = new Set([path.resolve(folder), ...[...files].map((file) => path.dirname(file))])
-  return [...places]
-    .filter((place) => fs.existsSync(place) && fs.statSync(place).isDirectory())
-    .map((place) =>
-      fs.watch(place, (_event, name) => {
-        if (name && (files.has(path.join(place, name)) || WATCHED.test(name))) changed()
-      }),
-    )
+  const fresh = [...places].filter(
+    (place) => !watched.has(place) && fs.existsSync(place) && fs.statSync(place).isDirectory(),
+  )
+  for (const place of fresh) {
+    const watcher = fs.watch(place, (_event, name) => {
+      if (name && (files.has(path.join(place, name)) || WATCHED.test(name))) changed()
+      if (fs.existsSync(place)) return
+      // The folder is gone; one that takes its name is watched anew.
+      watcher.close()
+      watched.delete(place)
+    })
+    watched.set(place, watcher)
+  }
+  return fresh.length > 0
 }
 
 function init(folder: string): void {
