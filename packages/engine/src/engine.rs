@@ -13,7 +13,7 @@ use crate::guest::{Failure, Guest, Turn};
 use crate::host::{self, Host};
 use crate::image::{self, Handles};
 use crate::module::{self, Cache};
-use crate::pool::{Job, Pool};
+use crate::pool::{HOST_LANE, Job, Pool};
 use crate::{snapshot, sys};
 
 #[napi(object)]
@@ -199,14 +199,14 @@ impl Engine {
     #[napi]
     pub fn boot(&self, job: f64, script: Buffer) {
         let script = script.to_vec();
-        self.submit(job, 0, move |s| s.boot(&script));
+        self.submit(job, HOST_LANE, move |s| s.boot(&script));
     }
 
     /// Evaluates a program over a loaded image; the output is a new image.
     #[napi]
     pub fn extend(&self, job: f64, parent: u32, script: Buffer, name: String) -> napi::Result<()> {
         let (parent, script) = (self.shared.image(parent)?, script.to_vec());
-        self.submit(job, 0, move |s| s.extend(&parent, &script, &name));
+        self.submit(job, HOST_LANE, move |s| s.extend(&parent, &script, &name));
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl Engine {
     #[napi]
     pub fn load(&self, job: f64, id: u32, bytes: Buffer, described: bool) {
         let bytes = bytes.to_vec();
-        self.submit(job, 0, move |s| {
+        self.submit(job, HOST_LANE, move |s| {
             let (memory, handles) = image::decode(&bytes).map_err(host)?;
             let sealed = sys::Sealed::new(&memory).map_err(|e| host(format!("seal image: {e}")))?;
             let image = Arc::new(Image { sealed: Arc::new(sealed), bytes: memory, handles });

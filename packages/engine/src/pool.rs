@@ -22,6 +22,10 @@ const MAX_DEMOTED_PER_LANE: usize = 2;
 const LOOK: Duration = Duration::from_micros(160);
 const SOON: Duration = Duration::from_micros(250);
 
+/// The lane of the node's own work: loading and building images. It runs long by nature and nobody
+/// chose it to; it gives way to turns by another thread, but keeps its priority.
+pub const HOST_LANE: u32 = 0;
+
 pub struct Job {
     pub lane: u32,
     pub run: Box<dyn FnOnce() + Send>,
@@ -198,7 +202,9 @@ impl Pool {
             for running in state.running.values_mut() {
                 if !running.demoted && running.since.elapsed() >= DEMOTE_AFTER {
                     running.demoted = true;
-                    sys::demote(running.thread);
+                    if running.lane != HOST_LANE {
+                        sys::demote(running.thread);
+                    }
                     lanes.push(running.lane);
                 }
             }
