@@ -20,7 +20,7 @@ module.exports = {
     only('tools', ['cards']),
     only('manifests', ['cards']),
     only('kernel', ['engine', 'cards', 'oplog', 'tools', 'manifests', 'sdk-ts']),
-    only('cli', ['kernel', 'manifests', 'oplog', 'sdk-ts']),
+    only('cli', ['cards', 'kernel', 'manifests', 'oplog', 'sdk-ts']),
     only('sdk-ts', []),
     // Tests of programs run on a real kernel; nothing that goes into an image may import this file.
     {

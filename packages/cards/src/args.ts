@@ -1,50 +1,59 @@
 /**
- * Cells of one argument: what values a grant lets through. Numbers are read from their text, never
- * through a float, so `0.1` and `9007199254740993` mean what they say.
+ * Cells of one argument: which of its values a grant lets through.
+ *
+ * A cell is a conjunction: of a list, or else of an interval, a length, a path, a host and a mail
+ * domain, each if it is there. So a meet is exact. Decimals may stand as numbers or as text.
  */
+import { type Cell, cellHas, cellLeq, cellMeet } from './cell.ts'
+import { decimalOf, decimalText, MAX_SCALE, scaled } from './decimal.ts'
 import { badGrant } from './errors.ts'
+import { NumberText } from './exact-json.ts'
+import { parseHostCell, parsePathCell, placeOfHost, placeOfPath, showHost, showPath } from './names.ts'
 
-export type ArgCell =
-  | { readonly kind: 'any' }
-  | { readonly kind: 'enum'; readonly values: ReadonlySet<string> }
-  | { readonly kind: 'number'; readonly scale: number; readonly min?: bigint; readonly max?: bigint }
-  | { readonly kind: 'length'; readonly max: number }
+/** Decimals from `min` to `max` with at most `scale` digits after the point, all in units of 10^-scale. */
+interface Interval {
+  readonly scale: number
+  readonly min?: bigint
+  readonly max?: bigint
+}
+
+export interface ArgCell {
+  /** Values by their canonical text. Where it is there, nothing else is. */
+  readonly in?: ReadonlySet<string>
+  readonly interval?: Interval
+  /** Code points. */
+  readonly len?: number
+  readonly path?: Cell
+  readonly host?: Cell
+  readonly domain?: Cell
+}
 
 export interface ArgRule {
   readonly cell: ArgCell
   readonly optional: boolean
 }
 
-const DECIMAL = /^-?(?:0|[1-9]\d*)(?:\.\d+)?$/
-const MAX_DIGITS = 40
-
-/** An exact decimal as an integer of `scale` digits after the point; undefined if it needs more, or is no plain decimal. */
-function scaled(text: string, scale: number): bigint | undefined {
-  if (!DECIMAL.test(text) || text.length > MAX_DIGITS || /^-0(?:\.0*)?$/.test(text)) return undefined
-  const [whole = '', fraction = ''] = text.split('.')
-  const digits = fraction.replace(/0+$/, '')
-  if (digits.length > scale) return undefined
-  return BigInt(whole + digits.padEnd(scale, '0'))
-}
-
-/** The text by which a value is compared: strings as they are quoted, numbers by their own text. */
+/** The text by which a value is compared: decimals by their value, all else as JSON. */
 function valueText(value: unknown): string {
-  return typeof value === 'string'
-    ? JSON.stringify(value)
-    : typeof value === 'number' || typeof value === 'boolean' || value === null
-      ? String(value)
-      : JSON.stringify(value)
+  if (!(value instanceof NumberText) && typeof value !== 'number') return JSON.stringify(value)
+  const decimal = decimalOf(value)
+  // An exponent or −0 equals nothing that a list can hold.
+  return decimal ? decimalText(decimal.digits, decimal.scale) : `?${String(value)}`
 }
 
-const FIELDS = new Set(['in', 'min', 'max', 'decimal', 'len', 'optional'])
+function fromText(text: string): unknown {
+  return /^[-\d]/.test(text) ? new NumberText(text) : JSON.parse(text)
+}
+
+const FIELDS = new Set(['in', 'min', 'max', 'decimal', 'len', 'path', 'host', 'domain', 'optional'])
 
 export function parseArgRule(given: unknown, path: string): ArgRule {
-  if (given === '*') return { cell: { kind: 'any' }, optional: false }
-  if (Array.isArray(given)) return { cell: parseEnum(given, path), optional: false }
-  if (typeof given !== 'object' || given === null) {
+  if (given === '*') return { cell: {}, optional: false }
+  if (Array.isArray(given)) return { cell: { in: parseList(given, path) }, optional: false }
+  if (typeof given !== 'object' || given === null || given instanceof NumberText) {
     throw badGrant(
       path,
-      'an argument is `"*"`, a list of values, or an object with `in`, `min`, `max`, `decimal`, `len`, `optional`',
+      'an argument is `"*"`, a list of values, or an object with `in`, `min`, `max`, `decimal`, `len`, `path`, `host`, `domain`, `optional`',
     )
   }
   const rule = given as Record<string, unknown>
@@ -53,139 +62,189 @@ export function parseArgRule(given: unknown, path: string): ArgRule {
   }
   if (rule.optional !== undefined && typeof rule.optional !== 'boolean')
     throw badGrant(`${path}.optional`, 'true or false')
-  return { cell: parseCell(rule, path), optional: rule.optional === true }
+  const parts = parseParts(rule, path)
+  const cell = parts.reduce<ArgCell | undefined>((met, part) => met && argMeet(met, part), {})
+  if (!cell) throw badGrant(path, 'no value fits all of this')
+  return { cell, optional: rule.optional === true }
 }
 
-function parseEnum(values: readonly unknown[], path: string): ArgCell {
+function parseList(values: readonly unknown[], path: string): Set<string> {
   if (values.length === 0)
     throw badGrant(path, 'an empty list allows nothing; leave the argument out instead')
-  const bad = values.findIndex((v) => !['string', 'number', 'boolean'].includes(typeof v))
-  if (bad >= 0) throw badGrant(`${path}[${bad}]`, 'a string, a number or a boolean')
-  return { kind: 'enum', values: new Set(values.map(valueText)) }
+  const texts = values.map((value, i) => {
+    const plain = value === null || typeof value === 'string' || typeof value === 'boolean'
+    if (!plain && !decimalOf(value))
+      throw badGrant(`${path}[${i}]`, 'a string, a plain number, a boolean or null')
+    return valueText(value)
+  })
+  return new Set(texts)
 }
 
-function parseCell(rule: Record<string, unknown>, path: string): ArgCell {
-  const kinds = [
-    rule.in !== undefined,
-    rule.len !== undefined,
-    rule.min !== undefined || rule.max !== undefined || rule.decimal !== undefined,
-  ]
-  if (kinds.filter(Boolean).length > 1)
-    throw badGrant(path, 'only one of `in`, `len` and `min`/`max`/`decimal`')
+function parseParts(rule: Record<string, unknown>, path: string): ArgCell[] {
+  const parts: ArgCell[] = []
   if (rule.in !== undefined) {
     if (!Array.isArray(rule.in)) throw badGrant(`${path}.in`, 'a list of values')
-    return parseEnum(rule.in, `${path}.in`)
+    parts.push({ in: parseList(rule.in, `${path}.in`) })
   }
-  if (rule.len !== undefined) {
-    if (!Number.isSafeInteger(rule.len) || (rule.len as number) < 0)
-      throw badGrant(`${path}.len`, 'a length in characters, 0 or more')
-    return { kind: 'length', max: rule.len as number }
+  if (rule.len !== undefined) parts.push({ len: wholeOf(rule.len, `${path}.len`, 'a length in characters') })
+  for (const name of ['path', 'host', 'domain'] as const) {
+    const text = rule[name]
+    if (text === undefined) continue
+    if (typeof text !== 'string') throw badGrant(`${path}.${name}`, 'a text')
+    const parse = name === 'path' ? parsePathCell : parseHostCell
+    parts.push({ [name]: parse(text, `${path}.${name}`) })
   }
-  if (!kinds[2]) return { kind: 'any' }
-  const scale = rule.decimal ?? 0
-  if (!Number.isSafeInteger(scale) || (scale as number) < 0 || (scale as number) > 18)
-    throw badGrant(`${path}.decimal`, 'digits after the point, 0 to 18')
+  if (rule.min !== undefined || rule.max !== undefined || rule.decimal !== undefined)
+    parts.push({ interval: parseInterval(rule, path) })
+  return parts
+}
+
+function wholeOf(given: unknown, path: string, what: string, most = Number.MAX_SAFE_INTEGER): number {
+  const value = given instanceof NumberText ? decimalOf(given) : undefined
+  const number = value?.scale === 0 ? Number(value.digits) : typeof given === 'number' ? given : Number.NaN
+  if (!Number.isSafeInteger(number) || number < 0 || number > most)
+    throw badGrant(path, `${what}, 0 to ${most}`)
+  return number
+}
+
+function parseInterval(rule: Record<string, unknown>, path: string): Interval {
+  const scale =
+    rule.decimal === undefined
+      ? 0
+      : wholeOf(rule.decimal, `${path}.decimal`, 'digits after the point', MAX_SCALE)
   const end = (name: 'min' | 'max') => {
     if (rule[name] === undefined) return {}
-    const text = typeof rule[name] === 'number' ? String(rule[name]) : rule[name]
-    const value = typeof text === 'string' ? scaled(text, scale as number) : undefined
+    const decimal = decimalOf(rule[name])
+    const value = decimal && scaled(decimal, scale)
     if (value === undefined)
-      throw badGrant(`${path}.${name}`, `a decimal with at most ${String(scale)} digits after the point`)
+      throw badGrant(`${path}.${name}`, `a decimal with at most ${scale} digits after the point`)
     return { [name]: value }
   }
-  const cell: ArgCell & { kind: 'number' } = {
-    kind: 'number',
-    scale: scale as number,
-    ...end('min'),
-    ...end('max'),
-  }
-  if (cell.min !== undefined && cell.max !== undefined && cell.min > cell.max)
-    throw badGrant(path, '`min` is above `max`')
-  return cell
+  const interval: Interval = { scale, ...end('min'), ...end('max') }
+  if (isEmpty(interval)) throw badGrant(path, '`min` is above `max`')
+  return coarsest(interval)
 }
 
-/** An argument as it stands in a request: its JSON value, and its text if it is a number. */
+function isEmpty({ min, max }: Interval): boolean {
+  return min !== undefined && max !== undefined && min > max
+}
+
+/** One value needs only its own digits; an interval of more needs all that it was given. */
+function coarsest(interval: Interval): Interval {
+  const { min, max } = interval
+  let scale = interval.scale
+  if (min === undefined || min !== max) return interval
+  let digits = min
+  for (; scale > 0 && digits % 10n === 0n; scale--) digits /= 10n
+  return { scale, min: digits, max: digits }
+}
+
+function intervalHas(interval: Interval, value: unknown): boolean {
+  const decimal = decimalOf(value)
+  const at = decimal && scaled(decimal, interval.scale)
+  if (at === undefined) return false
+  return (
+    (interval.min === undefined || at >= interval.min) && (interval.max === undefined || at <= interval.max)
+  )
+}
+
+/** Whether the cell holds a value as it stands in a request. */
 export function argHas(cell: ArgCell, value: unknown): boolean {
-  switch (cell.kind) {
-    case 'any':
-      return true
-    case 'enum':
-      return cell.values.has(valueText(value))
-    case 'length':
-      return typeof value === 'string' && [...value].length <= cell.max
-    case 'number': {
-      if (typeof value !== 'number' && typeof value !== 'string') return false
-      const at = scaled(String(value), cell.scale)
-      if (at === undefined || Object.is(value, -0)) return false
-      return (cell.min === undefined || at >= cell.min) && (cell.max === undefined || at <= cell.max)
-    }
-  }
+  if (cell.in) return cell.in.has(valueText(value))
+  if (cell.interval && !intervalHas(cell.interval, value)) return false
+  if (cell.len === undefined && !cell.path && !cell.host && !cell.domain) return true
+  if (typeof value !== 'string') return false
+  if (cell.len !== undefined && [...value].length > cell.len) return false
+  return (
+    (!cell.path || cellHas(cell.path, placeOfPath(value))) &&
+    (!cell.host || isPlace(cell.host, placeOfHost(value))) &&
+    (!cell.domain || isPlace(cell.domain, domainOf(value)))
+  )
 }
 
-function rescale(cell: ArgCell & { kind: 'number' }, scale: number): { min?: bigint; max?: bigint } {
-  const by = 10n ** BigInt(scale - cell.scale)
-  return {
-    ...(cell.min !== undefined && { min: cell.min * by }),
-    ...(cell.max !== undefined && { max: cell.max * by }),
-  }
+function isPlace(cell: Cell, place: readonly string[] | undefined): boolean {
+  return place !== undefined && cellHas(cell, place)
 }
 
-function fromText(text: string): unknown {
-  return JSON.parse(text)
+/** The domain of one plain mail address; anything with a second `@`, a quote or a space is none. */
+function domainOf(value: string): readonly string[] | undefined {
+  const parts = /^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@([^@]+)$/.exec(value)
+  return parts ? placeOfHost((parts[1] as string).toLowerCase()) : undefined
 }
 
-export function argLeq(a: ArgCell, b: ArgCell): boolean {
-  if (b.kind === 'any') return true
-  if (a.kind === 'enum') return [...a.values].every((text) => argHas(b, fromText(text)))
-  if (a.kind === 'length' && b.kind === 'length') return a.max <= b.max
-  if (a.kind !== 'number' || b.kind !== 'number' || a.scale > b.scale) return false
+function rescale({ min, max, scale }: Interval, to: number): { min?: bigint; max?: bigint } {
+  const by = 10n ** BigInt(to - scale)
+  return { ...(min !== undefined && { min: min * by }), ...(max !== undefined && { max: max * by }) }
+}
+
+function intervalLeq(a: Interval, b: Interval): boolean {
+  if (a.scale > b.scale) return false
   const inner = rescale(a, b.scale)
   const low = b.min === undefined || (inner.min !== undefined && inner.min >= b.min)
   const high = b.max === undefined || (inner.max !== undefined && inner.max <= b.max)
   return low && high
 }
 
+/** Whether every value of `a` is a value of `b`. */
+export function argLeq(a: ArgCell, b: ArgCell): boolean {
+  if (a.in) return [...a.in].every((text) => argHas(b, fromText(text)))
+  if (b.in) return false
+  return (
+    (!b.interval || (a.interval !== undefined && intervalLeq(a.interval, b.interval))) &&
+    (b.len === undefined || (a.len !== undefined && a.len <= b.len)) &&
+    (['path', 'host', 'domain'] as const).every((name) => {
+      const [inner, outer] = [a[name], b[name]]
+      return !outer || (inner !== undefined && cellLeq(inner, outer))
+    })
+  )
+}
+
 /** The values of both, or undefined if there are none. */
 export function argMeet(a: ArgCell, b: ArgCell): ArgCell | undefined {
-  if (argLeq(a, b)) return a
-  if (argLeq(b, a)) return b
-  if (a.kind === 'enum' || b.kind === 'enum') {
-    const [list, other] = a.kind === 'enum' ? [a, b] : [b as ArgCell & { kind: 'enum' }, a]
-    const values = new Set([...list.values].filter((text) => argHas(other, fromText(text))))
-    return values.size === 0 ? undefined : { kind: 'enum', values }
+  const list = a.in ?? b.in
+  if (list) {
+    const values = new Set([...list].filter((text) => argHas(a, fromText(text)) && argHas(b, fromText(text))))
+    return values.size === 0 ? undefined : { in: values }
   }
-  if (a.kind !== 'number' || b.kind !== 'number') return undefined
-  const scale = Math.min(a.scale, b.scale)
-  return numberMeet(a, b, scale)
+  const places: { path?: Cell; host?: Cell; domain?: Cell } = {}
+  for (const name of ['path', 'host', 'domain'] as const) {
+    const [x, y] = [a[name], b[name]]
+    const met = x && y ? cellMeet(x, y) : (x ?? y)
+    if (met) places[name] = met
+    else if (x && y) return undefined
+  }
+  const interval =
+    a.interval && b.interval ? intervalMeet(a.interval, b.interval) : (a.interval ?? b.interval)
+  if (interval === null) return undefined
+  const len = a.len === undefined ? b.len : b.len === undefined ? a.len : Math.min(a.len, b.len)
+  if (interval && (places.path || (len !== undefined && len < shortest(interval)))) return undefined
+  return { ...places, ...(interval && { interval }), ...(len !== undefined && { len }) }
 }
 
 /** Intervals of different scales meet in the coarser one: what has more digits lies in only one of them. */
-function numberMeet(
-  a: ArgCell & { kind: 'number' },
-  b: ArgCell & { kind: 'number' },
-  scale: number,
-): ArgCell | undefined {
+function intervalMeet(a: Interval, b: Interval): Interval | null {
+  const scale = Math.min(a.scale, b.scale)
   const fine = Math.max(a.scale, b.scale)
-  const [x, y] = [rescale(a, fine), rescale(b, fine)]
   const by = 10n ** BigInt(fine - scale)
+  const [x, y] = [rescale(a, fine), rescale(b, fine)]
   const mins = [x.min, y.min].filter((m) => m !== undefined)
   const maxs = [x.max, y.max].filter((m) => m !== undefined)
-  const min =
-    mins.length > 0
-      ? ceilDiv(
-          mins.reduce((p, q) => (p > q ? p : q)),
-          by,
-        )
-      : undefined
-  const max =
-    maxs.length > 0
-      ? floorDiv(
-          maxs.reduce((p, q) => (p < q ? p : q)),
-          by,
-        )
-      : undefined
-  if (min !== undefined && max !== undefined && min > max) return undefined
-  return { kind: 'number', scale, ...(min !== undefined && { min }), ...(max !== undefined && { max }) }
+  const met: Interval = {
+    scale,
+    ...(mins.length > 0 && {
+      min: ceilDiv(
+        mins.reduce((p, q) => (p > q ? p : q)),
+        by,
+      ),
+    }),
+    ...(maxs.length > 0 && {
+      max: floorDiv(
+        maxs.reduce((p, q) => (p < q ? p : q)),
+        by,
+      ),
+    }),
+  }
+  return isEmpty(met) ? null : coarsest(met)
 }
 
 function floorDiv(a: bigint, b: bigint): bigint {
@@ -195,33 +254,51 @@ function ceilDiv(a: bigint, b: bigint): bigint {
   return -floorDiv(-a, b)
 }
 
-function decimalText(value: bigint, scale: number): string {
-  const sign = value < 0n ? '-' : ''
-  const digits = (value < 0n ? -value : value).toString().padStart(scale + 1, '0')
-  const fraction = scale > 0 ? `.${digits.slice(-scale)}` : ''
-  return sign + digits.slice(0, digits.length - scale) + fraction
+/** The length of the shortest text of a decimal of the interval. */
+function shortest({ scale, min, max }: Interval): number {
+  if ((min === undefined || min <= 0n) && (max === undefined || max >= 0n)) return 1
+  const negative = max !== undefined && max < 0n
+  const near = (negative ? -(max as bigint) : min) as bigint
+  const far = negative ? (min === undefined ? undefined : -min) : max
+  for (let digits = 0; digits <= scale; digits++) {
+    const by = 10n ** BigInt(scale - digits)
+    const at = ceilDiv(near, by)
+    if (far === undefined || at * by <= far) return decimalText(at, digits).length + (negative ? 1 : 0)
+  }
+  return 1
 }
 
 /** The rule as people write it. */
 export function showArgRule(rule: ArgRule): unknown {
-  const optional = rule.optional ? { optional: true } : {}
-  const { cell } = rule
-  switch (cell.kind) {
-    case 'any':
-      return rule.optional ? optional : '*'
-    case 'enum': {
-      const values = [...cell.values].sort().map(fromText)
-      return rule.optional ? { in: values, ...optional } : values
-    }
-    case 'length':
-      return { len: cell.max, ...optional }
-    case 'number':
-      return {
-        ...(cell.scale > 0 && { decimal: cell.scale }),
-        ...(cell.min !== undefined && { min: decimalText(cell.min, cell.scale) }),
-        ...(cell.max !== undefined && { max: decimalText(cell.max, cell.scale) }),
-        ...(cell.scale === 0 && cell.min === undefined && cell.max === undefined && { decimal: 0 }),
-        ...optional,
-      }
+  const { cell, optional } = rule
+  if (cell.in) {
+    const values = [...cell.in].sort().map(fromText)
+    return optional ? { in: values, optional } : values
   }
+  const { interval, len, path, host, domain } = cell
+  const bare = interval && interval.min === undefined && interval.max === undefined
+  const shown = {
+    ...(interval && {
+      ...(interval.min !== undefined && { min: numberOf(interval.min, interval.scale) }),
+      ...(interval.max !== undefined && { max: numberOf(interval.max, interval.scale) }),
+      ...((interval.scale > 0 || bare) && { decimal: interval.scale }),
+    }),
+    ...(len !== undefined && { len }),
+    ...(path && { path: showPath(path) }),
+    ...(host && { host: showHost(host) }),
+    ...(domain && { domain: showHost(domain) }),
+    ...(optional && { optional }),
+  }
+  return Object.keys(shown).length === 0 ? '*' : shown
+}
+
+function numberOf(digits: bigint, scale: number): NumberText {
+  return new NumberText(decimalText(digits, scale))
+}
+
+/** A value's own narrowest rule. */
+export function ruleFor(value: unknown, longest: number): unknown {
+  if (typeof value === 'string') return [...value].length > longest ? { len: [...value].length } : [value]
+  if (value === null || typeof value === 'boolean' || decimalOf(value)) return [value]
+  return '*'
 }

@@ -1,10 +1,11 @@
 /** A bound: a finite union of boxes, kept as an antichain. */
-import { type Box, boxLeq, boxMeet, boxMisses, type Dimension, type Request } from './box.ts'
+import { type Box, boxHas, boxLeq, boxMeet, boxMisses, type Dimension, type Request } from './box.ts'
 import { CardError } from './errors.ts'
 
 export type Bound = readonly Box[]
 
 export const MAX_CARD_BOXES = 64
+export const MAX_CEILING_BOXES = 1024
 const MAX_PAIRS = 1024
 
 /** Drops every box that lies in another. */
@@ -23,8 +24,8 @@ export function leq(a: Bound, b: Bound): boolean {
   return a.every((x) => b.some((y) => boxLeq(x, y)))
 }
 
-/** What both allow. `TooManyGrants` if neither lies in the other and too many pairs have something in common. */
-export function meet(a: Bound, b: Bound): Bound {
+/** What both allow. `TooManyGrants` if neither lies in the other and more than `pairs` pairs have something in common. */
+export function meet(a: Bound, b: Bound, pairs: number = MAX_PAIRS): Bound {
   if (leq(a, b)) return a
   if (leq(b, a)) return b
   const both: Box[] = []
@@ -33,8 +34,7 @@ export function meet(a: Bound, b: Bound): Bound {
       const common = boxMeet(x, y)
       if (!common) continue
       both.push(common)
-      if (both.length > MAX_PAIRS)
-        throw new CardError('TooManyGrants', '', `a meet of more than ${MAX_PAIRS} grants`)
+      if (both.length > pairs) throw new CardError('TooManyGrants', '', `a meet of more than ${pairs} grants`)
     }
   }
   return normalise(both)
@@ -42,7 +42,7 @@ export function meet(a: Bound, b: Bound): Bound {
 
 /** Whether some box holds the request. */
 export function has(bound: Bound, q: Request): boolean {
-  return bound.some((box) => boxMisses(box, q).length === 0)
+  return bound.some((box) => boxHas(box, q))
 }
 
 /** The box that comes nearest to holding the request, and in what it falls short; undefined for an empty bound. */

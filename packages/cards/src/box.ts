@@ -1,6 +1,7 @@
 /** A box of authority: one cell in every dimension. `boxLeq`, `boxMeet` and `boxMisses` are exact. */
 import { type ArgRule, argHas, argLeq, argMeet } from './args.ts'
 import { type Cell, cellHas, cellLeq, cellMeet } from './cell.ts'
+import { type Flow, flowLeq, flowMeet } from './flow.ts'
 
 /** A finite set, or everything. The empty string in a set stands for absence. */
 export type Names = ReadonlySet<string> | '*'
@@ -17,7 +18,7 @@ export interface Box {
   readonly args: Args
   readonly secret: Cell
   readonly labels: Names
-  readonly flow: Names
+  readonly flow: Flow
   readonly ask: ReadonlySet<string>
 }
 
@@ -37,9 +38,9 @@ export interface Request {
 }
 
 const CELLS = ['tool', 'resource', 'host', 'path', 'secret'] as const
-const SETS = ['scheme', 'port', 'method', 'labels', 'flow'] as const
+const SETS = ['scheme', 'port', 'method'] as const
 
-function namesLeq(a: Names, b: Names): boolean {
+export function namesLeq(a: Names, b: Names): boolean {
   return b === '*' || (a !== '*' && [...a].every((x) => b.has(x)))
 }
 
@@ -73,13 +74,22 @@ function argsMeet(a: Args, b: Args): Args | undefined {
   return both
 }
 
-/** Whether everything that `a` allows, `b` allows too. */
+/** Whether everything that `a` allows, `b` allows too, whatever the default flows of roots reach. */
 export function boxLeq(a: Box, b: Box): boolean {
+  return (
+    shapeLeq(a, b) &&
+    namesLeq(a.labels, b.labels) &&
+    flowLeq(a.flow, b.flow) &&
+    [...b.ask].every((role) => a.ask.has(role))
+  )
+}
+
+/** Whether every request that `a` holds lies in `b`; labels, flow and ask are not looked at. */
+export function shapeLeq(a: Box, b: Box): boolean {
   return (
     CELLS.every((d) => cellLeq(a[d], b[d])) &&
     SETS.every((d) => namesLeq(a[d], b[d])) &&
-    argsLeq(a.args, b.args) &&
-    [...b.ask].every((role) => a.ask.has(role))
+    argsLeq(a.args, b.args)
   )
 }
 
@@ -104,9 +114,20 @@ export function boxMeet(a: Box, b: Box): Box | undefined {
     method,
     args,
     labels: namesMeet(a.labels, b.labels),
-    flow: namesMeet(a.flow, b.flow),
+    flow: flowMeet(a.flow, b.flow),
     ask: new Set([...a.ask, ...b.ask]),
   }
+}
+
+/** Whether the box holds the request. */
+export function boxHas(box: Box, q: Request): boolean {
+  return (
+    CELLS.every((d) => cellHas(box[d], q[d])) &&
+    namesHas(box.method, q.method ?? '') &&
+    namesHas(box.scheme, q.scheme ?? '') &&
+    namesHas(box.port, q.port === undefined ? '' : String(q.port)) &&
+    argsHave(box.args, q.args)
+  )
 }
 
 /** The dimensions in which the request lies outside the box; none if the box holds it. */

@@ -46,3 +46,30 @@ export function cellMeet(a: Cell, b: Cell): Cell | undefined {
 export function cellHas(cell: Cell, place: readonly string[] | undefined): boolean {
   return cellLeq(place === undefined ? ABSENT : exact(place), cell)
 }
+
+/** The widest cells of some: what lies in another is dropped. */
+export function widest(cells: readonly Cell[]): Cell[] {
+  const kept: Cell[] = []
+  for (const cell of cells) {
+    if (kept.some((k) => cellLeq(cell, k))) continue
+    for (let i = kept.length - 1; i >= 0; i--) if (cellLeq(kept[i] as Cell, cell)) kept.splice(i, 1)
+    kept.push(cell)
+  }
+  return kept
+}
+
+/** The places that lie in a cell of `a` and in one of `b`. */
+export function cellsMeet(a: readonly Cell[], b: readonly Cell[]): readonly Cell[] {
+  if (isAll(a)) return b
+  if (isAll(b)) return a
+  return widest(a.flatMap((x) => b.flatMap((y) => cellMeet(x, y) ?? [])))
+}
+
+/** The cells of `a` that do not lie in one of `b`. */
+export function cellsBeyond(a: readonly Cell[], b: readonly Cell[]): Cell[] {
+  return a.filter((x) => !b.some((y) => cellLeq(x, y)))
+}
+
+function isAll(cells: readonly Cell[]): boolean {
+  return cells.length === 1 && cells[0]?.kind === 'top'
+}

@@ -1,8 +1,9 @@
 /** Grants as people write them, and boxes: parse, show, and the grant that a request would need. */
-import { type ArgRule, parseArgRule, showArgRule } from './args.ts'
+import { type ArgRule, parseArgRule, ruleFor, showArgRule } from './args.ts'
 import type { Args, Box, Names, Request } from './box.ts'
-import { ABSENT, type Cell } from './cell.ts'
+import { ABSENT, type Cell, widest } from './cell.ts'
 import { badGrant } from './errors.ts'
+import { ANYWHERE, defaultFlow, type Flow, flowMeet, showFlow } from './flow.ts'
 import {
   parseHostCell,
   parsePathCell,
@@ -13,6 +14,7 @@ import {
   showResource,
   showTool,
 } from './names.ts'
+import { parseSink } from './sink.ts'
 
 /** One box of authority as written in a manifest. */
 export interface Grant {
@@ -56,13 +58,35 @@ const FIELDS = new Set([
   'ask',
 ])
 
-export function parseGrants(given: unknown, path: string, defaultsOf: DefaultsOf): Box[] {
+export function parseGrants(given: unknown, path: string, defaultsOf: DefaultsOf, flow?: Flow): Box[] {
   if (!Array.isArray(given)) throw badGrant(path, 'a list of grants')
-  return given.map((grant, i) => parseGrant(grant, `${path}[${i}]`, defaultsOf))
+  return given.map((grant, i) => parseGrant(grant, `${path}[${i}]`, defaultsOf, flow))
 }
 
-/** Parses one grant; what it leaves out takes its tool's narrow default, else means: absent in the request. */
-export function parseGrant(given: unknown, path: string, defaultsOf: DefaultsOf): Box {
+/** A grant as it was written: its box, and which of labels, flow and ask it named itself. */
+export interface Written {
+  readonly box: Box
+  readonly names: { readonly labels: boolean; readonly flow: boolean; readonly ask: boolean }
+}
+
+/** Parses grants and notes what each of them names itself: what it leaves out, a child has from its parent. */
+export function parseWritten(given: unknown, path: string, defaultsOf: DefaultsOf, flow?: Flow): Written[] {
+  return parseGrants(given, path, defaultsOf, flow).map((box, i) => {
+    const grant = (given as Record<string, unknown>[])[i] as Record<string, unknown>
+    const names = {
+      labels: grant.labels !== undefined,
+      flow: grant.flow !== undefined,
+      ask: grant.ask !== undefined,
+    }
+    return { box, names }
+  })
+}
+
+/**
+ * Parses one grant; what it leaves out takes its tool's narrow default, else means: absent in the
+ * request. Labels and flow that are left out are `*` and `flow`.
+ */
+export function parseGrant(given: unknown, path: string, defaultsOf: DefaultsOf, flow: Flow = ANYWHERE): Box {
   if (typeof given !== 'object' || given === null || Array.isArray(given))
     throw badGrant(path, 'a grant is a mapping with `tool`')
   const grant = given as Record<string, unknown>
@@ -98,7 +122,7 @@ export function parseGrant(given: unknown, path: string, defaultsOf: DefaultsOf)
     args: parseArgs(grant.args, defaults.args, `${path}.args`),
     secret: text('secret', parseResourceCell),
     labels: grant.labels === undefined ? '*' : parseList(grant.labels, `${path}.labels`),
-    flow: grant.flow === undefined ? '*' : parseList(grant.flow, `${path}.flow`),
+    flow: grant.flow === undefined ? flow : parseFlow(grant.flow, `${path}.flow`),
     ask: parseAsk(grant.ask, `${path}.ask`),
   }
 }
@@ -133,6 +157,15 @@ function parsePorts(value: unknown, path: string): Names {
 
 function parseList(value: unknown, path: string): Names {
   return value === '*' ? '*' : new Set(strings(value, path, 'a list of names, or `"*"`'))
+}
+
+function parseFlow(value: unknown, path: string): Flow {
+  if (value === '*') return ANYWHERE
+  const names = strings(value, path, 'a list of sinks, or `"*"`')
+  const sinks = widest(names.filter((n) => !n.startsWith('@')).map((n) => parseSink(n, path)))
+  return names
+    .filter((n) => n.startsWith('@'))
+    .reduce<Flow>((flow, n) => flowMeet(flow, defaultFlow(n.slice(1))), { sinks, roots: [] })
 }
 
 function parseAsk(value: unknown, path: string): ReadonlySet<string> {
@@ -177,7 +210,7 @@ export function showGrant(box: Box): Grant {
     ...((args === '*' || Object.keys(args).length > 0) && { args: args as Record<string, unknown> | '*' }),
     ...(box.secret.kind !== 'absent' && { secret: showResource(box.secret) }),
     ...(box.labels !== '*' && { labels: showNames(box.labels) }),
-    ...(box.flow !== '*' && { flow: showNames(box.flow) }),
+    ...(box.flow !== ANYWHERE && { flow: showFlow(box.flow) }),
     ...(box.ask.size > 0 && { ask: [...box.ask].sort() }),
   }
 }
@@ -186,10 +219,7 @@ const LONG = 64
 
 /** The narrowest grant that holds the request: what somebody would have to add. */
 export function grantFor(q: Request): Grant {
-  const args = [...q.args].map(([name, value]) => [
-    name,
-    typeof value === 'string' && value.length > LONG ? { len: [...value].length } : [value],
-  ])
+  const args = [...q.args].map(([name, value]) => [name, ruleFor(value, LONG)])
   return {
     tool: q.tool.join('.'),
     ...(q.resource && { resource: q.resource.join('/') }),

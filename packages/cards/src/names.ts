@@ -61,6 +61,29 @@ export function parseHostCell(text: string, path: string): Cell {
   return subtree ? under(at) : exact(at)
 }
 
+/** The place that a request's text names, or undefined if it is not the canonical name of one. */
+function placeOf(text: string, parse: (text: string, path: string) => Cell): readonly string[] | undefined {
+  try {
+    const cell = parse(text, '')
+    return cell.kind === 'exact' ? cell.at : undefined
+  } catch {
+    return undefined
+  }
+}
+
+export function placeOfTool(text: string): readonly string[] | undefined {
+  return placeOf(text, parseToolCell)
+}
+export function placeOfResource(text: string): readonly string[] | undefined {
+  return placeOf(text, parseResourceCell)
+}
+export function placeOfPath(text: string): readonly string[] | undefined {
+  return placeOf(text, parsePathCell)
+}
+export function placeOfHost(text: string): readonly string[] | undefined {
+  return placeOf(text, parseHostCell)
+}
+
 function showSegments(cell: Cell, separator: string): string {
   if (cell.kind === 'top') return '*'
   if (cell.kind === 'absent') return '-'

@@ -2,6 +2,7 @@
 import '@cardinal/kernel'
 import { Command, CommanderError, Option } from 'commander'
 import { addAgentCommands } from './commands/agents.ts'
+import { addCardCommands } from './commands/cards.ts'
 import { addNodeCommands } from './commands/node.ts'
 import { exitCode } from './errors.ts'
 import { note } from './output.ts'
@@ -20,7 +21,8 @@ async function main(): Promise<void> {
     .configureHelp({ showGlobalOptions: true })
   addNodeCommands(program)
   addAgentCommands(program)
-  for (const command of program.commands) command.exitOverride()
+  addCardCommands(program)
+  for (const command of allCommands(program)) command.exitOverride()
   try {
     await program.parseAsync()
   } catch (error) {
@@ -30,6 +32,10 @@ async function main(): Promise<void> {
     }
     fail(error as Failure, (program.opts() as { format?: string }).format === 'json')
   }
+}
+
+function allCommands(command: Command): Command[] {
+  return command.commands.flatMap((child) => [child, ...allCommands(child)])
 }
 
 type Failure = Error & { class?: string; code?: string; details?: Record<string, unknown> }

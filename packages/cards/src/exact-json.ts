@@ -1,0 +1,50 @@
+/**
+ * JSON whose numbers keep their text, and whose objects name nothing twice.
+ *
+ * A grant bounds `0.1` and `9007199254740993` as they are written; a float knows neither. A key given
+ * twice means one thing to this reader and another to the next, so it is an error.
+ */
+
+/** A number of a JSON text, as it was written. */
+export class NumberText {
+  readonly text: string
+  constructor(text: string) {
+    this.text = text
+  }
+  toJSON(): unknown {
+    return (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON(this.text)
+  }
+}
+
+/** Parses one JSON text. Throws `SyntaxError` with what is wrong; numbers come as `NumberText`. */
+export function parseExactJson(text: string): unknown {
+  const value: unknown = JSON.parse(text, keepText)
+  requireUniqueKeys(text)
+  return value
+}
+
+const keepText = ((_key: string, part: unknown, context: { source?: string }) =>
+  typeof part === 'number' ? new NumberText(context.source as string) : part) as (
+  key: string,
+  part: unknown,
+) => unknown
+
+const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]/g
+
+/** `text` is valid JSON here, so strings, brackets and colons are all that has to be told apart. */
+function requireUniqueKeys(text: string): void {
+  const open: (Set<string> | undefined)[] = []
+  let last = ''
+  for (const [token] of text.matchAll(TOKEN)) {
+    if (token === '{') open.push(new Set())
+    else if (token === '[') open.push(undefined)
+    else if (token === '}' || token === ']') open.pop()
+    else if (token === ':') {
+      const keys = open.at(-1) as Set<string>
+      const key = JSON.parse(last) as string
+      if (keys.has(key)) throw new SyntaxError(`the key \`${key}\` stands there twice`)
+      keys.add(key)
+    }
+    last = token
+  }
+}

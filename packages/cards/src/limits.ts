@@ -1,0 +1,113 @@
+/** Limits of a card: when it ends, how far it may be handed down, and budgets counted along its chain. */
+import { decimalOf, moneyText, parseMoney } from './decimal.ts'
+import { CardError } from './errors.ts'
+
+/** `calls`, or `spend.` and a currency. Calls are counted in ones, money in units of 10^-18. */
+export type BudgetName = string
+
+export interface CardLimits {
+  /** How many generations of children may stand below the card. */
+  readonly depth: number
+  /** The card is dead from this moment on. */
+  readonly expires?: number
+  readonly budgets: ReadonlyMap<BudgetName, bigint>
+}
+
+/** Limits as somebody wrote them; what is left out is the parent's, and for a root there is none. */
+export interface WrittenLimits {
+  readonly depth?: number
+  readonly expires?: number
+  readonly budgets: ReadonlyMap<BudgetName, bigint>
+}
+
+/** What has been taken from the budgets of one card: settled, and reserved for what is under way. */
+export interface Counter {
+  spent: bigint
+  reserved: bigint
+}
+
+const MAX_DEPTH = 15
+const CURRENCY = /^[A-Za-z][A-Za-z0-9_-]{0,15}$/
+
+export function parseCardLimits(given: unknown, path: string): WrittenLimits {
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw new CardError('BadGrant', path, 'a mapping of limits')
+  const budgets = new Map<BudgetName, bigint>()
+  const written: { depth?: number; expires?: number } = {}
+  for (const [name, value] of Object.entries(given)) {
+    const at = `${path}.${name}`
+    if (name === 'depth') written.depth = whole(value, at, MAX_DEPTH)
+    else if (name === 'expires') written.expires = whole(value, at)
+    else if (name === 'calls') budgets.set('calls', BigInt(whole(value, at)))
+    else if (name === 'spend')
+      for (const [c, amount] of parseAmounts(value, at)) budgets.set(`spend.${c}`, amount)
+    else throw new CardError('BadGrant', at, `unknown limit \`${name}\``)
+  }
+  return { ...written, budgets }
+}
+
+function whole(value: unknown, path: string, most = Number.MAX_SAFE_INTEGER): number {
+  const decimal = typeof value === 'string' ? undefined : decimalOf(value)
+  const number = decimal?.scale === 0 ? Number(decimal.digits) : Number.NaN
+  if (!(number >= 0 && number <= most)) throw new CardError('BadGrant', path, `a whole number, 0 to ${most}`)
+  return number
+}
+
+/** Amounts by currency, as exact decimal texts. */
+export function parseAmounts(given: unknown, path: string): Map<string, bigint> {
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw new CardError('BadGrant', path, 'amounts by currency, as { EUR: "500.00" }')
+  const amounts = new Map<string, bigint>()
+  for (const [currency, value] of Object.entries(given)) {
+    const amount = parseMoney(value)
+    if (!CURRENCY.test(currency) || amount === undefined)
+      throw new CardError('BadGrant', `${path}.${currency}`, 'a currency and a plain decimal, 0 or more')
+    amounts.set(currency, amount)
+  }
+  return amounts
+}
+
+/** The first limit, in the order depth, expires, calls, spend, by which a child would have more than its parent. */
+export function limitBeyond(child: WrittenLimits, parent: CardLimits): string | undefined {
+  if ((child.depth ?? 0) > parent.depth - 1) return 'depth'
+  if (child.expires !== undefined && child.expires > (parent.expires ?? Number.POSITIVE_INFINITY))
+    return 'expires'
+  return [...child.budgets.keys()].sort().find((name) => {
+    const most = parent.budgets.get(name)
+    return most !== undefined && (child.budgets.get(name) as bigint) > most
+  })
+}
+
+/** A root's limits. */
+export function rootLimits(written: WrittenLimits): CardLimits {
+  return { ...written, depth: written.depth ?? 0 }
+}
+
+/** A child's limits: what it wrote, never more than its parent's; what it left out is its parent's, counted by itself. */
+export function childLimits(written: WrittenLimits, parent: CardLimits): CardLimits {
+  const budgets = new Map(parent.budgets)
+  for (const [name, amount] of written.budgets) {
+    const most = parent.budgets.get(name)
+    budgets.set(name, most !== undefined && most < amount ? most : amount)
+  }
+  const ends = [written.expires, parent.expires].filter((e) => e !== undefined)
+  return {
+    depth: Math.min(written.depth ?? 0, parent.depth - 1),
+    ...(ends.length > 0 && { expires: Math.min(...ends) }),
+    budgets,
+  }
+}
+
+/** Limits as people write them. */
+export function showLimits({ depth, expires, budgets }: CardLimits): Record<string, unknown> {
+  const calls = budgets.get('calls')
+  const spend = [...budgets].filter(([name]) => name !== 'calls').sort(([a], [b]) => (a < b ? -1 : 1))
+  return {
+    depth,
+    ...(expires !== undefined && { expires }),
+    ...(calls !== undefined && { calls: Number(calls) }),
+    ...(spend.length > 0 && {
+      spend: Object.fromEntries(spend.map(([name, v]) => [name.slice('spend.'.length), moneyText(v)])),
+    }),
+  }
+}

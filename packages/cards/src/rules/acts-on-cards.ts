@@ -1,0 +1,244 @@
+/** Acts of agents upon cards: spawn, offer, preview, accept, drop and revoke (R1–R5, R12). */
+import { type Bound, MAX_CEILING_BOXES, meet, normalise } from '../bound.ts'
+import { cellsMeet } from '../cell.ts'
+import { CardError } from '../errors.ts'
+import { actor, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
+import { budgetShort, debit } from './budget.ts'
+import {
+  birthTerm,
+  ceilingTerms,
+  confinedTo,
+  flowSinksOf,
+  influenceOf,
+  meetAll,
+  sinksOf,
+  UNCAPPED,
+} from './ceiling.ts'
+import { chainOf, guestRevocations, isLive } from './live.ts'
+import { type MintError, type Minted, mintChild, type Narrow } from './mint.ts'
+import { DONE, no, type Outcome, type Refusal } from './outcome.ts'
+import { type Admits, type Agent, type Card, NO_ADMITS, type Offer, UNTOUCHED, type World } from './state.ts'
+import { costOf, floorOf, join, meets } from './taint.ts'
+
+const OPEN_OFFERS = 8
+const LAPSE_MS = 86_400_000
+
+export interface SpawnOf {
+  readonly agent: string
+  readonly by: string
+  readonly cards: readonly (Narrow & { readonly card: string; readonly from: string })[]
+  readonly via?: string
+  readonly for?: readonly string[]
+}
+
+/** Mints the birth cards of a new agent together with it. It starts with all that its maker has read. */
+export function spawn(world: World, of: SpawnOf): Outcome {
+  const by = actor(world, of.by)
+  if (isRefusal(by)) return by
+  const address = parseAddress(of.agent)
+  if (!address || of.cards.length === 0)
+    return no('BadOp', 'an agent is `tenant/type/key`, with a card or more')
+  if (address.tenant !== by.tenant) return no('NoSuchAgent')
+  if (world.agents.has(of.agent)) return no('IdTaken')
+  const turns = turnsOf(world, by, of.for)
+  if (isRefusal(turns)) return turns
+  const { type, key } = address
+  const via = permit(world, by, { tool: 'agent.spawn', type, key }, of.via, turns, ONE_CALL)
+  if (isRefusal(via)) return via
+  const births: (Minted & { id: string; parent: Card })[] = []
+  for (const wanted of of.cards) {
+    if (world.cards.has(wanted.card) || births.some((b) => b.id === wanted.card)) return no('IdTaken')
+    const parent = heldCard(by, wanted.from)
+    if (!parent) return no('NoSuchCard')
+    if (!isLive(world, parent)) return no('NotLive')
+    const minted = mintChild(world, by, parent, turns, wanted)
+    if ('error' in minted) return mintRefusal(minted.error)
+    births.push({ ...minted, id: wanted.card, parent })
+  }
+  if (normalise(births.flatMap((b) => b.ever)).length > MAX_CEILING_BOXES) return no('TooManyGrants')
+  debit(via, ONE_CALL)
+  const influence = influenceOf(world, by)
+  const agent: Agent = {
+    id: of.agent,
+    ...address,
+    spawner: by,
+    origin: undefined,
+    births: [],
+    held: new Set(),
+    accepted: undefined,
+    influence,
+    birth: influence,
+  }
+  for (const { id, parent, ...bounds } of births) {
+    const card = addCard(world, { id, owner: agent, minter: by, parent, ...bounds })
+    agent.births.push(card)
+    agent.held.add(card)
+  }
+  world.agents.set(agent.id, agent)
+  return DONE
+}
+
+export function addCard(
+  world: World,
+  row: Pick<Card, 'id' | 'owner' | 'minter' | 'parent' | 'now' | 'ever' | 'limits'>,
+): Card {
+  const card: Card = { ...row, generation: 1, counters: new Map(), revocations: [] }
+  world.cards.set(card.id, card)
+  return card
+}
+
+function heldCard(agent: Agent, id: string): Card | undefined {
+  return [...agent.held].find((card) => card.id === id)
+}
+
+export function mintRefusal(error: MintError): Refusal {
+  return no(error.code, 'missing' in error ? error.missing : undefined)
+}
+
+export interface OfferOf extends Narrow {
+  readonly card: string
+  readonly by: string
+  readonly from: string
+  readonly to: string
+  /** Milliseconds until it lapses. */
+  readonly lapses?: number
+  readonly via?: string
+  readonly for?: readonly string[]
+}
+
+/** Mints a child for another agent, who may accept it. The offerer never learns whether it did. */
+export function offer(world: World, of: OfferOf): Outcome {
+  const by = actor(world, of.by)
+  if (isRefusal(by)) return by
+  const from = heldCard(by, of.from)
+  if (!from) return no('NoSuchCard')
+  if (!isLive(world, from)) return no('NotLive')
+  if (world.cards.has(of.card)) return no('IdTaken')
+  const address = parseAddress(of.to)
+  if (!address) return no('BadOp', 'an agent is `tenant/type/key`')
+  const turns = turnsOf(world, by, of.for)
+  if (isRefusal(turns)) return turns
+  const to = world.agents.get(of.to)
+  if (!to || to.spawner !== by) {
+    const { type, key } = address
+    const on = { tool: 'agent.send', type, key, method: 'offer' } as const
+    const permitted = permit(world, by, on, of.via, turns, undefined)
+    if (isRefusal(permitted)) return permitted
+  }
+  if (!to || !meets(world, by, to)) return no('NoSuchAgent')
+  const open = [...world.offers.values()].filter(
+    (o) => o.by === by && o.card.owner === to && !lapsed(world, o),
+  )
+  if (open.length >= OPEN_OFFERS) return no('TooManyOffers')
+  const short = budgetShort(from, ONE_CALL)
+  if (short) return no('Refused', short, 'limit')
+  const minted = mintChild(world, by, from, turns, of)
+  if ('error' in minted) return mintRefusal(minted.error)
+  debit(from, ONE_CALL)
+  const card = addCard(world, { id: of.card, owner: to, minter: by, parent: from, ...minted })
+  world.offers.set(card, {
+    card,
+    by,
+    influence: influenceOf(world, by),
+    lapses: world.nowMs + (of.lapses ?? LAPSE_MS),
+    previewed: false,
+  })
+  return DONE
+}
+
+function lapsed(world: World, { lapses }: Offer): boolean {
+  return world.nowMs >= lapses
+}
+
+/** What an offer would give and bind; looking at it takes on what its offerer had read. */
+export function preview(
+  world: World,
+  agentId: string,
+  id: string,
+  admits: Admits = NO_ADMITS,
+): Outcome<{ card: Card }> {
+  const agent = actor(world, agentId)
+  if (isRefusal(agent)) return agent
+  const card = world.cards.get(id)
+  const offered = card && world.offers.get(card)
+  if (!card || offered?.card.owner !== agent || lapsed(world, offered)) return no('NoSuchOffer')
+  if (costOf(world, floorOf(world, agent), offered.influence, admits)) return no('NoSuchOffer')
+  join(agent, offered.influence)
+  offered.previewed = true
+  return { ok: true, card }
+}
+
+/** Takes a previewed card, and binds the ceiling by its `ever` for good. */
+export function accept(world: World, agentId: string, id: string, allowLoss: boolean): Outcome {
+  const agent = actor(world, agentId)
+  if (isRefusal(agent)) return agent
+  if (heldCard(agent, id)) return DONE
+  const card = world.cards.get(id)
+  const offered = card && world.offers.get(card)
+  if (!card || offered?.card.owner !== agent || !offered.previewed) return no('NotPreviewed')
+  if (lapsed(world, offered) || !isLive(world, card)) {
+    // To see that a guest revoked it is to learn of that guest.
+    for (const { influence } of guestRevocations(card)) join(agent, influence)
+    return no('NotLive')
+  }
+  const accepted = acceptedWith(world, agent, card.ever)
+  if (!accepted) return no('TooManyGrants')
+  if (!allowLoss && wouldLose(world, agent, accepted)) return no('WouldLose')
+  agent.held.add(card)
+  agent.accepted = accepted
+  return DONE
+}
+
+/** The accepted term with one more `ever` in it; undefined if it or the ceiling would hold too many grants. */
+function acceptedWith(world: World, agent: Agent, ever: Bound): Bound | undefined {
+  try {
+    const accepted = agent.accepted ? meet(agent.accepted, ever) : ever
+    const ceiling = meetAll([birthTerm(agent), accepted, ...confinedTo(world, agent)])
+    return ceiling.length > MAX_CEILING_BOXES ? undefined : accepted
+  } catch (error) {
+    if (error instanceof CardError && error.code === 'TooManyGrants') return undefined
+    throw error
+  }
+}
+
+function wouldLose(world: World, agent: Agent, accepted: Bound): boolean {
+  const before = meetAll(ceilingTerms(world, agent), UNCAPPED)
+  const after = meetAll([birthTerm(agent), accepted, ...confinedTo(world, agent)], UNCAPPED)
+  const flow = flowSinksOf(world, agent)
+  const reaches = (bound: Bound) => cellsMeet(sinksOf(world, bound), flow).length > 0
+  return (before.length > 0 && after.length === 0) || (reaches(before) && !reaches(after))
+}
+
+/** Gives up what a card allows now. What it bound stays bound. */
+export function drop(world: World, agentId: string, id: string): Outcome {
+  const agent = actor(world, agentId)
+  if (isRefusal(agent)) return agent
+  const card = heldCard(agent, id)
+  if (!card) return no('NoSuchCard')
+  agent.held.delete(card)
+  return DONE
+}
+
+/**
+ * Kills a card and all below it, at once. Left out, the host does it; an agent may if it minted the card
+ * or an ancestor. All who hold the card or one below it, or act for a call under it, take on what the
+ * revoker has read.
+ */
+export function revoke(world: World, id: string, byId: string | undefined): Outcome {
+  const by = byId === undefined ? undefined : actor(world, byId)
+  if (by && isRefusal(by)) return by
+  const card = world.cards.get(id)
+  if (!card || (by && ![...chainOf(card)].some((at) => at.minter === by))) return no('NoSuchCard')
+  if (!by) {
+    card.revocations.push({ by, influence: UNTOUCHED })
+    return DONE
+  }
+  const influence = influenceOf(world, by)
+  card.revocations.push({ by, influence })
+  const below = (other: Card) => [...chainOf(other)].includes(card)
+  for (const agent of world.agents.values()) if ([...agent.held].some(below)) join(agent, influence)
+  for (const turn of world.turns.values())
+    if (turn.scope.some((part) => part.kind === 'cards' && part.cards.some(below)))
+      join(turn.agent, influence)
+  return DONE
+}

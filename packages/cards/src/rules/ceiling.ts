@@ -1,0 +1,128 @@
+/** Ceilings: what a card means at this moment, what an agent may ever do, and where it may still flow. */
+import { type Bound, meet, normalise } from '../bound.ts'
+import { type Cell, cellHas, cellsMeet, widest } from '../cell.ts'
+import { ANYWHERE, ceilingSinks, type FlowCeiling, lower, type Reach } from '../flow.ts'
+import { HOME, sinkOfHost } from '../sink.ts'
+import { isLive } from './live.ts'
+import type { Agent, Card, Confinement, Influence, ScopePart, World } from './state.ts'
+
+/** For meets that are only looked at: what a card or a ceiling may hold is capped where it is made. */
+export const UNCAPPED = Number.POSITIVE_INFINITY
+
+/** The card and its ancestors that the host rooted anew: what a descendant means follows them (R6, R18). */
+function moving(card: Card): Card[] {
+  const cards = [card]
+  for (let at = card.parent; at; at = at.parent) if (at.generation > 1) cards.push(at)
+  return cards
+}
+
+/** What the card allows now: a request must lie in all of these. */
+export function nowTerms(card: Card): Bound[] {
+  return moving(card).map((at) => at.now)
+}
+
+export function everTerms(card: Card): Bound[] {
+  return moving(card).map((at) => at.ever)
+}
+
+export function meetAll(terms: readonly Bound[], pairs?: number): Bound {
+  return terms.slice(1).reduce((met, term) => meet(met, term, pairs), terms[0] as Bound)
+}
+
+/** What the agent's birth cards, live or not, may ever do. */
+export function birthTerm(agent: Agent): Bound {
+  const evers = agent.births.map((card) => meetAll(everTerms(card), UNCAPPED))
+  return evers.length === 1 ? (evers[0] as Bound) : normalise(evers.flat())
+}
+
+/** The agent, who spawned it, whom it is a fork of, and theirs. */
+function above(agent: Agent, seen: Set<Agent> = new Set()): Set<Agent> {
+  if (seen.has(agent)) return seen
+  seen.add(agent)
+  for (const next of [agent.spawner, agent.origin]) if (next) above(next, seen)
+  return seen
+}
+
+/** The host's standing confinements that bind the agent (R21). */
+export function confinementsOn(world: World, agent: Agent): Confinement[] {
+  if (world.confinements.length === 0) return []
+  const names = new Set([...above(agent)].flatMap((a) => [a.tenant, `${a.tenant}/${a.type}`, a.id]))
+  return world.confinements.filter((row) => names.has(row.target))
+}
+
+/** What the agent may ever do: a request must lie in all of these. */
+export function ceilingTerms(world: World, agent: Agent): Bound[] {
+  return [birthTerm(agent), ...(agent.accepted ? [agent.accepted] : []), ...confinedTo(world, agent)]
+}
+
+export function confinedTo(world: World, agent: Agent): Bound[] {
+  return confinementsOn(world, agent)
+    .map((row) => row.ceiling)
+    .filter((ceiling) => ceiling !== undefined)
+}
+
+/** The sinks of all declared tools that lie in a bound. */
+export function sinksOf(world: World, bound: Bound): readonly Cell[] {
+  const known = world.sinksOf.get(bound)
+  if (known) return known
+  const found: Cell[] = []
+  for (const box of bound)
+    for (const tool of world.tools.values()) {
+      if (tool.sinks.length === 0 || !cellHas(box.tool, tool.place)) continue
+      for (const sink of tool.sinks) {
+        const cell = sink === 'host' ? sinkOfHost(box.host) : sink
+        if (cell) found.push(cell)
+      }
+    }
+  const sinks = widest(found)
+  world.sinksOf.set(bound, sinks)
+  return sinks
+}
+
+/**
+ * The default flow of a root reaches the sinks of its current `ever`, the log and callers. `next` is a
+ * root that is about to be made, or made anew.
+ */
+export function reachOf(world: World, next?: { readonly address: string; readonly ever: Bound }): Reach {
+  return (root) => {
+    const ever = root === next?.address ? next.ever : world.agents.get(root)?.births[0]?.ever
+    return widest([...(ever ? sinksOf(world, ever) : []), ...HOME])
+  }
+}
+
+/** The flow ceiling of an agent, its confinements included. */
+export function flowOf(world: World, agent: Agent, from: Influence = agent.influence): FlowCeiling {
+  return confinementsOn(world, agent).reduce(
+    (flow, row) => (row.flow ? lower(flow, [{ sinks: row.flow, roots: [] }]) : flow),
+    from.flow,
+  )
+}
+
+/** What others take on from the agent: its flow ceiling and its labels. */
+export function influenceOf(world: World, agent: Agent): Influence {
+  return { flow: flowOf(world, agent), labels: agent.influence.labels }
+}
+
+export function flowSinksOf(world: World, agent: Agent): readonly Cell[] {
+  return ceilingSinks(flowOf(world, agent), reachOf(world))
+}
+
+/** The sinks of a bound, the log and callers, as far as `flow` reaches them. */
+export function sinksWithin(world: World, bound: Bound, flow: readonly Cell[]): readonly Cell[] {
+  return cellsMeet(widest([...sinksOf(world, bound), ...HOME]), flow)
+}
+
+/** The sinks that an agent keeps: what its ceiling reaches, the log and callers, within its flow. */
+export function keptSinks(world: World, agent: Agent): readonly Cell[] {
+  const ceiling = meetAll(ceilingTerms(world, agent), UNCAPPED)
+  return sinksWithin(world, ceiling, flowSinksOf(world, agent))
+}
+
+/** A part of a scope as a bound at this moment: what dead cards allowed, nobody has any more. It counts the request and `ask` only. */
+export function scopeBound(world: World, part: ScopePart): Bound {
+  const bound =
+    part.kind === 'bound'
+      ? part.bound
+      : normalise(part.cards.filter((c) => isLive(world, c)).flatMap((c) => meetAll(nowTerms(c), UNCAPPED)))
+  return normalise(bound.map((box) => ({ ...box, labels: '*', flow: ANYWHERE })))
+}

@@ -1,0 +1,147 @@
+/** Effects (R6, R9, R14, R15): decided and reserved, approved, settled by their receipts, and cut when authority sinks. */
+
+import { type FlowCeiling, lower, OPEN } from '../flow.ts'
+import type { BudgetName } from '../limits.ts'
+import { isRefusal, turnsOf } from './act.ts'
+import { reserve, settle } from './budget.ts'
+import { judge, type Verdict } from './judge.ts'
+import { DONE, no, type Outcome } from './outcome.ts'
+import type { Agent, Effect, EffectRequest, ToolRow, Turn, World } from './state.ts'
+import { join } from './taint.ts'
+
+/** What an effect takes from budgets: one call, and what it may spend. */
+function costOfEffect({ spend }: EffectRequest): Map<BudgetName, bigint> {
+  return new Map([['calls', 1n], ...[...spend].map(([c, v]): [BudgetName, bigint] => [`spend.${c}`, v])])
+}
+
+export interface EffectOf {
+  readonly agent: string
+  readonly request: EffectRequest
+  readonly via?: string
+  readonly for?: readonly string[]
+}
+
+interface Found {
+  readonly agent: Agent
+  readonly turns: readonly Turn[]
+}
+
+function find(world: World, of: EffectOf): Found | Outcome<never> {
+  const agent = world.agents.get(of.agent)
+  if (!agent) return no('NoSuchAgent')
+  if (!world.tools.has(of.request.q.tool.join('.'))) return no('NoSuchTool')
+  const turns = turnsOf(world, agent, of.for)
+  return isRefusal(turns) ? turns : { agent, turns }
+}
+
+/** What would be decided now. Changes nothing. */
+export function decide(
+  world: World,
+  of: EffectOf,
+  approved: ReadonlySet<string>,
+): Outcome<{ verdict: Verdict }> {
+  const found = find(world, of)
+  if ('ok' in found) return found
+  const { agent, turns } = found
+  const { request, via } = of
+  const verdict = judge(world, { agent, request, via, turns, approved, cost: costOfEffect(request) })
+  return { ok: true, verdict }
+}
+
+/** Decides and reserves: an allowed effect is open, one that asks is pending. */
+export function begin(
+  world: World,
+  id: string,
+  of: EffectOf & { readonly stream: boolean },
+): Outcome<{ verdict: Verdict }> {
+  const found = find(world, of)
+  if ('ok' in found) return found
+  const { agent, turns } = found
+  const { request, via, stream } = of
+  const effect: Effect = { id, agent, request, via, turns, stream, approved: new Set(), open: undefined }
+  const verdict = attempt(world, effect)
+  if (verdict.verdict !== 'refuse') {
+    world.effects.set(id, effect)
+    world.effectIds.add(id)
+  }
+  return { ok: true, verdict }
+}
+
+function attempt(world: World, effect: Effect): Verdict {
+  const { agent, request, via, turns, approved } = effect
+  const cost = costOfEffect(request)
+  const verdict = judge(world, { agent, request, via, turns, approved, cost })
+  if (verdict.verdict === 'allow') {
+    reserve(verdict.card, cost)
+    effect.open = { card: verdict.card, reserved: cost, flows: verdict.flows }
+  }
+  return verdict
+}
+
+/** Adds an approval to a pending effect, and decides it again. */
+export function approve(world: World, id: string, role: string): Outcome<{ verdict: Verdict }> {
+  const effect = world.effects.get(id)
+  if (!effect || effect.open) return no('NoSuchEffect')
+  effect.approved.add(role)
+  const verdict = attempt(world, effect)
+  if (verdict.verdict === 'refuse') world.effects.delete(id)
+  return { ok: true, verdict }
+}
+
+export interface ReceiptOf {
+  readonly id: string
+  readonly outcome: 'done' | 'failed' | 'unknown'
+  /** What was spent of the reserve; left out: all of it. */
+  readonly spend?: ReadonlyMap<string, bigint>
+  /** A piece of a stream that goes on. */
+  readonly more: boolean
+}
+
+/** What came of an effect. What was read binds from now on; what was not spent is given back. */
+export function receipt(world: World, of: ReceiptOf): Outcome {
+  const effect = world.effects.get(of.id)
+  if (!effect?.open) return no('NoSuchEffect')
+  const { open } = effect
+  const spent = new Map(open.reserved)
+  if (of.spend) {
+    for (const name of spent.keys()) if (name !== 'calls') spent.set(name, 0n)
+    for (const [currency, amount] of of.spend) {
+      if (amount > (open.reserved.get(`spend.${currency}`) ?? 0n)) return no('OverReserve')
+      if (amount > 0n) spent.set(`spend.${currency}`, amount)
+    }
+  }
+  if (of.outcome === 'done') join(effect.agent, learned(world, effect))
+  if (of.more && of.outcome === 'done') return DONE
+  settle(
+    open.card,
+    open.reserved,
+    of.outcome === 'failed' ? new Map() : of.outcome === 'unknown' ? open.reserved : spent,
+  )
+  world.effects.delete(of.id)
+  return DONE
+}
+
+function learned(
+  world: World,
+  { open, request }: Effect,
+): { flow: FlowCeiling; labels: ReadonlySet<string> } {
+  const flows = open?.flows ?? []
+  const flow = flows.reduce<FlowCeiling>((ceiling, clause) => lower(ceiling, clause), OPEN)
+  const tool = world.tools.get(request.q.tool.join('.')) as ToolRow
+  return { flow, labels: new Set(tool.yields) }
+}
+
+/** Decides the open streams and pending asks again, and ends those that fail (R15). What they reserved stays debited. */
+export function cut(world: World): string[] {
+  const ended: string[] = []
+  for (const effect of world.effects.values()) {
+    const { id, agent, request, via, turns, approved, open, stream } = effect
+    if (open && !stream) continue
+    const verdict = judge(world, { agent, request, via, turns, approved, cost: undefined })
+    if (open ? verdict.verdict === 'allow' : verdict.verdict !== 'refuse') continue
+    if (open) settle(open.card, open.reserved, open.reserved)
+    world.effects.delete(id)
+    ended.push(id)
+  }
+  return ended.sort()
+}

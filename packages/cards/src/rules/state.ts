@@ -1,0 +1,182 @@
+/**
+ * What the rules know: agents, cards, turns, offers, effects, confinements and tools.
+ *
+ * Rows refer to one another directly. The kernel keeps them in its log and loads the chains of those
+ * who are awake; `cards sim` keeps all of a history. Nothing here decides anything.
+ */
+import type { Bound } from '../bound.ts'
+import type { Request } from '../box.ts'
+import type { Cell } from '../cell.ts'
+import { type Flow, type FlowCeiling, OPEN } from '../flow.ts'
+import type { BudgetName, CardLimits, Counter } from '../limits.ts'
+
+/** What an agent has read, as it bears on others: where it may still flow, and its labels. */
+export interface Influence {
+  readonly flow: FlowCeiling
+  readonly labels: ReadonlySet<string>
+}
+
+export const UNTOUCHED: Influence = { flow: OPEN, labels: new Set() }
+
+/** One revocation of a card; each counts by itself. Without an agent it is the host's. */
+export interface Revocation {
+  readonly by: Agent | undefined
+  readonly influence: Influence
+}
+
+export interface Card {
+  readonly id: string
+  readonly owner: Agent
+  /** Who minted it; undefined is the host. */
+  readonly minter: Agent | undefined
+  readonly parent: Card | undefined
+  now: Bound
+  ever: Bound
+  limits: CardLimits
+  /** 1, and one more each time the host roots it anew. */
+  generation: number
+  readonly counters: Map<BudgetName, Counter>
+  readonly revocations: Revocation[]
+}
+
+export interface Agent {
+  /** `tenant/type/key`. */
+  readonly id: string
+  readonly tenant: string
+  readonly type: string
+  readonly key: string
+  /** The agent that spawned it; undefined if the host made it. */
+  readonly spawner: Agent | undefined
+  /** The agent that it is a fork of. */
+  readonly origin: Agent | undefined
+  readonly births: Card[]
+  readonly held: Set<Card>
+  /** The meet of `ever` of every card it accepted. */
+  accepted: Bound | undefined
+  influence: Influence
+  readonly birth: Influence
+}
+
+/** A part of the scope that a turn acts in: a role binding, a card named `under`, or the birth cards of a caller. */
+export type ScopePart =
+  | { readonly kind: 'bound'; readonly bound: Bound }
+  | { readonly kind: 'cards'; readonly cards: readonly Card[] }
+
+/** What a caller lets be added to it: labels that may be added, sinks that must remain. */
+export type Admits =
+  | '*'
+  | { readonly labels: ReadonlySet<string>; readonly flow: readonly Cell[] | undefined }
+
+/** What must not be lowered: sinks that must stay, and labels that every grant clears (undefined: all). */
+export interface Floor {
+  readonly sinks: readonly Cell[]
+  readonly clears: ReadonlySet<string> | '*'
+}
+
+export interface Turn {
+  readonly id: string
+  readonly agent: Agent
+  /** All of these bound what is done for the turn; none: nothing does. */
+  readonly scope: readonly ScopePart[]
+  /** Who waits for the answer; a timer's turn has nobody. */
+  readonly caller:
+    | { readonly kind: 'principal'; readonly name: string }
+    | { readonly kind: 'agent'; readonly agent: Agent; readonly floor: Floor; readonly admits: Admits }
+    | undefined
+  replied: boolean
+}
+
+export interface Offer {
+  readonly card: Card
+  readonly by: Agent
+  readonly influence: Influence
+  readonly lapses: number
+  previewed: boolean
+}
+
+export interface EffectRequest {
+  readonly q: Request
+  readonly spend: ReadonlyMap<string, bigint>
+}
+
+export interface Effect {
+  readonly id: string
+  readonly agent: Agent
+  readonly request: EffectRequest
+  /** As the request named it; undefined: the birth card. */
+  readonly via: string | undefined
+  readonly turns: readonly Turn[]
+  readonly stream: boolean
+  readonly approved: Set<string>
+  /** Undefined while it waits for approvals. */
+  open: OpenEffect | undefined
+}
+
+/** What an admitted effect holds: its card, what it may still spend, and where its receipt may flow. */
+export interface OpenEffect {
+  readonly card: Card
+  readonly reserved: Map<BudgetName, bigint>
+  readonly flows: readonly (readonly Flow[])[]
+}
+
+export interface Confinement {
+  /** `tenant`, `tenant/type` or `tenant/type/key`. */
+  readonly target: string
+  readonly ceiling: Bound | undefined
+  readonly flow: readonly Cell[] | undefined
+}
+
+export interface ToolRow {
+  readonly place: readonly string[]
+  /** `host` stands for the host of the request. */
+  readonly sinks: readonly (Cell | 'host')[]
+  readonly yields: readonly string[]
+}
+
+export interface Method {
+  readonly authority: 'caller' | 'own'
+  readonly admits: Admits
+}
+
+export const NO_ADMITS: Admits = { labels: new Set(), flow: undefined }
+
+/** The state of one node's rules. */
+export interface World {
+  nowMs: number
+  readonly agents: Map<string, Agent>
+  readonly cards: Map<string, Card>
+  readonly turns: Map<string, Turn>
+  readonly offers: Map<Card, Offer>
+  /** Open and pending; ended ones leave, and their ids stay in `effectIds`. */
+  readonly effects: Map<string, Effect>
+  readonly effectIds: Set<string>
+  readonly confinements: Confinement[]
+  readonly tools: Map<string, ToolRow>
+  /** What the declared tools of a bound can reach; thrown away when a tool is declared. */
+  sinksOf: WeakMap<Bound, readonly Cell[]>
+  /** By `tenant/type`. */
+  readonly methods: Map<string, ReadonlyMap<string, Method>>
+}
+
+const BUILT_IN = ['agent.send', 'agent.spawn'] as const
+
+/** Acts upon other agents have no sinks: what they carry is joined into whoever receives it. */
+export function newWorld(): World {
+  const tools = BUILT_IN.map((name): [string, ToolRow] => [
+    name,
+    { place: name.split('.'), sinks: [], yields: [] },
+  ])
+  return {
+    nowMs: 0,
+    agents: new Map(),
+    cards: new Map(),
+    turns: new Map(),
+    offers: new Map(),
+    effects: new Map(),
+    effectIds: new Set(),
+    confinements: [],
+    tools: new Map(tools),
+    sinksOf: new WeakMap(),
+    methods: new Map(),
+  }
+}

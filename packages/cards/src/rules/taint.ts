@@ -1,0 +1,95 @@
+/** What it costs an agent to learn something, and learning it: influence joins, and never recovers (R5, R7). */
+import type { Bound } from '../bound.ts'
+import { type Cell, cellsBeyond, cellsMeet } from '../cell.ts'
+import { ceilingMeet, ceilingSinks } from '../flow.ts'
+import {
+  birthTerm,
+  ceilingTerms,
+  confinedTo,
+  flowOf,
+  keptSinks,
+  meetAll,
+  nowTerms,
+  reachOf,
+  sinksWithin,
+  UNCAPPED,
+} from './ceiling.ts'
+import { type Admits, type Agent, type Floor, type Influence, NO_ADMITS, type World } from './state.ts'
+
+/**
+ * What nobody may lower unasked: the agent as it was born, so that a refusal tells the sender nothing
+ * about what the receiver has read since.
+ */
+export function floorOf(world: World, agent: Agent): Floor {
+  const bound = meetAll([birthTerm(agent), ...confinedTo(world, agent)], UNCAPPED)
+  const flow = ceilingSinks(flowOf(world, agent, agent.birth), reachOf(world))
+  const nows = agent.births.map((card) => meetAll(nowTerms(card), UNCAPPED))
+  return { sinks: sinksWithin(world, bound, flow), clears: cleared([bound, ...nows]) }
+}
+
+/** What a caller loses by an answer, as it stands when it calls: the call has told as much. */
+export function floorAtCall(world: World, agent: Agent): Floor {
+  const bounds = [
+    meetAll(ceilingTerms(world, agent), UNCAPPED),
+    ...[...agent.held].map((card) => meetAll(nowTerms(card), UNCAPPED)),
+  ]
+  const clears = cleared(bounds)
+  return {
+    sinks: keptSinks(world, agent),
+    clears: clears === '*' ? '*' : new Set([...clears, ...agent.influence.labels]),
+  }
+}
+
+/** The labels that every grant clears. */
+function cleared(bounds: readonly Bound[]): ReadonlySet<string> | '*' {
+  let all: ReadonlySet<string> | '*' = '*'
+  for (const box of bounds.flat()) {
+    if (box.labels === '*') continue
+    const labels: ReadonlySet<string> = box.labels
+    all = all === '*' ? labels : new Set([...all].filter((label: string) => labels.has(label)))
+  }
+  return all
+}
+
+export interface Loss {
+  readonly sinks: readonly Cell[]
+  readonly labels: readonly string[]
+}
+
+/** What learning something would cost; undefined if nothing. */
+export function costOf(
+  world: World,
+  floor: Floor,
+  { flow, labels }: Influence,
+  admits: Admits = NO_ADMITS,
+): Loss | undefined {
+  if (admits === '*') return undefined
+  const { clears } = floor
+  const kept = admits.flow ? cellsMeet(floor.sinks, admits.flow) : floor.sinks
+  const sinks = cellsBeyond(kept, ceilingSinks(flow, reachOf(world)))
+  const uncleared =
+    clears === '*' ? [] : [...labels].filter((label) => !clears.has(label) && !admits.labels.has(label))
+  return sinks.length > 0 || uncleared.length > 0 ? { sinks, labels: uncleared.sort() } : undefined
+}
+
+export function join(agent: Agent, { flow, labels }: Influence): void {
+  const { influence } = agent
+  agent.influence = {
+    flow: ceilingMeet(influence.flow, flow),
+    labels: [...labels].every((label) => influence.labels.has(label))
+      ? influence.labels
+      : new Set([...influence.labels, ...labels]),
+  }
+}
+
+/**
+ * Whether an agent exists for another: one that a guest made does so only for those whom the state of
+ * its maker at its birth costs nothing. They take that on.
+ */
+export function meets(world: World, asker: Agent, other: Agent): boolean {
+  if (asker.tenant !== other.tenant) return false
+  if (!other.spawner || other === asker || other.spawner === asker) return true
+  if (costOf(world, floorOf(world, asker), other.birth)) return false
+  join(asker, other.birth)
+  return true
+}

@@ -1,0 +1,20 @@
+/** Bounds in full form: every dimension that is not absent, and labels, flow and ask always. */
+import type { Bound } from '../bound.ts'
+import { showFlow } from '../flow.ts'
+import { showGrant } from '../grant.ts'
+
+export function showFullBound(bound: Bound): object[] {
+  return bound
+    .map((box): [string, object] => {
+      const { labels: _l, flow: _f, ask: _a, ...dimensions } = showGrant(box)
+      const full = {
+        ...dimensions,
+        labels: box.labels === '*' ? '*' : [...box.labels].sort(),
+        flow: showFlow(box.flow),
+        ask: [...box.ask].sort(),
+      }
+      return [JSON.stringify(full), full]
+    })
+    .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
+    .map(([, full]) => full)
+}
