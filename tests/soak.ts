@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { killSweep } from './crash/kill-sweep.ts'
 import { powerSweep } from './crash/power-sweep.ts'
 import { longReplay } from './node/long-replay.ts'
+import { historySweep } from './rules/sweep.ts'
 
 const { values } = parseArgs({
   options: {
@@ -14,13 +15,14 @@ const { values } = parseArgs({
     kills: { type: 'string', default: '300' },
     cuts: { type: 'string', default: '1000' },
     turns: { type: 'string', default: '10000' },
+    histories: { type: 'string', default: '1000000' },
     help: { type: 'boolean', default: false },
   },
 })
 
 if (values.help) {
   process.stdout.write(
-    'npm run soak -- [--report FILE] [--kills N] [--cuts N] [--turns N]\nResumes from FILE; delete it to start afresh.\n',
+    'npm run soak -- [--report FILE] [--kills N] [--cuts N] [--turns N] [--histories N]\nResumes from FILE; delete it to start afresh.\n',
   )
   process.exit(0)
 }
@@ -79,6 +81,10 @@ await sweep('power cut', Number(values.cuts), 50, async (seed, cuts, tell) => {
 await sweep('long replay', Number(values.turns), Number(values.turns), async (seed, turns) => {
   const result = await longReplay(turns)
   return { seed, done: result.turns, problems: result.problems }
+})
+await sweep('histories of cards', Number(values.histories), 20_000, async (seed, histories, tell) => {
+  const result = await historySweep({ seed, histories }, tell)
+  return { seed, done: result.histories, problems: result.problems }
 })
 
 const problems = Object.values(report).flatMap((parts) => parts.flatMap((p) => p.problems))

@@ -46,7 +46,7 @@ const FLOWS = [
   [],
 ]
 const LABELS = [['untrusted'], ['private'], ['private', 'untrusted'], []]
-export const PRINCIPALS = ['ann', 'bob']
+const PRINCIPALS = ['ann', 'bob']
 
 /** All requests that histories make and properties look at. */
 export const REQUESTS: readonly Record<string, unknown>[] = [

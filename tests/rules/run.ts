@@ -15,7 +15,7 @@ function runner(rules: Rules): (op: Op) => Answer {
 }
 
 /** Judges one history by the oracle; throws `Broken`. */
-export function judged(newRules: NewRules, ops: readonly Op[]): void {
+function judged(newRules: NewRules, ops: readonly Op[]): void {
   const oracle = new Oracle(runner(newRules()))
   ops.forEach((op, i) => {
     oracle.step(op)
@@ -41,7 +41,7 @@ const ACTOR: Record<string, string> = {
  * The purge: without the acts of all agents that learned something, no agent that learned nothing gets
  * another result. Who learned what is the oracle's own account.
  */
-export function purged(newRules: NewRules, ops: readonly Op[]): void {
+function purged(newRules: NewRules, ops: readonly Op[]): void {
   const oracle = new Oracle(runner(newRules()))
   const owner = new Map<unknown, string>()
   const kept: { op: Op; result: string | undefined }[] = []
@@ -82,9 +82,9 @@ export interface Failure {
   readonly ops: readonly Op[]
 }
 
-const FULL: Wishes = { ops: 60, budgets: true, reroots: true, openMethods: true, forks: true }
-const FIXED: Wishes = { ops: 60, budgets: true, reroots: false, openMethods: true, forks: true }
-const QUIET: Wishes = { ops: 60, budgets: false, reroots: false, openMethods: false, forks: false }
+const FULL: Wishes = { ops: 48, budgets: true, reroots: true, openMethods: true, forks: true }
+const FIXED: Wishes = { ops: 48, budgets: true, reroots: false, openMethods: true, forks: true }
+const QUIET: Wishes = { ops: 48, budgets: false, reroots: false, openMethods: false, forks: false }
 
 /** What every history is held against; I3, I4, I8 and the purge hold between re-roots. */
 const CHECKS: { wishes: Wishes; check: (newRules: NewRules, ops: readonly Op[]) => void }[] = [

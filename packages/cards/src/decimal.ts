@@ -13,7 +13,7 @@ const MAX_LENGTH = 40
 const I64_END = 2n ** 63n
 
 /** Reads a plain decimal; undefined for an exponent, −0, more than 18 digits after the point, or a whole part beyond 64 bits. */
-export function parseDecimal(text: string): Decimal | undefined {
+function parseDecimal(text: string): Decimal | undefined {
   if (text.length > MAX_LENGTH || !DECIMAL.test(text)) return undefined
   const [whole = '', fraction = ''] = text.split('.')
   const kept = fraction.replace(/0+$/, '')

@@ -6,7 +6,7 @@ import { type Cell, cellLeq, exact, TOP, under } from './cell.ts'
 import { badGrant } from './errors.ts'
 import { parseHostCell, showHost } from './names.ts'
 
-export const LOG: Cell = exact(['log'])
+const LOG: Cell = exact(['log'])
 const CALLERS: Cell = under(['caller'])
 /** Where data may always flow by default: to the record, and to whoever asked. */
 export const HOME: readonly Cell[] = [LOG, CALLERS]
@@ -45,7 +45,7 @@ export function sinkOfHost(host: Cell): Cell | undefined {
   return { kind: host.kind, at: ['host', ...host.at] }
 }
 
-export function showSink(cell: Cell): string {
+function showSink(cell: Cell): string {
   if (cell.kind === 'top') return '*'
   if (cell.kind === 'absent') throw new Error('no sink is absent')
   const [branch, ...at] = cell.at

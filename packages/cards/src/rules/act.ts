@@ -1,7 +1,6 @@
 /** What the acts of an agent have in common: who acts, in which turns, and whether a grant allows it. */
 import type { Request } from '../box.ts'
 import type { BudgetName } from '../limits.ts'
-import { debit } from './budget.ts'
 import { judge } from './judge.ts'
 import { isStopped } from './live.ts'
 import { no, type Refusal } from './outcome.ts'
@@ -75,9 +74,4 @@ export function permit(
   if (verdict.verdict === 'allow') return verdict.card
   if (verdict.verdict === 'ask') return no('Refused', undefined, 'ask')
   return no('Refused', verdict.code, verdict.by)
-}
-
-/** Debits an act that has no executor: it is done the moment that it is allowed. */
-export function pay(card: Card): void {
-  debit(card, ONE_CALL)
 }

@@ -11,8 +11,8 @@ import {
   flowSinksOf,
   influenceOf,
   meetAll,
-  sinksOf,
-  UNCAPPED,
+  meetOrNothing,
+  sinksOfAll,
 } from './ceiling.ts'
 import { chainOf, guestRevocations, isLive } from './live.ts'
 import { type MintError, type Minted, mintChild, type Narrow } from './mint.ts'
@@ -202,11 +202,12 @@ function acceptedWith(world: World, agent: Agent, ever: Bound): Bound | undefine
 }
 
 function wouldLose(world: World, agent: Agent, accepted: Bound): boolean {
-  const before = meetAll(ceilingTerms(world, agent), UNCAPPED)
-  const after = meetAll([birthTerm(agent), accepted, ...confinedTo(world, agent)], UNCAPPED)
+  const before = ceilingTerms(world, agent)
+  const after = [birthTerm(agent), accepted, ...confinedTo(world, agent)]
   const flow = flowSinksOf(world, agent)
-  const reaches = (bound: Bound) => cellsMeet(sinksOf(world, bound), flow).length > 0
-  return (before.length > 0 && after.length === 0) || (reaches(before) && !reaches(after))
+  const reaches = (terms: readonly Bound[]) => cellsMeet(sinksOfAll(world, terms), flow).length > 0
+  const empty = (terms: readonly Bound[]) => meetOrNothing(terms)?.length === 0
+  return (!empty(before) && empty(after)) || (reaches(before) && !reaches(after))
 }
 
 /** Gives up what a card allows now. What it bound stays bound. */

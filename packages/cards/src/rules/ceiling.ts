@@ -1,13 +1,14 @@
 /** Ceilings: what a card means at this moment, what an agent may ever do, and where it may still flow. */
-import { type Bound, meet, normalise } from '../bound.ts'
+import { type Bound, MAX_CARD_BOXES, meet, normalise } from '../bound.ts'
 import { type Cell, cellHas, cellsMeet, widest } from '../cell.ts'
+import { CardError } from '../errors.ts'
 import { ANYWHERE, ceilingSinks, type FlowCeiling, lower, type Reach } from '../flow.ts'
 import { HOME, sinkOfHost } from '../sink.ts'
 import { isLive } from './live.ts'
 import type { Agent, Card, Confinement, Influence, ScopePart, World } from './state.ts'
 
-/** For meets that are only looked at: what a card or a ceiling may hold is capped where it is made. */
-export const UNCAPPED = Number.POSITIVE_INFINITY
+/** The most that two bounds of cards can have in common: meets of those never grow beyond it. */
+export const CARD_PAIRS = MAX_CARD_BOXES * MAX_CARD_BOXES
 
 /** The card and its ancestors that the host rooted anew: what a descendant means follows them (R6, R18). */
 function moving(card: Card): Card[] {
@@ -31,7 +32,7 @@ export function meetAll(terms: readonly Bound[], pairs?: number): Bound {
 
 /** What the agent's birth cards, live or not, may ever do. */
 export function birthTerm(agent: Agent): Bound {
-  const evers = agent.births.map((card) => meetAll(everTerms(card), UNCAPPED))
+  const evers = agent.births.map((card) => meetAll(everTerms(card), CARD_PAIRS))
   return evers.length === 1 ? (evers[0] as Bound) : normalise(evers.flat())
 }
 
@@ -44,7 +45,7 @@ function above(agent: Agent, seen: Set<Agent> = new Set()): Set<Agent> {
 }
 
 /** The host's standing confinements that bind the agent (R21). */
-export function confinementsOn(world: World, agent: Agent): Confinement[] {
+function confinementsOn(world: World, agent: Agent): Confinement[] {
   if (world.confinements.length === 0) return []
   const names = new Set([...above(agent)].flatMap((a) => [a.tenant, `${a.tenant}/${a.type}`, a.id]))
   return world.confinements.filter((row) => names.has(row.target))
@@ -107,15 +108,34 @@ export function flowSinksOf(world: World, agent: Agent): readonly Cell[] {
   return ceilingSinks(flowOf(world, agent), reachOf(world))
 }
 
-/** The sinks of a bound, the log and callers, as far as `flow` reaches them. */
-export function sinksWithin(world: World, bound: Bound, flow: readonly Cell[]): readonly Cell[] {
-  return cellsMeet(widest([...sinksOf(world, bound), ...HOME]), flow)
+/** The sinks of all bounds together, the log and callers, as far as `flow` reaches them. */
+export function sinksWithin(world: World, terms: readonly Bound[], flow: readonly Cell[]): readonly Cell[] {
+  return cellsMeet(widest([...sinksOfAll(world, terms), ...HOME]), flow)
+}
+
+/**
+ * The sinks of what all bounds allow. Bounds whose meet is too large to look at are taken one by one:
+ * that can only name more sinks, which are then guarded for nothing.
+ */
+export function sinksOfAll(world: World, terms: readonly Bound[]): readonly Cell[] {
+  const met = meetOrNothing(terms)
+  if (met) return sinksOf(world, met)
+  return terms.map((term) => sinksOf(world, term)).reduce(cellsMeet)
+}
+
+/** The meet of bounds, unless it is too large to look at. */
+export function meetOrNothing(terms: readonly Bound[]): Bound | undefined {
+  try {
+    return meetAll(terms, CARD_PAIRS)
+  } catch (error) {
+    if (error instanceof CardError && error.code === 'TooManyGrants') return undefined
+    throw error
+  }
 }
 
 /** The sinks that an agent keeps: what its ceiling reaches, the log and callers, within its flow. */
 export function keptSinks(world: World, agent: Agent): readonly Cell[] {
-  const ceiling = meetAll(ceilingTerms(world, agent), UNCAPPED)
-  return sinksWithin(world, ceiling, flowSinksOf(world, agent))
+  return sinksWithin(world, ceilingTerms(world, agent), flowSinksOf(world, agent))
 }
 
 /** A part of a scope as a bound at this moment: what dead cards allowed, nobody has any more. It counts the request and `ask` only. */
@@ -123,6 +143,6 @@ export function scopeBound(world: World, part: ScopePart): Bound {
   const bound =
     part.kind === 'bound'
       ? part.bound
-      : normalise(part.cards.filter((c) => isLive(world, c)).flatMap((c) => meetAll(nowTerms(c), UNCAPPED)))
+      : normalise(part.cards.filter((c) => isLive(world, c)).flatMap((c) => meetAll(nowTerms(c), CARD_PAIRS)))
   return normalise(bound.map((box) => ({ ...box, labels: '*', flow: ANYWHERE })))
 }

@@ -14,7 +14,7 @@ import { ceilingTerms, flowSinksOf, nowTerms, scopeBound } from './ceiling.ts'
 import { isLive, isStopped } from './live.ts'
 import type { Agent, Card, EffectRequest, ToolRow, Turn, World } from './state.ts'
 
-export type RefusedBy = 'stopped' | 'card' | 'revoked' | 'ceiling' | 'scope' | 'label' | 'flow' | 'limit'
+type RefusedBy = 'stopped' | 'card' | 'revoked' | 'ceiling' | 'scope' | 'label' | 'flow' | 'limit'
 
 export type Verdict =
   | { readonly verdict: 'allow'; readonly card: Card; readonly flows: readonly (readonly Flow[])[] }
@@ -69,9 +69,11 @@ export function judge(world: World, asked: Asked): Verdict {
   const short = asked.cost && budgetShort(card, asked.cost)
   if (short) return { ...refuse('limit'), code: short }
 
-  const ask = fewest([...bounds, ...scopes].map((boxes) => fewestOf(boxes.map((box) => box.ask))))
-  if (!ask.some((roles) => isWithin(roles, approved)))
-    return { verdict: 'ask', card, ask: ask.map((roles) => [...roles].sort()).sort(byText) }
+  const needed = [...bounds, ...scopes].map((boxes) => boxes.map((box) => box.ask))
+  if (!needed.every((sets) => sets.some((roles) => isWithin(roles, approved)))) {
+    const ask = fewest(needed).map((roles) => [...roles].sort())
+    return { verdict: 'ask', card, ask: ask.sort(byText) }
+  }
   const flows = bounds.map((boxes) => boxes.filter((b) => isWithin(b.ask, approved)).map((b) => b.flow))
   const back: Flow = { sinks, roots: [] }
   return { verdict: 'allow', card, flows: flows.map((clause) => [...clause, back]) }
@@ -114,7 +116,7 @@ function clears(box: Box, labels: ReadonlySet<string>): boolean {
 }
 
 /** Every place that the tool can carry the request's data to. */
-export function requestSinks(world: World, q: Request): Cell[] {
+function requestSinks(world: World, q: Request): Cell[] {
   const { sinks } = world.tools.get(q.tool.join('.')) as ToolRow
   return sinks.flatMap((sink) => (sink !== 'host' ? sink : q.host ? exact(['host', ...q.host]) : []))
 }
@@ -126,17 +128,23 @@ function isWithin(a: Roles, b: Roles): boolean {
   return true
 }
 
-/** The sets that contain no other of the sets. */
+/** Enough ways to approve one effect; beyond these the longest are not named. */
+const MAX_WAYS = 256
+
+/** The sets that contain no other of the sets, shortest first. */
 function fewestOf(sets: readonly Roles[]): Roles[] {
-  return sets.filter(
-    (set, i) => !sets.some((other, j) => j !== i && isWithin(other, set) && (j < i || !isWithin(set, other))),
-  )
+  const kept: Roles[] = []
+  for (const set of [...sets].sort((a, b) => a.size - b.size)) {
+    if (kept.length >= MAX_WAYS) break
+    if (!kept.some((other) => isWithin(other, set))) kept.push(set)
+  }
+  return kept
 }
 
 /** One choice of each, joined: the least that satisfies all of them. */
 function fewest(choices: readonly (readonly Roles[])[]): Roles[] {
   return choices.reduce<Roles[]>(
-    (all, sets) => fewestOf(all.flatMap((a) => sets.map((b) => new Set([...a, ...b])))),
+    (all, sets) => fewestOf(all.flatMap((a) => fewestOf(sets).map((b) => new Set([...a, ...b])))),
     [new Set()],
   )
 }

@@ -113,7 +113,7 @@ export interface Effect {
 }
 
 /** What an admitted effect holds: its card, what it may still spend, and where its receipt may flow. */
-export interface OpenEffect {
+interface OpenEffect {
   readonly card: Card
   readonly reserved: Map<BudgetName, bigint>
   readonly flows: readonly (readonly Flow[])[]
@@ -158,7 +158,7 @@ export interface World {
   readonly methods: Map<string, ReadonlyMap<string, Method>>
 }
 
-const BUILT_IN = ['agent.send', 'agent.spawn'] as const
+export const BUILT_IN = ['agent.send', 'agent.spawn'] as const
 
 /** Acts upon other agents have no sinks: what they carry is joined into whoever receives it. */
 export function newWorld(): World {

@@ -8,42 +8,54 @@ import {
   confinedTo,
   flowOf,
   keptSinks,
-  meetAll,
+  meetOrNothing,
   nowTerms,
   reachOf,
   sinksWithin,
-  UNCAPPED,
 } from './ceiling.ts'
-import { type Admits, type Agent, type Floor, type Influence, NO_ADMITS, type World } from './state.ts'
+import {
+  type Admits,
+  type Agent,
+  type Card,
+  type Floor,
+  type Influence,
+  NO_ADMITS,
+  type World,
+} from './state.ts'
 
 /**
  * What nobody may lower unasked: the agent as it was born, so that a refusal tells the sender nothing
  * about what the receiver has read since.
  */
 export function floorOf(world: World, agent: Agent): Floor {
-  const bound = meetAll([birthTerm(agent), ...confinedTo(world, agent)], UNCAPPED)
+  const terms = [birthTerm(agent), ...confinedTo(world, agent)]
   const flow = ceilingSinks(flowOf(world, agent, agent.birth), reachOf(world))
-  const nows = agent.births.map((card) => meetAll(nowTerms(card), UNCAPPED))
-  return { sinks: sinksWithin(world, bound, flow), clears: cleared([bound, ...nows]) }
+  const nows = agent.births.flatMap(grantsNow)
+  return { sinks: sinksWithin(world, terms, flow), clears: cleared([...grantsOf(terms), ...nows]) }
 }
 
 /** What a caller loses by an answer, as it stands when it calls: the call has told as much. */
 export function floorAtCall(world: World, agent: Agent): Floor {
-  const bounds = [
-    meetAll(ceilingTerms(world, agent), UNCAPPED),
-    ...[...agent.held].map((card) => meetAll(nowTerms(card), UNCAPPED)),
-  ]
-  const clears = cleared(bounds)
+  const clears = cleared([...grantsOf(ceilingTerms(world, agent)), ...[...agent.held].flatMap(grantsNow)])
   return {
     sinks: keptSinks(world, agent),
     clears: clears === '*' ? '*' : new Set([...clears, ...agent.influence.labels]),
   }
 }
 
+/** The grants of what all bounds allow; of each of them, if there are too many to meet. */
+function grantsOf(terms: readonly Bound[]): Bound {
+  return meetOrNothing(terms) ?? terms.flat()
+}
+
+function grantsNow(card: Card): Bound {
+  return grantsOf(nowTerms(card))
+}
+
 /** The labels that every grant clears. */
-function cleared(bounds: readonly Bound[]): ReadonlySet<string> | '*' {
+function cleared(grants: Bound): ReadonlySet<string> | '*' {
   let all: ReadonlySet<string> | '*' = '*'
-  for (const box of bounds.flat()) {
+  for (const box of grants) {
     if (box.labels === '*') continue
     const labels: ReadonlySet<string> = box.labels
     all = all === '*' ? labels : new Set([...all].filter((label: string) => labels.has(label)))

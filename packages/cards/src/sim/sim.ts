@@ -15,7 +15,7 @@ import type { Verdict } from '../rules/judge.ts'
 import { isLive, isStopped } from '../rules/live.ts'
 import type { Narrow } from '../rules/mint.ts'
 import { no, type Outcome } from '../rules/outcome.ts'
-import { type Method, newWorld, type World } from '../rules/state.ts'
+import { BUILT_IN, type Method, newWorld, type World } from '../rules/state.ts'
 import { showSinks } from '../sink.ts'
 import { BadOp, Fields, isObject } from './fields.ts'
 import { showFullBound } from './full-form.ts'
@@ -106,7 +106,7 @@ const OPS: Record<string, Op> = {
       yields: f.optionalTexts('yields') ?? [],
     })
     const place = placeOfTool(tool)
-    if (!place || place[0] === 'agent') throw new BadOp(`\`${tool}\` is no name for a tool`)
+    if (!place || BUILT_IN.some((name) => name === tool)) throw new BadOp(`\`${tool}\` is no name for a tool`)
     const cells = sinks.map((sink) => (sink === '{host}' ? 'host' : parseSinkAt(sink, 'sinks')))
     world.tools.set(tool, { place, sinks: cells, yields })
     world.sinksOf = new WeakMap()
