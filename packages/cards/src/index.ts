@@ -1,4 +1,16 @@
 /** The public surface of cards. */
+
+export {
+  appendBlock,
+  beginToken,
+  type OpenToken,
+  sealToken,
+  unsealedToken,
+  type VerifiedToken,
+  verifyToken,
+} from './biscuit/container.ts'
+export { generateKeys, type KeyPair, keysOfSecret } from './biscuit/keys.ts'
+export { type Algorithm, type PublicKeyBytes, TokenError } from './biscuit/wire.ts'
 export { type Bound, has, leq, meet, normalise } from './bound.ts'
 export type { Box, Dimension, Request } from './box.ts'
 export { type Card, fillKey, type Limits, parseCard, showCard } from './card.ts'
