@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs'
 import { parseArgs } from 'node:util'
+import { agreement } from './biscuit/agreement.ts'
 import { killSweep } from './crash/kill-sweep.ts'
 import { powerSweep } from './crash/power-sweep.ts'
 import { longReplay } from './node/long-replay.ts'
@@ -16,13 +17,14 @@ const { values } = parseArgs({
     cuts: { type: 'string', default: '1000' },
     turns: { type: 'string', default: '10000' },
     histories: { type: 'string', default: '1000000' },
+    tokens: { type: 'string', default: '7000' },
     help: { type: 'boolean', default: false },
   },
 })
 
 if (values.help) {
   process.stdout.write(
-    'npm run soak -- [--report FILE] [--kills N] [--cuts N] [--turns N] [--histories N]\nResumes from FILE; delete it to start afresh.\n',
+    'npm run soak -- [--report FILE] [--kills N] [--cuts N] [--turns N] [--histories N] [--tokens N]\nResumes from FILE; delete it to start afresh.\n',
   )
   process.exit(0)
 }
@@ -85,6 +87,10 @@ await sweep('long replay', Number(values.turns), Number(values.turns), async (se
 await sweep('histories of cards', Number(values.histories), 20_000, async (seed, histories, tell) => {
   const result = await historySweep({ seed, histories }, tell)
   return { seed, done: result.histories, problems: result.problems }
+})
+await sweep('requests of tokens', Number(values.tokens), 500, async (seed, requests, tell) => {
+  const result = await agreement(seed, Math.ceil(requests / 20), tell)
+  return { seed, done: (result.allowed + result.refused) / 2, problems: result.problems }
 })
 
 const problems = Object.values(report).flatMap((parts) => parts.flatMap((p) => p.problems))

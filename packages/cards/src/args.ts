@@ -34,7 +34,7 @@ export interface ArgRule {
 }
 
 /** The text by which a value is compared: decimals by their value, all else as JSON. */
-function valueText(value: unknown): string {
+export function valueText(value: unknown): string {
   if (!(value instanceof NumberText) && typeof value !== 'number') return JSON.stringify(value)
   const decimal = decimalOf(value)
   // An exponent or −0 equals nothing that a list can hold.
@@ -167,7 +167,7 @@ function isPlace(cell: Cell, place: readonly string[] | undefined): boolean {
 }
 
 /** The domain of one plain mail address; anything with a second `@`, a quote or a space is none. */
-function domainOf(value: string): readonly string[] | undefined {
+export function domainOf(value: string): readonly string[] | undefined {
   const parts = /^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@([^@]+)$/.exec(value)
   return parts ? placeOfHost((parts[1] as string).toLowerCase()) : undefined
 }

@@ -2,6 +2,7 @@
 import { type ArgRule, parseArgRule, ruleFor, showArgRule } from './args.ts'
 import type { Args, Box, Names, Request } from './box.ts'
 import { ABSENT, type Cell, widest } from './cell.ts'
+import { decimalOf } from './decimal.ts'
 import { badGrant } from './errors.ts'
 import { ANYWHERE, defaultFlow, type Flow, flowMeet, showFlow } from './flow.ts'
 import {
@@ -145,14 +146,16 @@ function parseNames(value: unknown, path: string, shape: RegExp): Names {
 function parsePorts(value: unknown, path: string): Names {
   if (value === undefined) return new Set([''])
   if (value === '*') return '*'
-  if (
-    !Array.isArray(value) ||
-    value.length === 0 ||
-    value.some((p) => !Number.isInteger(p) || p < 1 || p > 65_535)
-  ) {
+  const ports = Array.isArray(value) ? value.map(portOf) : []
+  if (ports.length === 0 || ports.some((p) => p === undefined))
     throw badGrant(path, 'a list of ports from 1 to 65535, or `"*"`')
-  }
-  return new Set(value.map(String))
+  return new Set(ports.map(String))
+}
+
+function portOf(value: unknown): number | undefined {
+  const decimal = typeof value === 'string' ? undefined : decimalOf(value)
+  const port = decimal?.scale === 0 ? Number(decimal.digits) : Number.NaN
+  return port >= 1 && port <= 65_535 ? port : undefined
 }
 
 function parseList(value: unknown, path: string): Names {

@@ -9,6 +9,7 @@ export {
   type VerifiedToken,
   verifyToken,
 } from './biscuit/container.ts'
+export { inspectToken, showTokenCard, type TokenReport } from './biscuit/inspect.ts'
 export { generateKeys, type KeyPair, keysOfSecret } from './biscuit/keys.ts'
 export { type Algorithm, type PublicKeyBytes, TokenError } from './biscuit/wire.ts'
 export { type Bound, has, leq, meet, normalise } from './bound.ts'

@@ -130,6 +130,23 @@ export function decodeToken(bytes: Uint8Array): TokenBytes {
   return token
 }
 
+const CONTEXT = 2
+
+/** What a block says of itself. Its checks are not read. */
+export function contextOfBlock(block: Uint8Array): string | undefined {
+  const reader = new BinaryReader(block)
+  try {
+    while (reader.pos < reader.len) {
+      const [number, type] = reader.tag()
+      if (number === CONTEXT && type === WireType.LengthDelimited) return reader.string()
+      reader.skip(type)
+    }
+  } catch (error) {
+    throw badToken(`a block does not parse: ${(error as Error).message}`)
+  }
+  return undefined
+}
+
 function encodeKey({ algorithm, key }: PublicKeyBytes): Uint8Array {
   const writer = new BinaryWriter().tag(1, WireType.Varint).uint32(ALGORITHMS.indexOf(algorithm))
   return writer.tag(2, WireType.LengthDelimited).bytes(key).finish()

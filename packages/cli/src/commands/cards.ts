@@ -1,7 +1,18 @@
 /** Commands about cards. */
+import fs from 'node:fs'
 import { createInterface } from 'node:readline'
-import { Sim } from '@cardinal/cards'
-import type { Command } from 'commander'
+import {
+  inspectToken,
+  type PublicKeyBytes,
+  Sim,
+  showTokenCard,
+  TokenError,
+  type TokenReport,
+} from '@cardinal/cards'
+import { type Command, InvalidArgumentError } from 'commander'
+import { CliError } from '../errors.ts'
+import { formatOf } from '../options.ts'
+import { print, table } from '../output.ts'
 
 export function addCardCommands(program: Command): void {
   const cards = program.command('cards').description('what agents may do, and may ever do')
@@ -11,6 +22,84 @@ export function addCardCommands(program: Command): void {
       'run the rules of cards over a history from stdin: one JSON object a line in, one a line out; no node is needed',
     )
     .action(sim)
+  cards
+    .command('inspect <file>')
+    .description('verify a Biscuit, ours or not, with nothing but a public key; `-` reads stdin')
+    .requiredOption('--root-key <hex>', 'the public key that must have signed its first block', rootKey)
+    .option('--revoked <file>', 'revocation ids, one a line: a token that holds one is revoked')
+    .action(inspect)
+}
+
+const ED25519_HEX = 64
+const P256_HEX = 66
+
+function rootKey(text: string): PublicKeyBytes {
+  const [, named, hex = ''] = /^(?:(ed25519|secp256r1)\/)?([0-9a-fA-F]+)$/.exec(text) ?? []
+  const algorithm = hex.length === ED25519_HEX ? 'ed25519' : hex.length === P256_HEX ? 'p256' : undefined
+  if (!algorithm || (named && (named === 'ed25519') !== (algorithm === 'ed25519')))
+    throw new InvalidArgumentError('a root key is 64 hexadecimal digits (Ed25519) or 66 (P-256, compressed)')
+  return { algorithm, key: Buffer.from(hex, 'hex') }
+}
+
+function readFile(file: string): Buffer {
+  if (file !== '-' && !fs.existsSync(file))
+    throw new CliError('NotFound', 'NoSuchFile', `\`${file}\` does not exist`)
+  return fs.readFileSync(file === '-' ? 0 : file)
+}
+
+/** A token as bytes, or as the base64 in which tokens are passed on. */
+function tokenIn(file: string): Uint8Array {
+  const bytes = readFile(file)
+  const text = bytes.toString('latin1').trim()
+  return /^[A-Za-z0-9+/_-]{16,}=*$/.test(text) ? Buffer.from(text, 'base64url') : bytes
+}
+
+function revokedIn(file: string | undefined): Set<string> {
+  const lines = file === undefined ? [] : readFile(file).toString('utf8').split('\n')
+  const ids = lines
+    .map((line) => line.trim().toLowerCase())
+    .filter((line) => line !== '' && !line.startsWith('#'))
+  const bad = ids.find((id) => !/^[0-9a-f]+$/.test(id))
+  if (bad !== undefined)
+    throw new CliError('Malformed', 'BadRevocationList', `\`${file}\`: \`${bad}\` is no revocation id`)
+  return new Set(ids)
+}
+
+/** Exit code 0 if the token holds and is not revoked, else 1; what does not hold says why. */
+function inspect(
+  file: string,
+  options: { rootKey: PublicKeyBytes; revoked?: string },
+  command: Command,
+): void {
+  const revoked = revokedIn(options.revoked)
+  const bytes = tokenIn(file)
+  let report: TokenReport
+  try {
+    report = inspectToken(bytes, options.rootKey, revoked)
+  } catch (error) {
+    if (!(error instanceof TokenError)) throw error
+    const refused = { ok: false, code: error.code, message: error.message }
+    print(formatOf(command), refused, () => table([['NOT VERIFIED', `${error.message} [${error.code}]`]]))
+    process.exitCode = 1
+    return
+  }
+  const blocks = report.blocks.map(({ card, ...block }) => ({
+    ...block,
+    ...(card && { card: showTokenCard(card) }),
+  }))
+  print(formatOf(command), { ...report, blocks }, () =>
+    table([
+      [
+        report.ok ? 'verified' : 'REVOKED',
+        `${report.blocks.length} blocks, ${report.sealed ? 'sealed' : 'NOT SEALED: whoever has it can append'}`,
+      ],
+      ...report.blocks.map((block, i): [string, string] => [
+        `block ${i}`,
+        `${block.card ? `card ${block.card.id} of ${block.card.owner}` : 'not ours'}, revocation id ${block.revocationId}${block.revoked ? ' REVOKED' : ''}`,
+      ]),
+    ]),
+  )
+  if (!report.ok) process.exitCode = 1
 }
 
 /** Lines are answered in order, each before the next is read; an answer is never held back. */

@@ -1,0 +1,53 @@
+/** What anybody can say of a token with its root's public key and a list of revoked ids, offline. */
+import { showLimits } from '../limits.ts'
+import { showFullBound } from '../sim/full-form.ts'
+import { readCards, type TokenCard } from './card-token.ts'
+import { type VerifiedToken, verifyToken } from './container.ts'
+import { type PublicKeyBytes, TokenError } from './wire.ts'
+
+export interface TokenReport {
+  /** Verified, and no block of it is revoked. */
+  readonly ok: boolean
+  readonly sealed: boolean
+  readonly rootKeyId: number | undefined
+  readonly blocks: readonly {
+    readonly revocationId: string
+    readonly revoked: boolean
+    /** Undefined if the token is not a chain of our cards. */
+    readonly card: TokenCard | undefined
+  }[]
+}
+
+/**
+ * Verifies a Biscuit, ours or not. A revoked id anywhere in the chain revokes all of it. Throws
+ * `BadToken` or `BadSignature`; never evaluates what a block says.
+ */
+export function inspectToken(
+  bytes: Uint8Array,
+  root: PublicKeyBytes,
+  revoked: ReadonlySet<string>,
+): TokenReport {
+  const token = verifyToken(bytes, root)
+  const cards = cardsIn(token)
+  const blocks = token.revocationIds.map((revocationId, i) => ({
+    revocationId,
+    revoked: revoked.has(revocationId),
+    card: cards?.[i],
+  }))
+  const { sealed, rootKeyId } = token
+  return { ok: !blocks.some((block) => block.revoked), sealed, rootKeyId, blocks }
+}
+
+function cardsIn(token: VerifiedToken): TokenCard[] | undefined {
+  try {
+    return readCards(token)
+  } catch (error) {
+    if (error instanceof TokenError) return undefined
+    throw error
+  }
+}
+
+/** A card of a token in full form. */
+export function showTokenCard({ id, owner, now, ever, limits }: TokenCard): object {
+  return { id, owner, now: showFullBound(now), ever: showFullBound(ever), limits: showLimits(limits) }
+}
