@@ -20,8 +20,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'no ceiling',
     file: 'rules/judge.ts',
-    from: 'holding(ceilingTerms(world, agent), q)',
-    to: 'holding([], q)',
+    from: 'for (const bound of ceilingTerms(world, agent))',
+    to: 'for (const bound of [] as never[])',
   },
   {
     name: 'a ceiling by birth only',
@@ -44,8 +44,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'no cascade',
     file: 'rules/live.ts',
-    from: 'for (const at of chainOf(card)) if (at.revocations.length > 0 || expired(world, at)) return false',
-    to: 'if (card.revocations.length > 0 || expired(world, card)) return false',
+    from: 'for (let at: Card | undefined = card; at; at = at.parent)\n    if (at.revocations.length > 0',
+    to: 'for (let at: Card | undefined = card; at; at = undefined)\n    if (at.revocations.length > 0',
   },
   {
     name: 'spawn without inheritance',
@@ -80,7 +80,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'now that is not met with ever',
     file: 'rules/mint.ts',
-    from: "const bounds = { now: fitting(meet(wanted, ever), 'now'), ever: fitting(ever, 'ever') }\n    const limits",
+    from: "const bounds = { now: fitting(oneOf(meet(wanted, ever), ever), 'now'), ever: fitting(ever, 'ever') }\n    const limits",
     to: "const bounds = { now: fitting(wanted, 'now'), ever: fitting(ever, 'ever') }\n    const limits",
   },
   {
@@ -99,7 +99,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a card that arguments choose',
     file: 'rules/judge.ts',
     from: "  return agent.held.has(card) ? card : 'NoSuchCard'",
-    to: '  return [...agent.held].find((held) => held.now.some((box) => boxHas(box, q))) ?? card',
+    to: '  return [...agent.held].find((held) => held.now.some((box) => cellHas(box.tool, q.tool) && cellHas(box.host, q.host))) ?? card',
   },
   {
     name: 'ask that is lost on derive',
@@ -208,8 +208,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'clearance that nobody asks for',
     file: 'rules/judge.ts',
-    from: 'boxes.filter((box) => clears(box, labels))',
-    to: 'boxes.filter(() => clears !== undefined || labels)',
+    from: 'const cleared = counted ? clearing(boxes, labels) : boxes',
+    to: 'const cleared = counted && clearing(boxes, labels) ? boxes : boxes',
   },
   {
     name: 'flow that nobody asks for',

@@ -122,7 +122,11 @@ export function boxMeet(a: Box, b: Box): Box | undefined {
 /** Whether the box holds the request. */
 export function boxHas(box: Box, q: Request): boolean {
   return (
-    CELLS.every((d) => cellHas(box[d], q[d])) &&
+    cellHas(box.tool, q.tool) &&
+    cellHas(box.host, q.host) &&
+    cellHas(box.resource, q.resource) &&
+    cellHas(box.path, q.path) &&
+    cellHas(box.secret, q.secret) &&
     namesHas(box.method, q.method ?? '') &&
     namesHas(box.scheme, q.scheme ?? '') &&
     namesHas(box.port, q.port === undefined ? '' : String(q.port)) &&
@@ -150,5 +154,7 @@ function argsHave(args: Args, given: ReadonlyMap<string, unknown>): boolean {
     const rule = args.get(name)
     if (!rule || !argHas(rule.cell, value)) return false
   }
-  return [...args].every(([name, rule]) => rule.optional || given.has(name))
+  if (args.size === given.size) return true
+  for (const [name, rule] of args) if (!rule.optional && !given.has(name)) return false
+  return true
 }

@@ -44,7 +44,12 @@ export function cellMeet(a: Cell, b: Cell): Cell | undefined {
 
 /** Whether a request's place, absent or exact, lies in the cell. */
 export function cellHas(cell: Cell, place: readonly string[] | undefined): boolean {
-  return cellLeq(place === undefined ? ABSENT : exact(place), cell)
+  if (cell.kind === 'top') return true
+  if (place === undefined || cell.kind === 'absent') return place === undefined && cell.kind === 'absent'
+  const { at } = cell
+  if (cell.kind === 'exact' ? place.length !== at.length : place.length <= at.length) return false
+  for (let i = 0; i < at.length; i++) if (at[i] !== place[i]) return false
+  return true
 }
 
 /** The widest cells of some: what lies in another is dropped. */

@@ -65,7 +65,7 @@ export function permit(
   }
   const verdict = judge(world, {
     agent,
-    request: { q, spend: new Map() },
+    request: { q, tool: on.tool, spend: new Map() },
     via,
     turns,
     approved: new Set(),

@@ -5,7 +5,7 @@ import { parseAddress } from './act.ts'
 import { addCard, mintRefusal } from './acts-on-cards.ts'
 import { mintRoot, type Narrow } from './mint.ts'
 import { DONE, no, type Outcome } from './outcome.ts'
-import { type Agent, type Card, UNTOUCHED, type World } from './state.ts'
+import { type Agent, type Card, newDerived, UNTOUCHED, type World } from './state.ts'
 
 export interface RootOf extends Narrow {
   readonly agent: string
@@ -46,6 +46,7 @@ export function reroot(world: World, of: Omit<RootOf, 'card'>): Outcome {
   const minted = mintRoot(world, of.agent, of)
   if ('error' in minted) return mintRefusal(minted.error)
   Object.assign(card, minted)
+  world.derived = newDerived()
   card.generation += 1
   return DONE
 }

@@ -21,7 +21,8 @@ function count(card: Card, amounts: Amounts, add: (counter: Counter, amount: big
 /** Whether a budget of the card or of an ancestor is spent, or only reserved by others at this moment. */
 export function budgetShort(card: Card, cost: Amounts): 'BudgetSpent' | 'BudgetBusy' | undefined {
   let busy = false
-  for (const at of chainOf(card))
+  for (let at: Card | undefined = card; at; at = at.parent) {
+    if (at.limits.budgets.size === 0) continue
     for (const [name, amount] of cost) {
       const most = at.limits.budgets.get(name)
       if (most === undefined) continue
@@ -29,6 +30,7 @@ export function budgetShort(card: Card, cost: Amounts): 'BudgetSpent' | 'BudgetB
       if (spent + amount > most) return 'BudgetSpent'
       if (spent + reserved + amount > most) busy = true
     }
+  }
   return busy ? 'BudgetBusy' : undefined
 }
 

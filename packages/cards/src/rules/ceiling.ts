@@ -1,11 +1,13 @@
 /** Ceilings: what a card means at this moment, what an agent may ever do, and where it may still flow. */
 import { type Bound, MAX_CARD_BOXES, meet, normalise } from '../bound.ts'
+import { BoundIndex } from '../bound-index.ts'
+import type { Box } from '../box.ts'
 import { type Cell, cellHas, cellsMeet, widest } from '../cell.ts'
 import { CardError } from '../errors.ts'
 import { ANYWHERE, ceilingSinks, type FlowCeiling, lower, type Reach } from '../flow.ts'
 import { HOME, sinkOfHost } from '../sink.ts'
 import { isLive } from './live.ts'
-import type { Agent, Card, Confinement, Influence, ScopePart, World } from './state.ts'
+import type { Agent, Card, Confinement, EffectRequest, Influence, ScopePart, World } from './state.ts'
 
 /** The most that two bounds of cards can have in common: meets of those never grow beyond it. */
 export const CARD_PAIRS = MAX_CARD_BOXES * MAX_CARD_BOXES
@@ -27,13 +29,15 @@ export function everTerms(card: Card): Bound[] {
 }
 
 export function meetAll(terms: readonly Bound[], pairs?: number): Bound {
+  if (terms.length === 1) return terms[0] as Bound
   return terms.slice(1).reduce((met, term) => meet(met, term, pairs), terms[0] as Bound)
 }
 
 /** What the agent's birth cards, live or not, may ever do. */
 export function birthTerm(agent: Agent): Bound {
-  const evers = agent.births.map((card) => meetAll(everTerms(card), CARD_PAIRS))
-  return evers.length === 1 ? (evers[0] as Bound) : normalise(evers.flat())
+  const [only, ...more] = agent.births
+  if (only && more.length === 0) return meetAll(everTerms(only), CARD_PAIRS)
+  return normalise(agent.births.flatMap((card) => meetAll(everTerms(card), CARD_PAIRS)))
 }
 
 /** The agent, who spawned it, whom it is a fork of, and theirs. */
@@ -44,9 +48,11 @@ function above(agent: Agent, seen: Set<Agent> = new Set()): Set<Agent> {
   return seen
 }
 
+const NONE: Confinement[] = []
+
 /** The host's standing confinements that bind the agent (R21). */
 function confinementsOn(world: World, agent: Agent): Confinement[] {
-  if (world.confinements.length === 0) return []
+  if (world.confinements.length === 0) return NONE
   const names = new Set([...above(agent)].flatMap((a) => [a.tenant, `${a.tenant}/${a.type}`, a.id]))
   return world.confinements.filter((row) => names.has(row.target))
 }
@@ -64,7 +70,7 @@ export function confinedTo(world: World, agent: Agent): Bound[] {
 
 /** The sinks of all declared tools that lie in a bound. */
 export function sinksOf(world: World, bound: Bound): readonly Cell[] {
-  const known = world.sinksOf.get(bound)
+  const known = world.derived.sinks.get(bound)
   if (known) return known
   const found: Cell[] = []
   for (const box of bound)
@@ -76,7 +82,7 @@ export function sinksOf(world: World, bound: Bound): readonly Cell[] {
       }
     }
   const sinks = widest(found)
-  world.sinksOf.set(bound, sinks)
+  world.derived.sinks.set(bound, sinks)
   return sinks
 }
 
@@ -105,7 +111,23 @@ export function influenceOf(world: World, agent: Agent): Influence {
 }
 
 export function flowSinksOf(world: World, agent: Agent): readonly Cell[] {
-  return ceilingSinks(flowOf(world, agent), reachOf(world))
+  const flow = flowOf(world, agent)
+  if (flow.moving.length === 0) return flow.sinks
+  const known = world.derived.reached.get(flow)
+  if (known) return known
+  const sinks = ceilingSinks(flow, reachOf(world))
+  world.derived.reached.set(flow, sinks)
+  return sinks
+}
+
+/** The boxes of a bound that hold a request. */
+export function holding(world: World, bound: Bound, { q, tool }: EffectRequest): readonly Box[] {
+  let index = world.derived.index.get(bound)
+  if (!index) {
+    index = new BoundIndex(bound)
+    world.derived.index.set(bound, index)
+  }
+  return index.holding(q, tool)
 }
 
 /** The sinks of all bounds together, the log and callers, as far as `flow` reaches them. */

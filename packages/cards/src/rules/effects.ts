@@ -29,7 +29,7 @@ interface Found {
 function find(world: World, of: EffectOf): Found | Outcome<never> {
   const agent = world.agents.get(of.agent)
   if (!agent) return no('NoSuchAgent')
-  if (!world.tools.has(of.request.q.tool.join('.'))) return no('NoSuchTool')
+  if (!world.tools.has(of.request.tool)) return no('NoSuchTool')
   const turns = turnsOf(world, agent, of.for)
   return isRefusal(turns) ? turns : { agent, turns }
 }
@@ -127,7 +127,7 @@ function learned(
 ): { flow: FlowCeiling; labels: ReadonlySet<string> } {
   const flows = open?.flows ?? []
   const flow = flows.reduce<FlowCeiling>((ceiling, clause) => lower(ceiling, clause), OPEN)
-  const tool = world.tools.get(request.q.tool.join('.')) as ToolRow
+  const tool = world.tools.get(request.tool) as ToolRow
   return { flow, labels: new Set(tool.yields) }
 }
 

@@ -5,12 +5,12 @@
  * flow, limit. What passes them all is allowed, or waits for approvals.
  */
 import type { Bound } from '../bound.ts'
-import { type Box, boxHas, type Request } from '../box.ts'
+import type { Box, Request } from '../box.ts'
 import { type Cell, cellHas, cellsBeyond, exact } from '../cell.ts'
 import type { Flow } from '../flow.ts'
 import type { BudgetName } from '../limits.ts'
 import { budgetShort } from './budget.ts'
-import { ceilingTerms, flowSinksOf, nowTerms, scopeBound } from './ceiling.ts'
+import { ceilingTerms, flowSinksOf, holding, nowTerms, scopeBound } from './ceiling.ts'
 import { isLive, isStopped } from './live.ts'
 import type { Agent, Card, EffectRequest, ToolRow, Turn, World } from './state.ts'
 
@@ -47,21 +47,27 @@ export function judge(world: World, asked: Asked): Verdict {
   const refuse = (by: RefusedBy) => ({ verdict: 'refuse', by, card }) as const
   if (!isLive(world, card)) return refuse('revoked')
 
-  const nows = holding(nowTerms(card), q)
-  if (!nows) return refuse('card')
-  const ceilings = holding(ceilingTerms(world, agent), q)
-  if (!ceilings) return refuse('ceiling')
-  const parts = turns.flatMap((turn) => turn.scope)
-  const scopes = holding(
-    parts.map((part) => scopeBound(world, part)),
-    q,
-  )
-  if (!scopes) return refuse('scope')
-
+  // In the order of `by`: what the card allows now, what the agent may ever do, whom it acts for.
+  const ways: (readonly Box[])[] = []
   const { labels } = agent.influence
-  const bounds = [...nows, ...ceilings].map((boxes) => boxes.filter((box) => clears(box, labels)))
-  if (bounds.some((boxes) => boxes.length === 0)) return refuse('label')
-  const sinks = requestSinks(world, q)
+  let uncleared = false
+  const holds = (bound: Bound, counted: boolean): boolean => {
+    const boxes = holding(world, bound, request)
+    if (boxes.length === 0) return false
+    const cleared = counted ? clearing(boxes, labels) : boxes
+    if (cleared.length === 0) uncleared = true
+    ways.push(cleared)
+    return true
+  }
+  for (const bound of nowTerms(card)) if (!holds(bound, true)) return refuse('card')
+  // A card whose two bounds are one has answered for both.
+  for (const bound of ceilingTerms(world, agent))
+    if (bound !== card.now && !holds(bound, true)) return refuse('ceiling')
+  const bounds = ways.length
+  for (const turn of turns)
+    for (const part of turn.scope) if (!holds(scopeBound(world, part), false)) return refuse('scope')
+  if (uncleared) return refuse('label')
+  const sinks = requestSinks(world, request)
   if (sinks.length > 0) {
     const missing = cellsBeyond(sinks, flowSinksOf(world, agent))
     if (missing.length > 0) return { ...refuse('flow'), missing }
@@ -69,14 +75,25 @@ export function judge(world: World, asked: Asked): Verdict {
   const short = asked.cost && budgetShort(card, asked.cost)
   if (short) return { ...refuse('limit'), code: short }
 
-  const needed = [...bounds, ...scopes].map((boxes) => boxes.map((box) => box.ask))
-  if (!needed.every((sets) => sets.some((roles) => isWithin(roles, approved)))) {
-    const ask = fewest(needed).map((roles) => [...roles].sort())
+  if (!ways.every((boxes) => isApproved(boxes, approved))) {
+    const ask = fewest(ways.map((boxes) => boxes.map((box) => box.ask))).map((roles) => [...roles].sort())
     return { verdict: 'ask', card, ask: ask.sort(byText) }
   }
-  const flows = bounds.map((boxes) => boxes.filter((b) => isWithin(b.ask, approved)).map((b) => b.flow))
   const back: Flow = { sinks, roots: [] }
-  return { verdict: 'allow', card, flows: flows.map((clause) => [...clause, back]) }
+  const flows = ways.slice(0, bounds).map((boxes) => flowsOf(boxes, approved, back))
+  return { verdict: 'allow', card, flows }
+}
+
+function isApproved(boxes: readonly Box[], approved: Roles): boolean {
+  for (const box of boxes) if (isWithin(box.ask, approved)) return true
+  return false
+}
+
+/** Where a receipt may flow: wherever a box that allows it says, and back to where it came from. */
+function flowsOf(boxes: readonly Box[], approved: Roles, back: Flow): Flow[] {
+  const flows = [back]
+  for (const box of boxes) if (isWithin(box.ask, approved)) flows.push(box.flow)
+  return flows
 }
 
 /**
@@ -88,25 +105,18 @@ function chooseCard(
   q: Request,
   via: string | undefined,
 ): Card | 'NoSuchCard' | 'AmbiguousCard' {
-  if (via !== undefined) return [...agent.held].find((card) => card.id === via) ?? 'NoSuchCard'
+  if (via !== undefined) return heldCard(agent, via) ?? 'NoSuchCard'
+  const { births } = agent
   const naming =
-    agent.births.length === 1
-      ? agent.births
-      : agent.births.filter((card) => card.now.some((box) => cellHas(box.tool, q.tool)))
-  const [card] = naming
+    births.length === 1 ? births : births.filter((card) => card.now.some((box) => cellHas(box.tool, q.tool)))
+  const card = naming[0]
   if (naming.length !== 1 || !card) return 'AmbiguousCard'
   return agent.held.has(card) ? card : 'NoSuchCard'
 }
 
-/** The boxes of each bound that hold the request; undefined if one has none. */
-function holding(bounds: readonly Bound[], q: Request): Box[][] | undefined {
-  const found: Box[][] = []
-  for (const bound of bounds) {
-    const boxes = bound.filter((box) => boxHas(box, q))
-    if (boxes.length === 0) return undefined
-    found.push(boxes)
-  }
-  return found
+function clearing(boxes: readonly Box[], labels: ReadonlySet<string>): readonly Box[] {
+  for (const box of boxes) if (!clears(box, labels)) return boxes.filter((each) => clears(each, labels))
+  return boxes
 }
 
 function clears(box: Box, labels: ReadonlySet<string>): boolean {
@@ -115,10 +125,20 @@ function clears(box: Box, labels: ReadonlySet<string>): boolean {
   return true
 }
 
+function heldCard(agent: Agent, id: string): Card | undefined {
+  for (const card of agent.held) if (card.id === id) return card
+  return undefined
+}
+
 /** Every place that the tool can carry the request's data to. */
-function requestSinks(world: World, q: Request): Cell[] {
-  const { sinks } = world.tools.get(q.tool.join('.')) as ToolRow
-  return sinks.flatMap((sink) => (sink !== 'host' ? sink : q.host ? exact(['host', ...q.host]) : []))
+function requestSinks(world: World, { q, tool }: EffectRequest): Cell[] {
+  const { sinks } = world.tools.get(tool) as ToolRow
+  const cells: Cell[] = []
+  for (const sink of sinks) {
+    if (sink !== 'host') cells.push(sink)
+    else if (q.host) cells.push(exact(['host', ...q.host]))
+  }
+  return cells
 }
 
 type Roles = ReadonlySet<string>

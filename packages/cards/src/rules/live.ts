@@ -11,7 +11,8 @@ function expired(world: World, card: Card): boolean {
 }
 
 export function isLive(world: World, card: Card): boolean {
-  for (const at of chainOf(card)) if (at.revocations.length > 0 || expired(world, at)) return false
+  for (let at: Card | undefined = card; at; at = at.parent)
+    if (at.revocations.length > 0 || expired(world, at)) return false
   return true
 }
 
@@ -22,8 +23,12 @@ function isDeadByHost(world: World, card: Card): boolean {
 }
 
 export function isStopped(world: World, agent: Agent): boolean {
-  for (let at: Agent | undefined = agent; at; at = at.spawner)
-    if (!at.births.some((card) => isLive(world, card))) return true
+  for (let at: Agent | undefined = agent; at; at = at.spawner) if (!hasLiveBirth(world, at)) return true
+  return false
+}
+
+function hasLiveBirth(world: World, agent: Agent): boolean {
+  for (const card of agent.births) if (isLive(world, card)) return true
   return false
 }
 
@@ -42,7 +47,7 @@ export function guestRevocations(card: Card): Revocation[] {
 /** The guests' revocations that a stopped agent is stopped by. */
 export function stoppingRevocations(world: World, agent: Agent): Revocation[] {
   for (let at: Agent | undefined = agent; at; at = at.spawner) {
-    if (at.births.some((card) => isLive(world, card))) continue
+    if (hasLiveBirth(world, at)) continue
     return at.births.filter((card) => !isDeadByHost(world, card)).flatMap(guestRevocations)
   }
   return []

@@ -1,5 +1,5 @@
 /** Minting (R1): a root from what the host wrote, a child from what its minter asks for, strictly below its parent. */
-import { type Bound, MAX_CARD_BOXES, meet, normalise } from '../bound.ts'
+import { type Bound, leq, MAX_CARD_BOXES, meet, normalise } from '../bound.ts'
 import { type Box, namesLeq, shapeLeq } from '../box.ts'
 import { CardError } from '../errors.ts'
 import { defaultFlow, flowSinks, type Reach } from '../flow.ts'
@@ -73,7 +73,7 @@ export function mintRoot(world: World, address: string, asked: Narrow): Minted |
     const same = asked.ever === undefined || asked.ever === 'same'
     const parse = (name: 'now' | 'ever') => boxes(parseWritten(asked[name], name, NO_DEFAULTS, flow))
     const ever = parse(same ? 'now' : 'ever')
-    const wanted = parse('now')
+    const wanted = same ? ever : parse('now')
     requireIn(wanted, ever, reachOf(world, { address, ever }))
     const bounds = { now: fitting(meet(wanted, ever), 'now'), ever: fitting(ever, 'ever') }
     return { ...bounds, limits: rootLimits(parseCardLimits(asked.limits ?? {}, 'limits')) }
@@ -105,11 +105,16 @@ export function mintChild(
     const ever = meetAll(wantedEver ? [...evers, wantedEver] : evers)
     const wanted = meetAll(wantedNow ? [...nows, wantedNow] : nows)
     if (!asked.clip) requireIn(wanted, ever, reach)
-    const bounds = { now: fitting(meet(wanted, ever), 'now'), ever: fitting(ever, 'ever') }
+    const bounds = { now: fitting(oneOf(meet(wanted, ever), ever), 'now'), ever: fitting(ever, 'ever') }
     const limits = parseCardLimits(asked.limits ?? {}, 'limits')
     if (!asked.clip) requireLimits(limits, parent.limits)
     return { ...bounds, limits: childLimits(limits, parent.limits) }
   })
+}
+
+/** Two bounds that are the same become one, which is then asked once. */
+function oneOf(now: Bound, ever: Bound): Bound {
+  return leq(ever, now) ? ever : now
 }
 
 function boxes(written: readonly Written[]): Bound {

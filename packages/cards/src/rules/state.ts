@@ -5,6 +5,7 @@
  * who are awake; `cards sim` keeps all of a history. Nothing here decides anything.
  */
 import type { Bound } from '../bound.ts'
+import type { BoundIndex } from '../bound-index.ts'
 import type { Request } from '../box.ts'
 import type { Cell } from '../cell.ts'
 import { type Flow, type FlowCeiling, OPEN } from '../flow.ts'
@@ -96,6 +97,8 @@ export interface Offer {
 
 export interface EffectRequest {
   readonly q: Request
+  /** The name of its tool, dotted. */
+  readonly tool: string
   readonly spend: ReadonlyMap<string, bigint>
 }
 
@@ -140,6 +143,17 @@ export interface Method {
 
 export const NO_ADMITS: Admits = { labels: new Set(), flow: undefined }
 
+/** Answers that are asked for again and again. */
+export interface Derived {
+  readonly index: WeakMap<Bound, BoundIndex>
+  readonly sinks: WeakMap<Bound, readonly Cell[]>
+  readonly reached: WeakMap<FlowCeiling, readonly Cell[]>
+}
+
+export function newDerived(): Derived {
+  return { index: new WeakMap(), sinks: new WeakMap(), reached: new WeakMap() }
+}
+
 /** The state of one node's rules. */
 export interface World {
   nowMs: number
@@ -152,8 +166,8 @@ export interface World {
   readonly effectIds: Set<string>
   readonly confinements: Confinement[]
   readonly tools: Map<string, ToolRow>
-  /** What the declared tools of a bound can reach; thrown away when a tool is declared. */
-  sinksOf: WeakMap<Bound, readonly Cell[]>
+  /** What was worked out from these rows and holds until tools or roots change. */
+  derived: Derived
   /** By `tenant/type`. */
   readonly methods: Map<string, ReadonlyMap<string, Method>>
 }
@@ -176,7 +190,7 @@ export function newWorld(): World {
     effectIds: new Set(),
     confinements: [],
     tools: new Map(tools),
-    sinksOf: new WeakMap(),
+    derived: newDerived(),
     methods: new Map(),
   }
 }

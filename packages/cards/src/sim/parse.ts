@@ -53,7 +53,7 @@ export function parseRequest(given: unknown): EffectRequest {
     const spend = parseAmounts(fields.any('spend') ?? {}, 'spend')
     if (fields.any('op') !== undefined) throw new BadOp('unknown field `op`')
     fields.done()
-    return { q: q as unknown as EffectRequest['q'], spend }
+    return { q: q as unknown as EffectRequest['q'], tool: (q.tool as string[]).join('.'), spend }
   })
 }
 

@@ -15,7 +15,7 @@ import type { Verdict } from '../rules/judge.ts'
 import { isLive, isStopped } from '../rules/live.ts'
 import type { Narrow } from '../rules/mint.ts'
 import { no, type Outcome } from '../rules/outcome.ts'
-import { BUILT_IN, type Method, newWorld, type World } from '../rules/state.ts'
+import { BUILT_IN, type Method, newDerived, newWorld, type World } from '../rules/state.ts'
 import { showSinks } from '../sink.ts'
 import { BadOp, Fields, isObject } from './fields.ts'
 import { showFullBound } from './full-form.ts'
@@ -109,7 +109,7 @@ const OPS: Record<string, Op> = {
     if (!place || BUILT_IN.some((name) => name === tool)) throw new BadOp(`\`${tool}\` is no name for a tool`)
     const cells = sinks.map((sink) => (sink === '{host}' ? 'host' : parseSinkAt(sink, 'sinks')))
     world.tools.set(tool, { place, sinks: cells, yields })
-    world.sinksOf = new WeakMap()
+    world.derived = newDerived()
     return { ok: true }
   },
   type(world, f) {
