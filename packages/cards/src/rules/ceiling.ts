@@ -10,7 +10,7 @@ import { isLive } from './live.ts'
 import type { Agent, Card, Confinement, EffectRequest, Influence, ScopePart, World } from './state.ts'
 
 /** The most that two bounds of cards can have in common: meets of those never grow beyond it. */
-export const CARD_PAIRS = MAX_CARD_BOXES * MAX_CARD_BOXES
+const CARD_PAIRS = MAX_CARD_BOXES * MAX_CARD_BOXES
 
 /** The card and its ancestors that the host rooted anew: what a descendant means follows them (R6, R18). */
 function moving(card: Card): Card[] {
@@ -69,7 +69,7 @@ export function confinedTo(world: World, agent: Agent): Bound[] {
 }
 
 /** The sinks of all declared tools that lie in a bound. */
-export function sinksOf(world: World, bound: Bound): readonly Cell[] {
+function sinksOf(world: World, bound: Bound): readonly Cell[] {
   const known = world.derived.sinks.get(bound)
   if (known) return known
   const found: Cell[] = []
