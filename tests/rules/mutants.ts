@@ -166,8 +166,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a stop that everybody sees',
     file: 'rules/acts-between.ts',
-    from: '  if (costOf(world, floorOf(world, from), seen)) return false\n  join(from, seen)\n',
+    from: '  if (!isStoppedTo(world, to, free)) return false\n',
     to: '',
+  },
+  {
+    name: 'a stop that is hidden by a second revocation',
+    file: 'rules/acts-between.ts',
+    from: '  if (!isStoppedTo(world, to, free)) return false\n',
+    to: '  if (!stoppingRevocations(to).every(free)) return false\n',
   },
   {
     name: 'an offer whose death tells nothing of the revoker',

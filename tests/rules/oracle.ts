@@ -82,6 +82,8 @@ export class Oracle {
   readonly #offers = new Map<string, ReadonlySet<Read>>()
   readonly #revoked = new Set<string>()
   readonly #byHost = new Set<string>()
+  /** What each guest that revoked a card had read by then. */
+  readonly #revokers = new Map<string, Set<Read>[]>()
   readonly #spent = new Map<string, { calls: number; cents: number }>()
   readonly #views = new Map<string, CardView>()
   #rerooted = false
@@ -208,6 +210,7 @@ export class Oracle {
       }
       const reads = (this.#agents.get(op.by as string) as AgentNotes).reads
       for (const read of reads) this.#cards.get(card)?.reads.add(read)
+      this.#revokers.set(card, [...(this.#revokers.get(card) ?? []), new Set(reads)])
       for (const agent of this.#agents.values())
         if ([...agent.held].some((c) => this.#chain(c).includes(card))) this.#join(agent.id, reads)
       for (const turn of this.#turns.values())
@@ -305,7 +308,22 @@ export class Oracle {
     }
     for (let at: string | undefined = stopped; at; at = this.#agents.get(at)?.spawner)
       for (const card of this.#agents.get(at)?.births ?? [])
-        for (const above of this.#chain(card)) this.#join(asker, this.#cards.get(above)?.reads ?? new Set())
+        for (const above of this.#chain(card))
+          for (const reads of this.#revokers.get(above) ?? [])
+            if (this.#isFree(asker, reads)) this.#join(asker, reads)
+  }
+
+  /** Whether learning these costs an agent nothing; what costs something is not shown, or other revocations sufficed. */
+  #isFree(asker: string, reads: ReadonlySet<Read>): boolean {
+    const { births } = this.#agents.get(asker) as AgentNotes
+    const keeps = this.#run({ op: 'show', agent: asker }).keeps as string[]
+    const grants = births.flatMap((card) => [...this.#get(card).now, ...this.#get(card).ever])
+    return [...reads].every(
+      (read) =>
+        SINKS.filter((sink) => keeps.some((cell) => inSink(cell, sink))).every(
+          (sink) => read.back.includes(sink) || read.flows.some((flow) => this.#flows(flow, sink)),
+        ) && read.labels.every((l) => grants.every((g) => g.labels === '*' || g.labels.includes(l))),
+    )
   }
 
   #sees(asker: string, other: string): void {

@@ -414,6 +414,18 @@ export const SCENARIOS: readonly Scenario[] = [
     twin: { at: 8, op: '{"op":"revoke","card":"c"}', last: '{"ok":false,"code":"Stopped"}' },
   },
   {
+    name: '61: a second revocation hides the first from whoever calls',
+    lines: [
+      ...TWO,
+      ['{"op":"spawn","agent":"t/p/2","by":"t/p/1","cards":[{"card":"c","from":"p"}]}', OK],
+      ['{"op":"revoke","card":"c","by":"t/p/1"}', OK],
+      ...reads('e', 't/p/1'),
+      ['{"op":"revoke","card":"c","by":"t/p/1"}', OK],
+      [send('m', 't/q/1', 't/p/2'), '{"ok":false,"code":"Stopped"}'],
+    ],
+    twin: { at: 5, op: TICK, last: OK },
+  },
+  {
     name: '62: a message is sent only to lower its receiver',
     lines: [
       ...TWO,

@@ -1,19 +1,19 @@
 /** Agents that talk (R7, R19, R20): inputs from outside, sends, replies and timers. */
 
 import type { Bound } from '../bound.ts'
-import { ceilingMeet, OPEN } from '../flow.ts'
+import { OPEN } from '../flow.ts'
 import { callerSink, showSinks, sinksLeq } from './../sink.ts'
 import { actor, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
 import { debit } from './budget.ts'
 import { flowSinksOf, influenceOf } from './ceiling.ts'
-import { isLive, isStopped, isStoppedByHost, stoppingRevocations } from './live.ts'
+import { isLive, isStopped, isStoppedTo, stoppingRevocations } from './live.ts'
 import { DONE, no, type Outcome } from './outcome.ts'
 import {
   type Admits,
   type Agent,
-  type Influence,
   type Method,
   NO_ADMITS,
+  type Revocation,
   type ScopePart,
   type Turn,
   type World,
@@ -120,20 +120,16 @@ export function send(world: World, of: SendOf): Outcome {
   return DONE
 }
 
-/** Whether the sender may see that the receiver is stopped: the host or the clock suffice, or the revokers cost nothing. */
+/**
+ * Whether the sender may see that the receiver is stopped: the host or the clock suffice, or those
+ * revocations do that cost the sender nothing. It takes those on.
+ */
 function showsStop(world: World, from: Agent, to: Agent): boolean {
-  if (isStoppedByHost(world, to)) return true
-  const seen = stoppingRevocations(world, to)
-    .map((r) => r.influence)
-    .reduce<Influence>(
-      (a, b) => ({ flow: ceilingMeet(a.flow, b.flow), labels: new Set([...a.labels, ...b.labels]) }),
-      {
-        flow: OPEN,
-        labels: new Set(),
-      },
-    )
-  if (costOf(world, floorOf(world, from), seen)) return false
-  join(from, seen)
+  if (isStoppedTo(world, to, () => false)) return true
+  const floor = floorOf(world, from)
+  const free = (revocation: Revocation) => !costOf(world, floor, revocation.influence)
+  if (!isStoppedTo(world, to, free)) return false
+  for (const revocation of stoppingRevocations(to)) if (free(revocation)) join(from, revocation.influence)
   return true
 }
 

@@ -16,9 +16,12 @@ export function isLive(world: World, card: Card): boolean {
   return true
 }
 
-/** Whether the card is dead by what the host did or the clock, whatever guests revoked. */
-function isDeadByHost(world: World, card: Card): boolean {
-  for (const at of chainOf(card)) if (expired(world, at) || at.revocations.some((r) => !r.by)) return true
+/** Which guests' revocations count; those of the host and the clock always do. */
+type Sees = (revocation: Revocation) => boolean
+
+function isDeadTo(world: World, card: Card, sees: Sees): boolean {
+  for (const at of chainOf(card))
+    if (expired(world, at) || at.revocations.some((r) => !r.by || sees(r))) return true
   return false
 }
 
@@ -32,10 +35,10 @@ function hasLiveBirth(world: World, agent: Agent): boolean {
   return false
 }
 
-/** Whether an agent would be stopped without any guest's revocation. */
-export function isStoppedByHost(world: World, agent: Agent): boolean {
+/** Whether an agent is stopped for whoever sees only some of the guests' revocations. Each counts by itself. */
+export function isStoppedTo(world: World, agent: Agent, sees: Sees): boolean {
   for (let at: Agent | undefined = agent; at; at = at.spawner)
-    if (at.births.every((card) => isDeadByHost(world, card))) return true
+    if (at.births.every((card) => isDeadTo(world, card, sees))) return true
   return false
 }
 
@@ -44,11 +47,10 @@ export function guestRevocations(card: Card): Revocation[] {
   return [...chainOf(card)].flatMap((at) => at.revocations.filter((r) => r.by))
 }
 
-/** The guests' revocations that a stopped agent is stopped by. */
-export function stoppingRevocations(world: World, agent: Agent): Revocation[] {
-  for (let at: Agent | undefined = agent; at; at = at.spawner) {
-    if (hasLiveBirth(world, at)) continue
-    return at.births.filter((card) => !isDeadByHost(world, card)).flatMap(guestRevocations)
-  }
-  return []
+/** The guests' revocations that have to do with whether an agent is stopped. */
+export function stoppingRevocations(agent: Agent): Revocation[] {
+  const found: Revocation[] = []
+  for (let at: Agent | undefined = agent; at; at = at.spawner)
+    found.push(...at.births.flatMap(guestRevocations))
+  return found
 }
