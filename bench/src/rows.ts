@@ -8,6 +8,7 @@ import { parseManifests } from '@cardinal/manifests'
 import { KeySlots, Log, NO_POS, openNodeKey, type Tip, ZERO_HASH } from '@cardinal/oplog'
 import { bundleGuest, bundleProgram } from '@cardinal/sdk/bundle'
 import type { Tool } from '@cardinal/tools'
+import { decisions } from './decisions.ts'
 import { each, privateBytes, type Row, wide } from './measure.ts'
 
 const program = path.join(import.meta.dirname, '..', 'programs', 'bench.ts')
@@ -347,6 +348,7 @@ export const ROWS: readonly { readonly row: number; readonly run: (folder: strin
   { row: 4, run: inProcess },
   { row: 5, run: tenSteps },
   { row: 8, run: liveMemory },
+  { row: 13, run: decisions },
   { row: 14, run: appends },
   { row: 15, run: bytesThrough },
 ]

@@ -33,8 +33,12 @@ export interface ArgRule {
   readonly optional: boolean
 }
 
+/** Nothing that JSON would escape. */
+const PLAIN = /^[ !#-[\]-~]*$/
+
 /** The text by which a value is compared: decimals by their value, all else as JSON. */
 export function valueText(value: unknown): string {
+  if (typeof value === 'string' && PLAIN.test(value)) return `"${value}"`
   if (!(value instanceof NumberText) && typeof value !== 'number') return JSON.stringify(value)
   const decimal = decimalOf(value)
   // An exponent or −0 equals nothing that a list can hold.

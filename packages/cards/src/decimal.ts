@@ -11,6 +11,9 @@ const DECIMAL = /^-?(?:0|[1-9]\d*)(?:\.\d+)?$/
 export const MAX_SCALE = 18
 const MAX_LENGTH = 40
 const I64_END = 2n ** 63n
+/** So short a text is far below 64 bits. */
+const SHORT = 15
+const POWERS = Array.from({ length: MAX_SCALE + 1 }, (_, i) => 10n ** BigInt(i))
 
 /** Reads a plain decimal; undefined for an exponent, −0, more than 18 digits after the point, or a whole part beyond 64 bits. */
 function parseDecimal(text: string): Decimal | undefined {
@@ -20,6 +23,7 @@ function parseDecimal(text: string): Decimal | undefined {
   if (kept.length > MAX_SCALE) return undefined
   const digits = BigInt(whole + kept)
   if (digits === 0n && text.startsWith('-')) return undefined
+  if (text.length <= SHORT) return { digits, scale: kept.length }
   const at = BigInt(whole === '-0' ? '0' : whole)
   if (at >= I64_END || at < -I64_END) return undefined
   return { digits, scale: kept.length }
@@ -35,7 +39,8 @@ export function decimalOf(value: unknown): Decimal | undefined {
 
 /** The digits of `value` at a scale; undefined if it needs more. */
 export function scaled(value: Decimal, scale: number): bigint | undefined {
-  return value.scale > scale ? undefined : value.digits * 10n ** BigInt(scale - value.scale)
+  if (value.scale === scale) return value.digits
+  return value.scale > scale ? undefined : value.digits * (POWERS[scale - value.scale] as bigint)
 }
 
 /** The shortest text of `digits` × 10^-`scale`. */
