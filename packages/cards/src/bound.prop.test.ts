@@ -56,6 +56,74 @@ const request: fc.Arbitrary<Request> = fc
 
 const holds = (box: Box, q: Request) => boxMisses(box, q).length === 0
 
+/** Boxes and requests of a world so small that all of its requests can be asked. */
+const small = fc
+  .record({
+    tool: pick('t', 't.u', 't.*', '*'),
+    host: maybe(pick('x', 'y.x', '*.x', '*', '-')),
+    method: maybe(pick(['GET'], ['GET', 'PUT'])),
+    args: maybe(
+      pick<unknown>(
+        '*',
+        { m: ['a'] },
+        { m: ['a', 'b'] },
+        { m: { in: ['a'], optional: true } },
+        { m: { len: 1 } },
+        {
+          m: { min: 1, max: 2 },
+        },
+        { m: { decimal: 1, min: '0.5', max: '2' } },
+        { m: { len: 3, optional: true } },
+      ),
+    ),
+  })
+  .map((g) => parseGrant(Object.fromEntries(Object.entries(g).filter(([, v]) => v !== undefined)), 'g', none))
+
+const TOOL_PLACES = [['t'], ['t', 'u'], ['t', 'u', 'v'], ['t', 'v'], ['s'], ['s', 'u']]
+const HOST_PLACES = [undefined, ['x'], ['x', 'y'], ['x', 'z'], ['z'], ['x', 'y', 'z']]
+const METHODS = [undefined, 'GET', 'PUT', 'POST']
+const ARGS: Record<string, unknown>[] = [
+  {},
+  ...[
+    'a',
+    'b',
+    'c',
+    'ab',
+    'abc',
+    'abcd',
+    '',
+    1,
+    2,
+    3,
+    1.5,
+    0.5,
+    '1',
+    '2',
+    '1.5',
+    '1.25',
+    '3',
+    null,
+    true,
+  ].map((m) => ({ m })),
+  { n: 'a' },
+  { m: 'a', n: 'a' },
+]
+const EVERY_REQUEST: Request[] = TOOL_PLACES.flatMap((tool) =>
+  HOST_PLACES.flatMap((host) =>
+    METHODS.flatMap((method) =>
+      ARGS.map(
+        (args) =>
+          ({
+            tool,
+            ...(host && { host }),
+            ...(method && { method }),
+            args: new Map(Object.entries(args)),
+          }) as Request,
+      ),
+    ),
+  ),
+)
+
 describe(`bounds (SEED=${seed})`, () => {
   it('a meet allows exactly what both allow', () => {
     fc.assert(
@@ -93,6 +161,15 @@ describe(`bounds (SEED=${seed})`, () => {
         if (holds(a, q) && holds(b, q)) expect(m && holds(m, q)).toBe(true)
       }),
       { ...runs, numRuns: 10_000 },
+    )
+  })
+  it('one box lies in another exactly if no request is in the one and not in the other', () => {
+    fc.assert(
+      fc.property(small, small, (a, b) => {
+        const witness = EVERY_REQUEST.some((q) => holds(a, q) && !holds(b, q))
+        expect(boxLeq(a, b)).toBe(!witness)
+      }),
+      { ...runs, numRuns: 2000 },
     )
   })
   it('the order is reflexive and transitive', () => {
