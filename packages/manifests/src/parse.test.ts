@@ -41,7 +41,24 @@ describe('a manifest', () => {
     expect(parse(`${good}---\n${zone}`).map((m) => m.kind)).toEqual(['Agent', 'Zone'])
   })
 
+  it('may say a grant on one line, which is kept in JSON form', () => {
+    const line = good.replace('{ tool: ledger.query }', '"http.get host=*.acme.example method=GET,HEAD"')
+    expect(parse(line)).toMatchObject([
+      { cardSource: { now: [{ tool: 'http.get', host: '*.acme.example', method: ['GET', 'HEAD'] }] } },
+    ])
+  })
+
   const wrong: [string, string, string][] = [
+    [
+      'a wrong word of a grant on one line',
+      good.replace('{ tool: ledger.query }', '"ledger.query hots=x"'),
+      'm.yaml:8:9 spec.card.now[0]: column 14: unknown field `hots`',
+    ],
+    [
+      'what this version cannot enforce, on one line',
+      good.replace('{ tool: ledger.query }', '"ledger.query ask=boss"'),
+      'm.yaml:8:9 spec.card.now[0].ask: `ask` needs approvals',
+    ],
     [
       'an unknown field',
       good.replace('  program:', '  progam: x\n  program:'),

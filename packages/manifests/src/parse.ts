@@ -1,5 +1,5 @@
 /** From YAML text to manifests: parsed once, here; every error names file, line, column and field. */
-import { type Card, CardError, type DefaultsOf, parseCard } from '@cardinal/cards'
+import { type Card, CardError, type DefaultsOf, expandGrantTexts, parseCard } from '@cardinal/cards'
 import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml'
 import { type AgentDocument, KINDS, type ZoneDocument } from './document.ts'
 import { ManifestError } from './errors.ts'
@@ -111,8 +111,7 @@ function agentOf({ metadata, spec }: AgentDocument, source: Source, options: Par
     tenant: metadata.tenant,
     name: metadata.name,
     program: spec.program,
-    card: cardOf(spec.card, source, options),
-    cardSource: spec.card,
+    ...cardOf(spec.card, source, options),
     timeoutMs: spec.timeout === undefined ? DEFAULT_TIMEOUT_MS : durationMs(spec.timeout),
     idleMs: spec.idle === undefined ? DEFAULT_IDLE_MS : durationMs(spec.idle),
     idempotency: spec.idempotency ?? [],
@@ -122,8 +121,13 @@ function agentOf({ metadata, spec }: AgentDocument, source: Source, options: Par
 /** Fields of a grant that this version parses but cannot enforce are refused, never ignored. */
 const LATER: Record<string, string> = { ask: 'approvals', secret: 'secrets', flow: 'flow', labels: 'labels' }
 
-function cardOf(given: unknown, source: Source, options: ParseOptions): Card {
+function cardOf(
+  written: unknown,
+  source: Source,
+  options: ParseOptions,
+): Pick<AgentManifest, 'card' | 'cardSource'> {
   try {
+    const given = expandGrantTexts(written, 'spec.card')
     const card = parseCard('', given, 'spec.card', options.defaultsOf)
     for (const side of ['now', 'ever'] as const) {
       const grants = (given as Record<string, unknown>)[side]
@@ -147,7 +151,7 @@ function cardOf(given: unknown, source: Source, options: ParseOptions): Card {
           )
       })
     }
-    return card
+    return { card, cardSource: given }
   } catch (error) {
     if (!(error instanceof CardError)) throw error
     throw at(source, splitPath(error.path), error.message)

@@ -1,4 +1,5 @@
 /** What anybody can say of a token with its root's public key and a list of revoked ids, offline. */
+import type { Grant } from '../grant.ts'
 import { showLimits } from '../limits.ts'
 import { showFullBound } from '../sim/full-form.ts'
 import { readCards, type TokenCard } from './card-token.ts'
@@ -47,7 +48,15 @@ function cardsIn(token: VerifiedToken): TokenCard[] | undefined {
   }
 }
 
+export interface ShownCard {
+  readonly id: string
+  readonly owner: string
+  readonly now: readonly Grant[]
+  readonly ever: readonly Grant[]
+  readonly limits: object
+}
+
 /** A card of a token in full form. */
-export function showTokenCard({ id, owner, now, ever, limits }: TokenCard): object {
+export function showTokenCard({ id, owner, now, ever, limits }: TokenCard): ShownCard {
   return { id, owner, now: showFullBound(now), ever: showFullBound(ever), limits: showLimits(limits) }
 }

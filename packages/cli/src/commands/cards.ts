@@ -5,6 +5,7 @@ import {
   inspectToken,
   type PublicKeyBytes,
   Sim,
+  showGrantText,
   showTokenCard,
   TokenError,
   type TokenReport,
@@ -93,10 +94,7 @@ function inspect(
         report.ok ? 'verified' : 'REVOKED',
         `${report.blocks.length} blocks, ${report.sealed ? 'sealed' : 'NOT SEALED: whoever has it can append'}`,
       ],
-      ...report.blocks.map((block, i): [string, string] => [
-        `block ${i}`,
-        `${block.card ? `card ${block.card.id} of ${block.card.owner}` : 'not ours'}, revocation id ${block.revocationId}${block.revoked ? ' REVOKED' : ''}`,
-      ]),
+      ...report.blocks.flatMap(blockRows),
     ]),
   )
   if (!report.ok) process.exitCode = 1
@@ -123,4 +121,21 @@ async function sim(): Promise<void> {
     if (bytes > 65_536 || process.stdin.readableLength === 0) await flush()
   }
   await flush()
+}
+
+/** A block, and for a card of ours each grant of both bounds. */
+function blockRows(
+  { card, revocationId, revoked }: TokenReport['blocks'][number],
+  i: number,
+): [string, string][] {
+  const what = card ? `card ${card.id} of ${card.owner}` : 'not a card of ours'
+  const head: [string, string] = [
+    `block ${i}`,
+    `${what}, revocation id ${revocationId}${revoked ? ' REVOKED' : ''}`,
+  ]
+  if (!card) return [head]
+  const { now, ever } = showTokenCard(card)
+  const grants = (name: string, bound: typeof now) =>
+    bound.map((g): [string, string] => [name, showGrantText(g)])
+  return [head, ...grants('  now', now), ...grants('  ever', ever)]
 }
