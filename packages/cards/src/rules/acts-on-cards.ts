@@ -92,7 +92,8 @@ function heldCard(agent: Agent, id: string): Card | undefined {
 }
 
 export function mintRefusal(error: MintError): Refusal {
-  return no(error.code, 'missing' in error ? error.missing : undefined)
+  const says = error.code === 'OverWide' || error.code === 'BadGrant'
+  return no(error.code, says ? error.missing : undefined)
 }
 
 export interface OfferOf extends Narrow {
