@@ -18,7 +18,7 @@ module.exports = {
     only('cards', []),
     only('oplog', []),
     only('tools', ['cards']),
-    only('manifests', ['cards']),
+    only('manifests', ['cards', 'tools']),
     only('kernel', ['engine', 'cards', 'oplog', 'tools', 'manifests', 'sdk-ts']),
     only('cli', ['cards', 'kernel', 'manifests', 'oplog', 'sdk-ts']),
     only('sdk-ts', []),

@@ -40,6 +40,10 @@ export interface GrantDefaults {
   readonly method?: readonly string[]
   readonly args?: Readonly<Record<string, unknown>>
   readonly required?: readonly ('resource' | 'host' | 'path')[]
+  /** Arguments that are always there: a grant that does not name them would match nothing. */
+  readonly requiredArgs?: readonly string[]
+  /** What it does cannot be undone: by default it asks a person. */
+  readonly irreversible?: boolean
 }
 
 export type DefaultsOf = (tool: string) => GrantDefaults | undefined
@@ -102,6 +106,7 @@ export function parseGrant(given: unknown, path: string, defaultsOf: DefaultsOf,
     if (grant[name] === undefined)
       throw badGrant(path, `\`${grant.tool}\` needs \`${name}\`; for every ${name} write \`${name}: "*"\``)
   }
+  requireArgs(grant, defaults.requiredArgs ?? [], path)
   const text = (
     name: 'resource' | 'host' | 'path' | 'secret',
     parse: (text: string, path: string) => Cell,
@@ -126,6 +131,21 @@ export function parseGrant(given: unknown, path: string, defaultsOf: DefaultsOf,
     flow: grant.flow === undefined ? flow : parseFlow(grant.flow, `${path}.flow`),
     ask: parseAsk(grant.ask, `${path}.ask`),
   }
+}
+
+function requireArgs(grant: Record<string, unknown>, names: readonly string[], path: string): void {
+  if (grant.args === '*') return
+  const given = typeof grant.args === 'object' && grant.args !== null ? grant.args : {}
+  const missing = names.filter((name) => !Object.hasOwn(given, name))
+  if (missing.length === 0) return
+  const line = [
+    ...Object.keys(given).map((name) => `${name}: …`),
+    ...missing.map((name) => `${name}: "*"`),
+  ].join(', ')
+  throw badGrant(
+    `${path}.args`,
+    `\`${String(grant.tool)}\` always has the argument${missing.length > 1 ? 's' : ''} ${missing.map((m) => `\`${m}\``).join(', ')}; for any value write \`args: { ${line} }\``,
+  )
 }
 
 function strings(value: unknown, path: string, what: string): string[] {

@@ -250,7 +250,8 @@ export class LiveAgent {
 
   authority(): Authority {
     const { card, generation } = this.#around.ctx.control.cardOf(this.address)
-    return { address: this.name, card, settings: { idempotency: generation.idempotency } }
+    const { tenant } = this.address
+    return { address: this.name, tenant, card, settings: { idempotency: generation.idempotency } }
   }
 
   showReply(ok: boolean, value: unknown): Reply {

@@ -3,7 +3,7 @@ import { randomBytes, timingSafeEqual } from 'node:crypto'
 import fs from 'node:fs'
 import type { Server } from 'node:http'
 import { CardError } from '@cardinal/cards'
-import { ManifestError, parseManifests } from '@cardinal/manifests'
+import { ManifestError, parseFiles } from '@cardinal/manifests'
 import { LogError } from '@cardinal/oplog'
 import { isRange } from '@cardinal/tools'
 import { type ServerType, serve } from '@hono/node-server'
@@ -130,7 +130,7 @@ function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
   on(app, routes.apply, async (c) => {
     const body = parse(routes.apply.request.body.content['application/json'].schema, await json(c))
     const options = { isRange, defaultsOf: kernel.defaultsOf }
-    const manifests = body.documents.flatMap(({ file, text }) => parseManifests(text, file, options))
+    const manifests = parseFiles(body.documents, options)
     return c.json({ applied: await kernel.apply(manifests, new Map(Object.entries(body.programs))) })
   })
   on(app, routes.result, async (c) => {

@@ -21,7 +21,8 @@ export interface Context {
   readonly images: Images
   readonly control: Control
   readonly slots: KeySlots
-  readonly tools: ReadonlyMap<string, Tool>
+  /** The tool of this name that a tenant's agents have: the kernel's own, or one that is declared for the tenant. */
+  readonly findTool: (tenant: string, name: string) => Tool | undefined
   readonly clock: Clock
   readonly limits: TurnLimits
   /** Seeds turns and idempotency keys; never leaves the kernel. */

@@ -5,7 +5,7 @@
 import { type Card, fillKey, parseCard } from '@cardinal/cards'
 import type { KeySlots, Log, PayloadKey, Pos, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
-import type { Zone } from '@cardinal/tools'
+import type { ToolDeclaration, Zone } from '@cardinal/tools'
 import { appendEntry, type Sink } from './append.ts'
 import { KernelError } from './errors.ts'
 import type { Address } from './ids.ts'
@@ -40,7 +40,14 @@ interface AppliedMeta {
   readonly image: string
 }
 
-type DefaultsOf = Parameters<typeof parseCard>[3]
+/** One applied version of a declared tool. */
+interface DeclaredTool {
+  readonly generation: number
+  readonly declaration: ToolDeclaration
+  readonly wish: string
+}
+
+type DefaultsOf = (tool: string, tenant: string) => ReturnType<Parameters<typeof parseCard>[3]>
 
 export class Control {
   readonly #sink: Sink & { readonly log: Log }
@@ -49,6 +56,7 @@ export class Control {
   readonly #generations = new Map<string, Generation>()
   readonly #tenants = new Map<string, PayloadKey>()
   readonly #zones = new Map<string, Zone>()
+  readonly #tools = new Map<string, DeclaredTool>()
   #tip: Tip = { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
   #key: PayloadKey | undefined
 
@@ -79,10 +87,15 @@ export class Control {
   #fold(kind: string, meta: Record<string, unknown>, payloads: readonly Buffer[]): void {
     const body = payloads[0] ? JSON.parse(payloads[0].toString()) : undefined
     if (kind === 'zone') this.#zones.set((body as Zone).name, body as Zone)
+    if (kind === 'tool') {
+      const { tenant, name, generation } = meta as unknown as AppliedMeta
+      const wish = JSON.stringify(body)
+      this.#tools.set(`${tenant}/${name}`, { generation, declaration: body as ToolDeclaration, wish })
+    }
     if (kind !== 'applied') return
     const { tenant, name, generation, image } = meta as unknown as AppliedMeta
     const { card, timeoutMs, idleMs, idempotency } = body as AppliedBody
-    const parsed = parseCard('', card, 'spec.card', this.#defaultsOf)
+    const parsed = parseCard('', card, 'spec.card', (tool) => this.#defaultsOf(tool, tenant))
     const wish = JSON.stringify([image, body])
     this.#generations.set(`${tenant}/${name}`, {
       tenant,
@@ -99,6 +112,11 @@ export class Control {
 
   zones(): readonly Zone[] {
     return [...this.#zones.values()]
+  }
+
+  /** The declaration of a tool that is in force for a tenant now. */
+  findTool(tenant: string, name: string): ToolDeclaration | undefined {
+    return this.#tools.get(`${tenant}/${name}`)?.declaration
   }
 
   generations(): readonly Generation[] {
@@ -148,6 +166,19 @@ export class Control {
       return { generation: before.generation, changed: false, pos: this.#tip.pos }
     const generation = (before?.generation ?? 0) + 1
     this.#record('applied', { tenant, name, generation, image }, body)
+    return { generation, changed: true, pos: this.#tip.pos }
+  }
+
+  applyTool(
+    tenant: string,
+    declaration: ToolDeclaration,
+  ): { generation: number; changed: boolean; pos: Pos } {
+    const { name } = declaration
+    const before = this.#tools.get(`${tenant}/${name}`)
+    if (before?.wish === JSON.stringify(declaration))
+      return { generation: before.generation, changed: false, pos: this.#tip.pos }
+    const generation = (before?.generation ?? 0) + 1
+    this.#record('tool', { tenant, name, generation }, declaration)
     return { generation, changed: true, pos: this.#tip.pos }
   }
 

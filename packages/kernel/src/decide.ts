@@ -28,6 +28,7 @@ export interface Decided {
 
 export interface Authority {
   readonly address: string
+  readonly tenant: string
   readonly card: Card
   readonly settings: ToolSettings
 }
@@ -47,7 +48,7 @@ export function decideEffects(
   const room = MAX_EFFECTS - state.effects.size
   output.effects.forEach((effect, index) => {
     if (dropped.has(effect.cid)) {
-      metas.push({ tool: shownTool(ctx, effect.tool), class: 'read', verdict: 'drop' })
+      metas.push({ tool: shownTool(ctx, who, effect.tool), class: 'read', verdict: 'drop' })
       return
     }
     const result = index >= room ? tooMany() : decideOne(ctx, who, counters, effect, timeMs)
@@ -69,8 +70,8 @@ interface One {
 }
 
 /** A name that a guest made up is an argument like any other, and stays out of the readable part. */
-function shownTool(ctx: Context, tool: string): string {
-  return tool === SLEEP || ctx.tools.has(tool) ? tool : '?'
+function shownTool(ctx: Context, { tenant }: Authority, tool: string): string {
+  return tool === SLEEP || ctx.findTool(tenant, tool) ? tool : '?'
 }
 
 function tooMany(): One {
@@ -101,9 +102,9 @@ function decideOne(
   timeMs: number,
 ): One {
   if (effect.tool === SLEEP) return sleep(effect, timeMs)
-  const tool = ctx.tools.get(effect.tool)
+  const tool = ctx.findTool(who.tenant, effect.tool)
   if (effect.via !== undefined && effect.via !== who.card.id.split('#')[0]) {
-    return refuse(shownTool(ctx, effect.tool), 'read', {
+    return refuse(shownTool(ctx, who, effect.tool), 'read', {
       class: 'Refused',
       code: 'NoSuchCard',
       by: 'card',

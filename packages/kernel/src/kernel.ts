@@ -27,6 +27,7 @@ import { catchUp } from './catch-up.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { type Context, monotonic, type TurnEvent, type TurnLimits } from './context.ts'
 import { Control, NODE_AGENT } from './control.ts'
+import { DeclaredTools } from './declared-tools.ts'
 import { Derived } from './derived.ts'
 import { KernelError } from './errors.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
@@ -64,7 +65,7 @@ export interface KernelOptions {
 }
 
 interface Applied {
-  readonly kind: 'Agent' | 'Zone'
+  readonly kind: 'Agent' | 'Zone' | 'Tool'
   readonly name: string
   readonly generation?: number
   readonly changed: boolean
@@ -88,7 +89,7 @@ export interface Kernel {
   erase(address: string): Promise<void>
   suspend(address: string): Promise<void>
   /** What each tool fills in for a grant's missing dimensions. */
-  readonly defaultsOf: DefaultsOf
+  readonly defaultsOf: (tool: string, tenant: string) => ReturnType<DefaultsOf>
   ownPort(port: number): void
   poll(): Promise<void>
   stats(): { agents: number; live: number }
@@ -189,7 +190,8 @@ class Node implements Kernel {
       connections: options.connections ?? 64,
       timeoutMs: options.requestTimeoutMs ?? 30_000,
     })
-    const tools = new Map([this.#http, ...(options.tools ?? [])].map((tool) => [tool.name, tool]))
+    const own = new Map([this.#http, ...(options.tools ?? [])].map((tool) => [tool.name, tool]))
+    const declared = new DeclaredTools(control, this.#http)
     this.#ctx = {
       log,
       derived,
@@ -197,7 +199,7 @@ class Node implements Kernel {
       images: new Images(folder.images, engine),
       control,
       slots,
-      tools,
+      findTool: (tenant, name) => own.get(name) ?? declared.find(tenant, name),
       clock: steady,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
       secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
@@ -237,7 +239,14 @@ class Node implements Kernel {
         )
       built.set(manifest, (await images.build(bundle, manifest.name)).hash)
     }
-    const done: (Applied & { pos: Pos })[] = manifests.map((manifest) => {
+    // A card that names a tool is parsed again from the record, where the tool must then stand before it.
+    const ordered = [...manifests].sort((a, b) => Number(b.kind === 'Tool') - Number(a.kind === 'Tool'))
+    const done: (Applied & { pos: Pos })[] = ordered.map((manifest) => {
+      if (manifest.kind === 'Tool') {
+        const { tenant, declaration } = manifest
+        const name = `${tenant}/${declaration.name}`
+        return { kind: 'Tool', name, ...control.applyTool(tenant, declaration) }
+      }
       if (manifest.kind === 'Zone') {
         const { name, hosts, ranges } = manifest
         return { kind: 'Zone', name, ...control.applyZone({ name, hosts, ranges }) }
@@ -333,7 +342,7 @@ class Node implements Kernel {
       })
   }
 
-  readonly defaultsOf: DefaultsOf = (tool) => this.#ctx.tools.get(tool)?.defaults
+  readonly defaultsOf: Kernel['defaultsOf'] = (tool, tenant) => this.#ctx.findTool(tenant, tool)?.defaults
 
   ownPort(port: number): void {
     this.#ownPorts.add(port)
@@ -369,7 +378,12 @@ class Node implements Kernel {
 function requireDistinct(manifests: readonly Manifest[]): void {
   const seen = new Set<string>()
   for (const manifest of manifests) {
-    const name = manifest.kind === 'Agent' ? `${manifest.tenant}/${manifest.name}` : manifest.name
+    const name =
+      manifest.kind === 'Agent'
+        ? `${manifest.tenant}/${manifest.name}`
+        : manifest.kind === 'Tool'
+          ? `${manifest.tenant}/${manifest.declaration.name}`
+          : manifest.name
     const wish = `${manifest.kind} ${name}`
     if (seen.has(wish))
       throw new KernelError('Malformed', 'BadManifest', `${manifest.file}: \`${name}\` is there twice`)

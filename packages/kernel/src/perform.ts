@@ -36,7 +36,7 @@ export async function performEffect(
   effect: OpenEffect,
   again: boolean,
 ): Promise<Performed> {
-  const tool = ctx.tools.get(effect.tool)
+  const tool = ctx.findTool(who.authority().tenant, effect.tool)
   if (!tool)
     return refused({
       class: 'Refused',

@@ -51,10 +51,81 @@ const zoneDocument = z.strictObject({
   }),
 })
 
+const TYPE = z.enum(['string', 'number', 'integer', 'boolean'])
+const scalar = z.union([z.string(), z.number(), z.boolean()])
+/** `anyOf` a type and null is how generators write an argument that may be left out. */
+const nullable = z.tuple([z.strictObject({ type: TYPE }), z.strictObject({ type: z.literal('null') })])
+const property = z
+  .strictObject({
+    type: TYPE.optional(),
+    anyOf: nullable.optional(),
+    title: z.string().optional(),
+    description: z.string().optional(),
+    enum: z.array(scalar).min(1).optional(),
+    minLength: z.int().min(0).optional(),
+    maxLength: z.int().min(0).optional(),
+    minimum: z.number().optional(),
+    maximum: z.number().optional(),
+    default: z.union([scalar, z.null()]).optional(),
+  })
+  .refine((p) => (p.type === undefined) !== (p.anyOf === undefined), 'one of `type` and `anyOf`')
+
+const toolDocument = z.strictObject({
+  apiVersion,
+  kind: z.literal('Tool'),
+  metadata: z.strictObject({
+    tenant: name,
+    name: z
+      .string()
+      .max(128)
+      .regex(/^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$/, 'a dotted name of a tool, as `bank.pay`'),
+  }),
+  spec: z.strictObject({
+    about: z.string().optional(),
+    in: z
+      .strictObject({
+        type: z.literal('object'),
+        title: z.string().optional(),
+        description: z.string().optional(),
+        properties: z.record(
+          z.string().regex(/^[A-Za-z_][A-Za-z0-9_-]{0,63}$/, 'a name of an argument'),
+          property,
+        ),
+        required: z.array(z.string()).optional(),
+        additionalProperties: z.literal(false).optional(),
+      })
+      .describe('the arguments: JSON Schema without patterns and references'),
+    effect: z
+      .enum(['read', 'idempotent', 'once'])
+      .describe('repeated freely, repeated with the same key, or never repeated'),
+    http: z.strictObject({
+      method: z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']),
+      url: z.string().describe('`{name}` in a segment of the path is an argument'),
+      query: z.record(z.string(), z.string()).optional(),
+      headers: z.record(z.string().regex(/^[A-Za-z0-9-]+$/, 'a header name'), z.string()).optional(),
+      body: z.literal('json').optional().describe('all arguments that stand nowhere else'),
+      idempotencyHeader: z
+        .string()
+        .regex(/^[A-Za-z0-9-]+$/, 'a header name')
+        .optional(),
+    }),
+    dimensions: z
+      .strictObject({ resource: z.string().optional(), path: z.string().optional() })
+      .optional()
+      .describe('which argument also stands in which dimension of a grant'),
+    sinks: z
+      .array(z.string())
+      .optional()
+      .describe('where the arguments can be carried to; the host if left out'),
+    yields: z.array(z.string()).optional().describe('labels of what it answers'),
+  }),
+})
+
+export type ToolDocument = z.infer<typeof toolDocument>
 export type AgentDocument = z.infer<typeof agentDocument>
 export type ZoneDocument = z.infer<typeof zoneDocument>
 
-export const KINDS = { Agent: agentDocument, Zone: zoneDocument } as const
+export const KINDS = { Agent: agentDocument, Zone: zoneDocument, Tool: toolDocument } as const
 
 /** The JSON Schema of all kinds, for editors. */
 export function manifestJsonSchema(): object {

@@ -5,7 +5,9 @@ export {
   type AgentManifest,
   type Manifest,
   type ParseOptions,
+  parseFiles,
   parseManifests,
+  type ToolManifest,
   type ZoneManifest,
 } from './parse.ts'
 export { findPrograms, type ProgramRef } from './programs.ts'

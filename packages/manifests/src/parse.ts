@@ -1,8 +1,10 @@
 /** From YAML text to manifests: parsed once, here; every error names file, line, column and field. */
 import { type Card, CardError, type DefaultsOf, expandGrantTexts, parseCard } from '@cardinal/cards'
+import { declaredTool, type Tool, type ToolDeclaration } from '@cardinal/tools'
 import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml'
-import { type AgentDocument, KINDS, type ZoneDocument } from './document.ts'
+import { type AgentDocument, KINDS, type ToolDocument, type ZoneDocument } from './document.ts'
 import { ManifestError } from './errors.ts'
+import { declarationOf, ToolProblem } from './tools.ts'
 
 export interface AgentManifest {
   readonly kind: 'Agent'
@@ -26,10 +28,18 @@ export interface ZoneManifest {
   readonly ranges: readonly string[]
 }
 
-export type Manifest = AgentManifest | ZoneManifest
+export interface ToolManifest {
+  readonly kind: 'Tool'
+  readonly file: string
+  readonly tenant: string
+  readonly declaration: ToolDeclaration
+}
+
+export type Manifest = AgentManifest | ZoneManifest | ToolManifest
 
 export interface ParseOptions {
-  readonly defaultsOf: DefaultsOf
+  /** What a tool of a tenant fills in; those that the same documents declare are known besides. */
+  readonly defaultsOf: (tool: string, tenant: string) => ReturnType<DefaultsOf>
   readonly isRange: (text: string) => boolean
 }
 
@@ -42,8 +52,50 @@ interface Source {
   readonly lines: LineCounter
 }
 
+export interface ManifestFile {
+  readonly file: string
+  readonly text: string
+}
+
 /** Parses all documents of a file. Anchors, merge keys, duplicate keys and unknown fields are errors. */
 export function parseManifests(text: string, file: string, options: ParseOptions): Manifest[] {
+  return parseFiles([{ file, text }], options)
+}
+
+/** Parses files that belong together: a card may name a tool that any of them declares. */
+export function parseFiles(files: readonly ManifestFile[], options: ParseOptions): Manifest[] {
+  const shapes = files.flatMap(({ text, file }) => shapesOf(text, file))
+  const declared = new Map<string, Tool>()
+  const tools = shapes.map((shape) => {
+    if (shape.document.kind !== 'Tool') return undefined
+    const manifest = toolOf(shape.document, shape.source)
+    declared.set(
+      `${manifest.tenant}/${manifest.declaration.name}`,
+      declaredTool(manifest.declaration, NOWHERE),
+    )
+    return manifest
+  })
+  const defaultsOf: ParseOptions['defaultsOf'] = (tool, tenant) =>
+    declared.get(`${tenant}/${tool}`)?.defaults ?? options.defaultsOf(tool, tenant)
+  return shapes.map(({ document, source }, i) => {
+    if (document.kind === 'Agent') return agentOf(document, source, { ...options, defaultsOf })
+    return document.kind === 'Zone' ? zoneOf(document, source, options) : (tools[i] as ToolManifest)
+  })
+}
+
+/** Here a tool is only described. */
+const NOWHERE: Pick<Tool, 'perform'> = {
+  perform: async () => {
+    throw new Error('a tool is performed by the kernel')
+  },
+}
+
+interface Shape {
+  readonly document: AgentDocument | ZoneDocument | ToolDocument
+  readonly source: Source
+}
+
+function shapesOf(text: string, file: string): Shape[] {
   const lines = new LineCounter()
   const documents = parseAllDocuments(text, {
     strict: true,
@@ -54,10 +106,10 @@ export function parseManifests(text: string, file: string, options: ParseOptions
   if (!Array.isArray(documents)) return []
   return documents
     .filter((d) => d.contents !== null || d.errors.length > 0)
-    .map((document) => parseOne({ file, document, lines }, options))
+    .map((document) => shapeOf({ file, document, lines }))
 }
 
-function parseOne(source: Source, options: ParseOptions): Manifest {
+function shapeOf(source: Source): Shape {
   const [problem] = source.document.errors
   if (problem)
     throw new ManifestError(
@@ -93,9 +145,17 @@ function parseOne(source: Source, options: ParseOptions): Manifest {
       unknown === undefined ? (issue?.message ?? 'not valid') : `unknown field \`${unknown}\``,
     )
   }
-  return parsed.data.kind === 'Agent'
-    ? agentOf(parsed.data, source, options)
-    : zoneOf(parsed.data, source, options)
+  return { document: parsed.data, source }
+}
+
+function toolOf(document: ToolDocument, source: Source): ToolManifest {
+  try {
+    const declaration = declarationOf(document)
+    return { kind: 'Tool', file: source.file, tenant: document.metadata.tenant, declaration }
+  } catch (error) {
+    if (!(error instanceof ToolProblem)) throw error
+    throw at(source, ['spec', ...error.path], error.message)
+  }
 }
 
 function agentOf({ metadata, spec }: AgentDocument, source: Source, options: ParseOptions): AgentManifest {
@@ -111,7 +171,7 @@ function agentOf({ metadata, spec }: AgentDocument, source: Source, options: Par
     tenant: metadata.tenant,
     name: metadata.name,
     program: spec.program,
-    ...cardOf(spec.card, source, options),
+    ...cardOf(spec.card, source, (tool) => options.defaultsOf(tool, metadata.tenant)),
     timeoutMs: spec.timeout === undefined ? DEFAULT_TIMEOUT_MS : durationMs(spec.timeout),
     idleMs: spec.idle === undefined ? DEFAULT_IDLE_MS : durationMs(spec.idle),
     idempotency: spec.idempotency ?? [],
@@ -124,16 +184,26 @@ const LATER: Record<string, string> = { ask: 'approvals', secret: 'secrets', flo
 function cardOf(
   written: unknown,
   source: Source,
-  options: ParseOptions,
+  defaultsOf: DefaultsOf,
 ): Pick<AgentManifest, 'card' | 'cardSource'> {
   try {
     const given = expandGrantTexts(written, 'spec.card')
-    const card = parseCard('', given, 'spec.card', options.defaultsOf)
+    const card = parseCard('', given, 'spec.card', defaultsOf)
     for (const side of ['now', 'ever'] as const) {
       const grants = (given as Record<string, unknown>)[side]
       if (!Array.isArray(grants)) continue
       grants.forEach((grant: object, i) => {
-        const later = Object.keys(grant).find((key) => Object.hasOwn(LATER, key))
+        const { tool, ask } = grant as { tool: string; ask?: unknown }
+        const asksNobody = Array.isArray(ask) && ask.length === 0
+        if (defaultsOf(tool)?.irreversible && ask === undefined)
+          throw new CardError(
+            'BadGrant',
+            `spec.card.${side}[${i}]`,
+            `\`${tool}\` cannot be undone and by default asks a person, which needs approvals; until there are any, write \`ask: []\` to let it pass unasked`,
+          )
+        const later = Object.keys(grant).find(
+          (key) => Object.hasOwn(LATER, key) && !(key === 'ask' && asksNobody),
+        )
         if (later)
           throw new CardError(
             'BadGrant',

@@ -1,0 +1,101 @@
+/** A tool as a manifest declares it: what the shape alone cannot say is checked here. */
+import { placeholders, type ToolDeclaration, templatesOf } from '@cardinal/tools'
+import type { ToolDocument } from './document.ts'
+
+/** What is wrong with a declaration, and where below `spec`. */
+export class ToolProblem extends Error {
+  readonly path: readonly (string | number)[]
+  constructor(path: readonly (string | number)[], message: string) {
+    super(message)
+    this.path = path
+  }
+}
+
+/** Names that the kernel speaks for. */
+const RESERVED = /^(agent|cardinal|http)\./
+const OWN_HEADERS =
+  /^(host|content-length|content-type|transfer-encoding|connection|upgrade|te|trailer|expect)$/i
+
+export function declarationOf({ metadata, spec }: ToolDocument): ToolDeclaration {
+  const { idempotencyHeader, ...http } = spec.http
+  const declaration: ToolDeclaration = {
+    name: metadata.name,
+    about: spec.about,
+    in: { type: 'object', properties: propertiesOf(spec), required: spec.in.required },
+    effect: spec.effect,
+    idempotencyHeader,
+    http,
+    dimensions: spec.dimensions,
+    sinks: spec.sinks,
+    yields: spec.yields,
+  }
+  checkNames(declaration)
+  checkRequest(declaration)
+  return declaration
+}
+
+function propertiesOf({ in: schema }: ToolDocument['spec']): ToolDeclaration['in']['properties'] {
+  const entries = Object.entries(schema.properties).map(([name, { anyOf, title: _title, type, ...rest }]) => {
+    const given = type ?? anyOf?.[0].type
+    if (given === undefined) throw new ToolProblem(['in', 'properties', name], 'one of `type` and `anyOf`')
+    const absent = anyOf && rest.default === undefined ? { default: null } : {}
+    return [name, { ...rest, ...absent, type: given }] as const
+  })
+  return Object.fromEntries(entries)
+}
+
+function checkNames(declaration: ToolDeclaration): void {
+  const { name, in: schema, dimensions } = declaration
+  if (RESERVED.test(name)) throw new ToolProblem([], `\`${name}\`: tools of this name are the kernel's own`)
+  const known = new Set(Object.keys(schema.properties))
+  const unknown = schema.required?.find((arg) => !known.has(arg))
+  if (unknown !== undefined) throw new ToolProblem(['in', 'required'], `there is no argument \`${unknown}\``)
+  for (const [dimension, arg] of Object.entries(dimensions ?? {})) {
+    if (arg === undefined) continue
+    if (schema.properties[arg]?.type !== 'string' || !schema.required?.includes(arg))
+      throw new ToolProblem(['dimensions', dimension], `\`${arg}\` is no required argument of type string`)
+  }
+  for (const [where, template] of templatesOf(declaration)) {
+    const wrong = placeholders(template).find((arg) => !known.has(arg))
+    if (wrong !== undefined)
+      throw new ToolProblem(['http', ...where.split('.')], `there is no argument \`${wrong}\``)
+    if (where === 'query' || where.startsWith('query.')) continue
+    const loose = placeholders(template).find((arg) => !isAlways(schema, arg))
+    if (loose !== undefined)
+      throw new ToolProblem(['http', ...where.split('.')], `\`${loose}\` may be left out, and this cannot`)
+  }
+}
+
+function isAlways(schema: ToolDeclaration['in'], arg: string): boolean {
+  const filled = schema.properties[arg]?.default
+  return schema.required?.includes(arg) === true || (filled !== undefined && filled !== null)
+}
+
+function checkRequest({ http, effect, idempotencyHeader }: ToolDeclaration): void {
+  const bare = http.url.replaceAll(/\{[^{}]*\}/g, 'x')
+  let url: URL
+  try {
+    url = new URL(bare)
+  } catch {
+    throw new ToolProblem(['http', 'url'], `\`${http.url}\` is no URL`)
+  }
+  const origin = /^https?:\/\/[^/{}?#@]+/.exec(http.url)?.[0]
+  if (!origin)
+    throw new ToolProblem(['http', 'url'], 'the scheme and host of a URL are fixed, without user information')
+  if (url.search !== '' || url.hash !== '')
+    throw new ToolProblem(['http', 'url'], 'the query stands in `query`, so that each part is one argument')
+  const own = Object.keys(http.headers ?? {}).find((name) => OWN_HEADERS.test(name))
+  if (own !== undefined) throw new ToolProblem(['http', 'headers', own], 'only the executor sets this header')
+  const reads = http.method === 'GET' || http.method === 'HEAD'
+  if (reads && http.body) throw new ToolProblem(['http', 'body'], `${http.method} has no body`)
+  if (effect === 'idempotent' && !idempotencyHeader)
+    throw new ToolProblem(
+      ['http'],
+      'an idempotent tool needs `idempotencyHeader`: how else would the other side know',
+    )
+  if (effect === 'read' && !reads)
+    throw new ToolProblem(
+      ['effect'],
+      `a \`read\` is repeated freely, and ${http.method} may change something; write \`idempotent\` or \`once\``,
+    )
+}

@@ -1,0 +1,174 @@
+/**
+ * Tools that a manifest declares, of kind `http`: typed arguments, and the one request that they become.
+ *
+ * The agent never frames the request: it gives arguments, cards bound them, and the declaration says
+ * where each goes. The request leaves by the door of `http.fetch`, with the same checks of addresses;
+ * it follows no redirect.
+ */
+import type { GrantDefaults, Request } from '@cardinal/cards'
+import type { HttpPlan } from './http-request.ts'
+import { type ArgsSchema, checkArgs } from './schema.ts'
+import type { Attempt, EffectClass, Receipt, Tool, Translated, WireError } from './tool.ts'
+
+export interface ToolDeclaration {
+  /** Dotted, as `bank.pay`. */
+  readonly name: string
+  readonly about?: string | undefined
+  readonly in: ArgsSchema
+  readonly effect: EffectClass
+  /** The header that carries the kernel's key; of an `idempotent` effect. */
+  readonly idempotencyHeader?: string | undefined
+  readonly http: {
+    readonly method: string
+    /** `{name}` in a segment of the path is an argument. */
+    readonly url: string
+    readonly query?: Readonly<Record<string, string>> | undefined
+    readonly headers?: Readonly<Record<string, string>> | undefined
+    /** What the body is: `json` of all arguments that stand nowhere else. */
+    readonly body?: 'json' | undefined
+  }
+  /** Which argument also stands in which dimension of a grant. */
+  readonly dimensions?:
+    | { readonly resource?: string | undefined; readonly path?: string | undefined }
+    | undefined
+  readonly sinks?: readonly string[] | undefined
+  readonly yields?: readonly string[] | undefined
+}
+
+const PLACEHOLDER = /\{([^{}]*)\}/g
+const HEADER_VALUE = /^[\t\x20-\x7e]*$/
+
+/** The arguments that a template names. */
+export function placeholders(template: string): string[] {
+  return [...template.matchAll(PLACEHOLDER)].map(([, name]) => name as string)
+}
+
+/** Every template of a declaration, with where it stands. */
+export function templatesOf({ http }: ToolDeclaration): [where: string, template: string][] {
+  const named = (part: 'query' | 'headers') =>
+    Object.entries(http[part] ?? {}).map(([name, text]): [string, string] => [`${part}.${name}`, text])
+  return [['url', http.url], ...named('query'), ...named('headers')]
+}
+
+/** What a grant for the tool must write: every argument that is always there. */
+function defaultsFor({ in: schema, dimensions, effect }: ToolDeclaration): GrantDefaults {
+  const always = Object.entries(schema.properties).filter(
+    ([name, p]) => schema.required?.includes(name) || (p.default !== undefined && p.default !== null),
+  )
+  const required = (['resource', 'path'] as const).filter((d) => dimensions?.[d] !== undefined)
+  return { required, requiredArgs: always.map(([name]) => name), irreversible: effect === 'once' }
+}
+
+/** A declared tool; `http` performs what it becomes. */
+export function declaredTool(declaration: ToolDeclaration, http: Pick<Tool, 'perform'>): Tool {
+  const { name, about } = declaration
+  return {
+    name,
+    about: about ?? name,
+    defaults: defaultsFor(declaration),
+    translate: (args) => translate(declaration, args),
+    perform: async (plan, attempt) => answerOf(declaration, await http.perform(plan, attempt as Attempt)),
+  }
+}
+
+function translate(declaration: ToolDeclaration, given: unknown): Translated | { readonly bad: string } {
+  const args = checkArgs(declaration.in, given)
+  if (!(args instanceof Map)) return args
+  const request = requestOf(declaration, args)
+  if ('bad' in request) return request
+  const plan = planOf(declaration, args)
+  if ('bad' in plan) return plan
+  const cost = { calls: 1, bytesOut: plan.body?.length ?? 0 }
+  return { request, cost, effectClass: declaration.effect, plan }
+}
+
+function requestOf(
+  { name, dimensions }: ToolDeclaration,
+  args: Map<string, unknown>,
+): Request | { bad: string } {
+  const places: { resource?: string[]; path?: string[] } = {}
+  for (const dimension of ['resource', 'path'] as const) {
+    const from = dimensions?.[dimension]
+    if (from === undefined) continue
+    const value = args.get(from)
+    const segments =
+      typeof value === 'string' ? value.replace(dimension === 'path' ? /^\// : '', '').split('/') : []
+    const canonical =
+      segments.length > 0 && segments.every((s) => /^[A-Za-z0-9_~@.{}%-]+$/.test(s) && !/^\.+$/.test(s))
+    if (!canonical) return { bad: `\`${from}\`, which is no canonical ${dimension}` }
+    places[dimension] = segments
+  }
+  return { tool: name.split('.'), ...places, args }
+}
+
+function planOf(
+  { http, effect, idempotencyHeader }: ToolDeclaration,
+  args: Map<string, unknown>,
+): HttpPlan | { bad: string } {
+  const used = new Set<string>()
+  const fill = (template: string, encode: (text: string) => string) =>
+    template.replaceAll(PLACEHOLDER, (_whole, name: string) => {
+      used.add(name)
+      return encode(String(args.get(name) ?? ''))
+    })
+  const url = new URL(fill(http.url, encodeURIComponent))
+  for (const [name, template] of Object.entries(http.query ?? {})) {
+    const missing = placeholders(template).some((arg) => !args.has(arg))
+    const value = fill(template, (text) => text)
+    if (!missing) url.searchParams.set(name, value)
+  }
+  const headers: [string, string][] = [['accept', 'application/json']]
+  for (const [name, template] of Object.entries(http.headers ?? {})) {
+    const value = fill(template, (text) => text)
+    if (!HEADER_VALUE.test(value)) return { bad: `a value that the header \`${name}\` cannot carry` }
+    headers.push([name.toLowerCase(), value])
+  }
+  // A segment that an argument emptied, or made dots, would be another path than was declared.
+  const template = new URL(http.url.replaceAll(PLACEHOLDER, 'x'))
+  const segments = url.pathname.split('/')
+  const same = segments.length === template.pathname.split('/').length
+  if (!same || segments.slice(1).some((s, i) => s === '' && template.pathname.split('/')[i + 1] !== ''))
+    return { bad: 'an argument that cannot stand in the path' }
+  const rest = Object.fromEntries([...args].filter(([name]) => !used.has(name)))
+  const body = http.body === 'json' ? Buffer.from(JSON.stringify(rest)) : undefined
+  if (body) headers.push(['content-type', 'application/json'])
+  return {
+    method: http.method,
+    url: url.href,
+    headers,
+    redirect: 'error',
+    ...(body && { body }),
+    ...(effect === 'idempotent' && idempotencyHeader && { idempotencyHeader }),
+  }
+}
+
+interface Answer {
+  readonly status: number
+  readonly text?: string
+  readonly base64?: string
+}
+
+/** What the agent sees of an answer: its JSON. A refusal by the other side did nothing; its failure may have. */
+function answerOf({ effect, name }: ToolDeclaration, receipt: Receipt): Receipt {
+  if (!receipt.ok) return receipt
+  const { status, text } = receipt.value as Answer
+  const failed = (cls: WireError['class'], code: string, message: string): Receipt => ({
+    ok: false,
+    error: { class: cls, code, message },
+  })
+  if (status >= 400 && status < 500)
+    return failed('Unavailable', 'ToolRefused', `\`${name}\` was answered ${status}`)
+  if (status < 200 || status >= 300) {
+    const message = `\`${name}\` was answered ${status}`
+    return effect === 'read'
+      ? failed('Unavailable', 'ToolFailed', message)
+      : failed('Indeterminate', 'Indeterminate', `${message}; whether it was done is unknown`)
+  }
+  if (text === undefined || text === '') return { ok: true, value: null }
+  try {
+    return { ok: true, value: JSON.parse(text) }
+  } catch {
+    const cls = effect === 'read' ? 'Unavailable' : 'Withheld'
+    return failed(cls, 'ToolAnswer', `\`${name}\` was answered something that is not JSON`)
+  }
+}

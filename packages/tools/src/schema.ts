@@ -1,0 +1,69 @@
+/**
+ * The schemas of declared tools: the part of JSON Schema that the host can check itself.
+ *
+ * No patterns and no references: a pattern could hold the node's thread for hours, and what a card
+ * bounds must be plain. `null` for a default counts as absent, and defaults are filled in, before
+ * anything is decided.
+ */
+
+interface PropertySchema {
+  readonly type: 'string' | 'number' | 'integer' | 'boolean'
+  readonly description?: string | undefined
+  readonly enum?: readonly (string | number | boolean)[] | undefined
+  readonly minLength?: number | undefined
+  readonly maxLength?: number | undefined
+  readonly minimum?: number | undefined
+  readonly maximum?: number | undefined
+  /** Filled in where the argument is left out; `null`: left out then, and `null` is taken for that. */
+  readonly default?: string | number | boolean | null | undefined
+}
+
+export interface ArgsSchema {
+  readonly type: 'object'
+  readonly properties: Readonly<Record<string, PropertySchema>>
+  readonly required?: readonly string[] | undefined
+}
+
+/** The arguments that the schema describes, or what is wrong with them. */
+export function checkArgs(
+  schema: ArgsSchema,
+  given: unknown,
+): Map<string, unknown> | { readonly bad: string } {
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    return { bad: 'no object of arguments' }
+  const args = new Map<string, unknown>()
+  const known = new Set(Object.keys(schema.properties))
+  const unknown = Object.keys(given).find((name) => !known.has(name))
+  if (unknown !== undefined) return { bad: `an unknown argument \`${unknown}\`` }
+  for (const [name, property] of Object.entries(schema.properties)) {
+    const value = Object.hasOwn(given, name) ? (given as Record<string, unknown>)[name] : undefined
+    const absent = value === undefined || (value === null && property.default !== undefined)
+    const filled = absent ? property.default : value
+    if (filled === undefined || filled === null) {
+      if (!absent || schema.required?.includes(name)) return { bad: `no \`${name}\`` }
+      continue
+    }
+    const wrong = wrongWith(property, filled)
+    if (wrong) return { bad: `\`${name}\`, which ${wrong}` }
+    args.set(name, filled)
+  }
+  return args
+}
+
+function wrongWith(property: PropertySchema, value: unknown): string | undefined {
+  const { type, minLength, maxLength, minimum, maximum } = property
+  const is =
+    type === 'integer' ? Number.isSafeInteger(value) : typeof value === (type === 'number' ? 'number' : type)
+  if (!is) return `is no ${type}`
+  if (property.enum && !property.enum.some((one) => one === value)) return 'is none of the values allowed'
+  if (typeof value === 'string') {
+    const length = [...value].length
+    if (length < (minLength ?? 0)) return `is shorter than ${minLength}`
+    if (length > (maxLength ?? Number.POSITIVE_INFINITY)) return `is longer than ${maxLength}`
+  }
+  if (typeof value === 'number') {
+    if (value < (minimum ?? Number.NEGATIVE_INFINITY)) return `is below ${minimum}`
+    if (value > (maximum ?? Number.POSITIVE_INFINITY)) return `is above ${maximum}`
+  }
+  return undefined
+}
