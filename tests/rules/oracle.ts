@@ -35,6 +35,7 @@ interface AgentNotes {
   readonly births: string[]
   readonly birthReads: ReadonlySet<Read>
   reads: Set<Read>
+  readonly forked: boolean
   /** `ever` of every card accepted, as it was then. */
   readonly accepted: FullGrant[][]
   readonly held: Set<string>
@@ -80,6 +81,7 @@ export class Oracle {
   readonly #turns = new Map<string, TurnNotes>()
   readonly #effects = new Map<string, EffectNotes>()
   readonly #offers = new Map<string, ReadonlySet<Read>>()
+  readonly #lapses = new Map<string, number>()
   readonly #revoked = new Set<string>()
   readonly #byHost = new Set<string>()
   /** What each guest that revoked a card had read by then. */
@@ -190,6 +192,7 @@ export class Oracle {
       this.#addCard(op.card as string, by.id)
       this.#below(op.card as string, by, op)
       this.#offers.set(op.card as string, new Set(by.reads))
+      this.#lapses.set(op.card as string, this.#nowMs + ((op.lapses as number | undefined) ?? 86_400_000))
       this.#count(op, op.from as string)
     },
     preview: (op) => this.#join(op.agent as string, this.#offers.get(op.card as string) ?? new Set()),
@@ -235,7 +238,7 @@ export class Oracle {
       const serves = this.#scopeOf(op.for)
       const scope = op.method === 'own' ? [] : [under, ...serves]
       this.#turns.set(op.id as string, { agent: to, caller: from, scope, admits: op.admits !== undefined })
-      if (receiver.spawner !== from)
+      if (receiver.spawner !== from || receiver.forked)
         this.#count(op, this.#via(op, from, { tool: 'agent.send', resource: tail(to), method: op.method }))
     },
     reply: (op) => {
@@ -264,8 +267,8 @@ export class Oracle {
         old.births.map((c) => cards[c] as string),
       )
       const copy = this.#agents.get(as) as AgentNotes
-      // That there is a fork tells no more than that there is an original: the host made it.
-      Object.assign(copy, { birthReads: old.birthReads })
+      // That there is a fork tells of no guest: the host made it.
+      Object.assign(copy, { forked: true })
       copy.accepted.push(...old.accepted)
       copy.held.clear()
       for (const card of old.held) copy.held.add(cards[card] as string)
@@ -294,7 +297,15 @@ export class Oracle {
       ['TooManyOffers', 'OverWide', 'NoDepth', 'NowNotInEver'].includes(answer.code as string)
     )
       this.#sees(op.by as string, op.to as string)
-    if (op.op === 'accept' && answer.code === 'NotLive')
+    const byHost = this.#chain(op.card as string).some((card) => this.#byHost.has(card))
+    const lapsed = this.#nowMs >= (this.#lapses.get(op.card as string) ?? Number.POSITIVE_INFINITY)
+    if (
+      op.op === 'accept' &&
+      answer.code === 'NotLive' &&
+      !byHost &&
+      !lapsed &&
+      !this.#expired(op.card as string)
+    )
       for (const card of this.#chain(op.card as string))
         this.#join(op.agent as string, this.#cards.get(card)?.reads ?? new Set())
   }
@@ -328,7 +339,7 @@ export class Oracle {
 
   #sees(asker: string, other: string): void {
     const notes = this.#agents.get(other)
-    if (notes?.spawner && asker !== other) this.#join(asker, notes.birthReads)
+    if (notes?.spawner && !notes.forked) this.#join(asker, notes.birthReads)
   }
 
   #join(agent: string, reads: ReadonlySet<Read>): void {
@@ -344,6 +355,7 @@ export class Oracle {
       spawner,
       births,
       birthReads: copy,
+      forked: false,
       reads: copy,
       accepted: [],
       held: new Set(births),

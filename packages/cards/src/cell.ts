@@ -7,8 +7,8 @@
 
 export type Cell =
   | { readonly kind: 'absent' }
-  | { readonly kind: 'exact'; readonly at: readonly string[] }
-  | { readonly kind: 'under'; readonly at: readonly string[] }
+  | { readonly kind: 'exact'; readonly at: readonly string[]; readonly relative?: true }
+  | { readonly kind: 'under'; readonly at: readonly string[]; readonly relative?: true }
   | { readonly kind: 'top' }
 
 export const ABSENT: Cell = { kind: 'absent' }

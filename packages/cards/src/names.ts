@@ -36,10 +36,13 @@ export function parseResourceCell(text: string, path: string): Cell {
   return parseSegments(text, '/', path)
 }
 
-/** `/`, `/a/b`, `/a/*` (below `/a`, without it) or `*`. */
+/**
+ * `/`, `/a/b`, `/a/*` (below `/a`, without it) or `*`. `a/b` is the same place as `/a/b`, shown as it
+ * was written.
+ */
 export function parsePathCell(text: string, path: string): Cell {
   if (text === '*') return TOP
-  if (!text.startsWith('/')) throw badGrant(path, `\`${text}\` is not a path: begin it with \`/\``)
+  if (!text.startsWith('/')) return { ...parseResourceCell(text, path), relative: true } as Cell
   if (text === '/') return exact([''])
   if (text === '/*') return under([])
   return parseResourceCell(text.slice(1), path)
@@ -97,7 +100,8 @@ export function showResource(cell: Cell): string {
   return showSegments(cell, '/')
 }
 export function showPath(cell: Cell): string {
-  return cell.kind === 'top' || cell.kind === 'absent' ? showResource(cell) : `/${showResource(cell)}`
+  if (cell.kind === 'top' || cell.kind === 'absent' || cell.relative) return showResource(cell)
+  return `/${showResource(cell)}`
 }
 export function showHost(cell: Cell): string {
   if (cell.kind === 'top') return '*'

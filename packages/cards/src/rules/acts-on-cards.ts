@@ -2,7 +2,7 @@
 import { type Bound, MAX_CEILING_BOXES, meet, normalise } from '../bound.ts'
 import { cellsMeet } from '../cell.ts'
 import { CardError } from '../errors.ts'
-import { actor, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
+import { actor, isOwnChild, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
 import { budgetShort, debit } from './budget.ts'
 import {
   birthTerm,
@@ -14,7 +14,7 @@ import {
   meetOrNothing,
   sinksOfAll,
 } from './ceiling.ts'
-import { chainOf, guestRevocations, isLive } from './live.ts'
+import { chainOf, guestRevocations, isDeadTo, isLive } from './live.ts'
 import { type MintError, type Minted, mintChild, type Narrow } from './mint.ts'
 import { DONE, no, type Outcome, type Refusal } from './outcome.ts'
 import { type Admits, type Agent, type Card, NO_ADMITS, type Offer, UNTOUCHED, type World } from './state.ts'
@@ -120,10 +120,10 @@ export function offer(world: World, of: OfferOf): Outcome {
   const turns = turnsOf(world, by, of.for)
   if (isRefusal(turns)) return turns
   const to = world.agents.get(of.to)
-  if (!to || to.spawner !== by) {
+  if (!isOwnChild(by, to)) {
     const { type, key } = address
     const on = { tool: 'agent.send', type, key, method: 'offer' } as const
-    const permitted = permit(world, by, on, of.via, turns, undefined)
+    const permitted = permit(world, by, on, of.via, turns, ONE_CALL)
     if (isRefusal(permitted)) return permitted
   }
   if (!to || !meets(world, by, to)) return no('NoSuchAgent')
@@ -177,7 +177,8 @@ export function accept(world: World, agentId: string, id: string, allowLoss: boo
   const card = world.cards.get(id)
   const offered = card && world.offers.get(card)
   if (!card || offered?.card.owner !== agent || !offered.previewed) return no('NotPreviewed')
-  if (lapsed(world, offered) || !isLive(world, card)) {
+  if (lapsed(world, offered) || isDeadTo(world, card, () => false)) return no('NotLive')
+  if (!isLive(world, card)) {
     // To see that a guest revoked it is to learn of that guest.
     for (const { influence } of guestRevocations(card)) join(agent, influence)
     return no('NotLive')

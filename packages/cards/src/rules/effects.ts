@@ -6,7 +6,7 @@ import { isRefusal, turnsOf } from './act.ts'
 import { reserve, settle } from './budget.ts'
 import { judge, type Verdict } from './judge.ts'
 import { DONE, no, type Outcome } from './outcome.ts'
-import type { Agent, Effect, EffectRequest, ToolRow, Turn, World } from './state.ts'
+import type { Agent, Effect, EffectRequest, OpenEffect, ToolRow, Turn, World } from './state.ts'
 import { join } from './taint.ts'
 
 /** What an effect takes from budgets: one call, and what it may spend. */
@@ -102,6 +102,8 @@ export function receipt(world: World, of: ReceiptOf): Outcome {
   const effect = world.effects.get(of.id)
   if (!effect?.open) return no('NoSuchEffect')
   const { open } = effect
+  if (of.more && (!effect.stream || of.outcome !== 'done'))
+    return no('BadOp', '`more` is a piece of a stream that goes on')
   const spent = new Map(open.reserved)
   if (of.spend) {
     for (const name of spent.keys()) if (name !== 'calls') spent.set(name, 0n)
@@ -111,7 +113,10 @@ export function receipt(world: World, of: ReceiptOf): Outcome {
     }
   }
   if (of.outcome === 'done') join(effect.agent, learned(world, effect))
-  if (of.more && of.outcome === 'done') return DONE
+  if (of.more && of.outcome === 'done') {
+    if (of.spend) settlePart(open, of.spend)
+    return DONE
+  }
   settle(
     open.card,
     open.reserved,
@@ -119,6 +124,15 @@ export function receipt(world: World, of: ReceiptOf): Outcome {
   )
   world.effects.delete(of.id)
   return DONE
+}
+
+/** What a piece of a stream has spent is debited with it. */
+function settlePart({ card, reserved }: OpenEffect, spend: ReadonlyMap<string, bigint>): void {
+  const part = new Map(
+    [...spend].map(([currency, amount]): [BudgetName, bigint] => [`spend.${currency}`, amount]),
+  )
+  settle(card, part, part)
+  for (const [name, amount] of part) reserved.set(name, (reserved.get(name) ?? 0n) - amount)
 }
 
 function learned(

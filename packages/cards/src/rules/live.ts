@@ -19,7 +19,7 @@ export function isLive(world: World, card: Card): boolean {
 /** Which guests' revocations count; those of the host and the clock always do. */
 type Sees = (revocation: Revocation) => boolean
 
-function isDeadTo(world: World, card: Card, sees: Sees): boolean {
+export function isDeadTo(world: World, card: Card, sees: Sees): boolean {
   for (const at of chainOf(card))
     if (expired(world, at) || at.revocations.some((r) => !r.by || sees(r))) return true
   return false

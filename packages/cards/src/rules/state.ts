@@ -116,7 +116,7 @@ export interface Effect {
 }
 
 /** What an admitted effect holds: its card, what it may still spend, and where its receipt may flow. */
-interface OpenEffect {
+export interface OpenEffect {
   readonly card: Card
   readonly reserved: Map<BudgetName, bigint>
   readonly flows: readonly (readonly Flow[])[]
@@ -160,6 +160,8 @@ export interface World {
   readonly agents: Map<string, Agent>
   readonly cards: Map<string, Card>
   readonly turns: Map<string, Turn>
+  /** Also of messages that were lost. */
+  readonly turnIds: Set<string>
   readonly offers: Map<Card, Offer>
   /** Open and pending; ended ones leave, and their ids stay in `effectIds`. */
   readonly effects: Map<string, Effect>
@@ -185,6 +187,7 @@ export function newWorld(): World {
     agents: new Map(),
     cards: new Map(),
     turns: new Map(),
+    turnIds: new Set(),
     offers: new Map(),
     effects: new Map(),
     effectIds: new Set(),

@@ -36,7 +36,7 @@ export function floorOf(world: World, agent: Agent): Floor {
 
 /** What a caller loses by an answer, as it stands when it calls: the call has told as much. */
 export function floorAtCall(world: World, agent: Agent): Floor {
-  const clears = cleared([...grantsOf(ceilingTerms(world, agent)), ...[...agent.held].flatMap(grantsNow)])
+  const clears = cleared([...grantsOf(ceilingTerms(world, agent)), ...agent.births.flatMap(grantsNow)])
   return {
     sinks: keptSinks(world, agent),
     clears: clears === '*' ? '*' : new Set([...clears, ...agent.influence.labels]),
@@ -100,7 +100,8 @@ export function join(agent: Agent, { flow, labels }: Influence): void {
  */
 export function meets(world: World, asker: Agent, other: Agent): boolean {
   if (asker.tenant !== other.tenant) return false
-  if (!other.spawner || other === asker || other.spawner === asker) return true
+  // What the host made, forks too, tells nothing of any guest.
+  if (!other.spawner || other.origin) return true
   if (costOf(world, floorOf(world, asker), other.birth)) return false
   join(asker, other.birth)
   return true

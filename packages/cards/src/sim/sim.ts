@@ -276,7 +276,7 @@ const OPS: Record<string, Op> = {
       labels: [...agent.influence.labels].sort(),
       held: [...agent.held].map((card) => card.id).sort(),
       open: [...world.effects.values()]
-        .filter((e) => e.agent === agent)
+        .filter((e) => e.agent === agent && e.open)
         .map((e) => e.id)
         .sort(),
       keeps: showSinks(keptSinks(world, agent)),
