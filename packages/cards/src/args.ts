@@ -7,7 +7,7 @@
 import { type Cell, cellHas, cellLeq, cellMeet } from './cell.ts'
 import { decimalOf, decimalText, MAX_SCALE, scaled } from './decimal.ts'
 import { badGrant } from './errors.ts'
-import { NumberText } from './exact-json.ts'
+import { JsonText, NumberText } from './exact-json.ts'
 import { parseHostCell, parsePathCell, placeOfHost, placeOfPath, showHost, showPath } from './names.ts'
 
 /** Decimals from `min` to `max` with at most `scale` digits after the point, all in units of 10^-scale. */
@@ -38,6 +38,7 @@ const PLAIN = /^[ !#-[\]-~]*$/
 
 /** The text by which a value is compared: decimals by their value, all else as JSON. */
 export function valueText(value: unknown): string {
+  if (value instanceof JsonText) return valueText(value.text)
   if (typeof value === 'string' && PLAIN.test(value)) return `"${value}"`
   if (!(value instanceof NumberText) && typeof value !== 'number') return JSON.stringify(value)
   const decimal = decimalOf(value)
@@ -157,12 +158,13 @@ export function argHas(cell: ArgCell, value: unknown): boolean {
   if (cell.in) return cell.in.has(valueText(value))
   if (cell.interval && !intervalHas(cell.interval, value)) return false
   if (cell.len === undefined && !cell.path && !cell.host && !cell.domain) return true
-  if (typeof value !== 'string') return false
-  if (cell.len !== undefined && [...value].length > cell.len) return false
+  const text = value instanceof JsonText ? value.text : value
+  if (typeof text !== 'string') return false
+  if (cell.len !== undefined && [...text].length > cell.len) return false
   return (
-    (!cell.path || cellHas(cell.path, placeOfPath(value))) &&
-    (!cell.host || isPlace(cell.host, placeOfHost(value))) &&
-    (!cell.domain || isPlace(cell.domain, domainOf(value)))
+    (!cell.path || cellHas(cell.path, placeOfPath(text))) &&
+    (!cell.host || isPlace(cell.host, placeOfHost(text))) &&
+    (!cell.domain || isPlace(cell.domain, domainOf(text)))
   )
 }
 

@@ -16,6 +16,20 @@ export class NumberText {
   }
 }
 
+/**
+ * A string that is no number, whatever it looks like. Tools pass plain strings, which a grant may bound
+ * as decimals, because on most wires numbers are text; who reads JSON itself knows the difference.
+ */
+export class JsonText {
+  readonly text: string
+  constructor(text: string) {
+    this.text = text
+  }
+  toJSON(): string {
+    return this.text
+  }
+}
+
 /** Parses one JSON text. Throws `SyntaxError` with what is wrong; numbers come as `NumberText`. */
 export function parseExactJson(text: string): unknown {
   const value: unknown = JSON.parse(text, keepText)

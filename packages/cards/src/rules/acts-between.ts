@@ -32,8 +32,8 @@ export interface InputOf {
   readonly method: string
   readonly principal: string
   readonly labels: readonly string[]
-  /** The bound of the principal's role binding. */
-  readonly scope?: Bound
+  /** The bound of the principal's role binding; asked for once all else is right. */
+  readonly scope?: () => Bound
 }
 
 /** A call from outside, with the labels of its route. */
@@ -42,12 +42,13 @@ export function input(world: World, of: InputOf): Outcome {
   if (!to) return no('NoSuchAgent')
   if (world.turnIds.has(of.id)) return no('IdTaken')
   if (isStopped(world, to)) return no('Stopped')
+  const scope = of.scope?.()
   join(to, { flow: OPEN, labels: new Set(of.labels) })
   const own = methodOf(world, to, of.method).authority === 'own'
   addTurn(world, {
     id: of.id,
     agent: to,
-    scope: own || !of.scope ? [] : [{ kind: 'bound', bound: of.scope }],
+    scope: own || !scope ? [] : [{ kind: 'bound', bound: scope }],
     caller: { kind: 'principal', name: of.principal },
   })
   return DONE

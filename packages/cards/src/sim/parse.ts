@@ -2,6 +2,7 @@
 import type { Bound } from '../bound.ts'
 import type { Cell } from '../cell.ts'
 import { CardError } from '../errors.ts'
+import { JsonText } from '../exact-json.ts'
 import { parseGrants } from '../grant.ts'
 import { parseAmounts } from '../limits.ts'
 import { placeOfHost, placeOfPath, placeOfResource, placeOfTool } from '../names.ts'
@@ -40,7 +41,7 @@ const PLACES = {
 export function parseRequest(given: unknown): EffectRequest {
   return orBadGrant(() => {
     const fields = new Fields(given)
-    const q: Record<string, unknown> = { args: new Map(Object.entries(argsOf(fields.any('args')))) }
+    const q: Record<string, unknown> = { args: argsOf(fields.any('args')) }
     for (const [name, placeOf] of Object.entries(PLACES)) {
       const text = name === 'tool' ? fields.text(name) : fields.optionalText(name)
       if (text === undefined) continue
@@ -57,10 +58,15 @@ export function parseRequest(given: unknown): EffectRequest {
   })
 }
 
-function argsOf(given: unknown): Record<string, unknown> {
-  if (given === undefined) return {}
-  if (isObject(given)) return given
-  throw new BadOp('`args` is an object')
+function argsOf(given: unknown): Map<string, unknown> {
+  if (given === undefined) return new Map()
+  if (!isObject(given)) throw new BadOp('`args` is an object')
+  return new Map(
+    Object.entries(given).map(([name, value]) => [
+      name,
+      typeof value === 'string' ? new JsonText(value) : value,
+    ]),
+  )
 }
 
 export function parseSinks(given: readonly string[], path: string): Cell[] {

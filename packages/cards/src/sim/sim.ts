@@ -193,7 +193,7 @@ const OPS: Record<string, Op> = {
       labels: f.optionalTexts('labels') ?? ['untrusted'],
       scope: f.any('scope'),
     })
-    return input(world, { ...of, ...(scope !== undefined && { scope: grantsOf(scope, 'scope') }) })
+    return input(world, { ...of, ...(scope !== undefined && { scope: () => grantsOf(scope, 'scope') }) })
   },
   send(world, f) {
     const admits = f.any('admits')
