@@ -5,20 +5,10 @@
  * It watches each operation and its answer, asks `get`, `show` and `decide` in between, and throws at
  * the first property that does not hold. The names I1–I16 are those of `docs/cards.md`.
  */
+
+import { type Answer, CardBook, must, type Run, SINKS } from './card-book.ts'
 import { type Op, REQUESTS, TOOLS } from './history.ts'
 import { type FullGrant, holds, inSink, type Q } from './naive.ts'
-
-export type Answer = { ok: boolean; code?: string; verdict?: string; via?: string } & Record<string, unknown>
-export type Run = (op: Op) => Answer
-
-interface CardView {
-  readonly live: boolean
-  readonly parent: string | null
-  readonly owner: string
-  readonly now: FullGrant[]
-  readonly ever: FullGrant[]
-  readonly limits: { depth: number; calls?: number; expires?: number; spend?: Record<string, string> }
-}
 
 /** Something that was read: where the grants that it came through let it flow, and its labels. */
 interface Read {
@@ -60,15 +50,6 @@ interface EffectNotes {
   readonly stream: boolean
 }
 
-const SINKS = ['a.x', 'b.x', 'c.y', 'mail.z', 'model:m', 'log', 'caller:ann', 'caller:bob']
-const CALLERS_AND_LOG = ['log', 'caller:ann', 'caller:bob']
-
-export class Broken extends Error {}
-
-function must(holds: boolean, property: string, what: () => string): void {
-  if (!holds) throw new Broken(`${property}: ${what()}`)
-}
-
 function sinksOf(q: Q): string[] {
   const { sinks = [] } = (TOOLS.find((t) => t.tool === q.tool) ?? {}) as { sinks?: string[] }
   return sinks.flatMap((s) => (s === '{host}' ? (q.host === undefined ? [] : [q.host as string]) : [s]))
@@ -76,23 +57,20 @@ function sinksOf(q: Q): string[] {
 
 export class Oracle {
   readonly #run: Run
+  readonly #book: CardBook
   readonly #agents = new Map<string, AgentNotes>()
-  readonly #cards = new Map<string, { parent: string | null; minter: string | undefined; reads: Set<Read> }>()
   readonly #turns = new Map<string, TurnNotes>()
   readonly #effects = new Map<string, EffectNotes>()
   readonly #offers = new Map<string, ReadonlySet<Read>>()
   readonly #lapses = new Map<string, number>()
-  readonly #revoked = new Set<string>()
-  readonly #byHost = new Set<string>()
   /** What each guest that revoked a card had read by then. */
   readonly #revokers = new Map<string, Set<Read>[]>()
-  readonly #spent = new Map<string, { calls: number; cents: number }>()
-  readonly #views = new Map<string, CardView>()
   #rerooted = false
   readonly #shown = new Map<string, { flow: Set<string>; labels: Set<string> }>()
 
   constructor(run: Run) {
     this.#run = run
+    this.#book = new CardBook(run, (agent) => this.#agents.get(agent)?.births ?? [])
   }
 
   /** Whether an agent's input depends on a secret. */
@@ -101,7 +79,7 @@ export class Oracle {
   }
 
   mintedBy(card: string): string | undefined {
-    return this.#cards.get(card)?.minter
+    return this.#book.cards.get(card)?.minter
   }
 
   /** Whether an agent runs at all; one that is stopped sees nothing. */
@@ -142,15 +120,6 @@ export class Oracle {
     if (!admitted) must(JSON.stringify(before.keeps) === JSON.stringify(after.keeps), 'R7', what)
   }
 
-  /** What a card says changes only when the host roots it anew; whether it lives is asked for at the end. */
-  #get(card: string): CardView {
-    const known = this.#views.get(card)
-    if (known) return known
-    const view = this.#run({ op: 'get', card }) as unknown as CardView
-    if (view.owner !== undefined) this.#views.set(card, view)
-    return view
-  }
-
   #note(op: Op, answer: Answer): void {
     if (op.op === 'do' || op.op === 'approve') return this.#effect(op, answer)
     if (!answer.ok) return this.#refused(op, answer)
@@ -161,13 +130,13 @@ export class Oracle {
   readonly #handlers: Record<string, (op: Op, answer: Answer) => void> = {
     root: (op) => {
       this.#addAgent(op.agent as string, undefined, new Set(), [op.card as string])
-      this.#addCard(op.card as string, undefined)
+      this.#book.addCard(op.card as string, undefined)
       this.#below(op.card as string, undefined)
     },
     reroot: () => {
       this.#rerooted = true
       this.#shown.clear()
-      this.#views.clear()
+      this.#book.forget()
     },
     spawn: (op) => {
       const by = this.#agents.get(op.by as string) as AgentNotes
@@ -180,7 +149,7 @@ export class Oracle {
         cards.map((c) => c.card),
       )
       for (const { card } of cards) {
-        this.#addCard(card, by.id)
+        this.#book.addCard(card, by.id)
         this.#below(card, by, op)
       }
       this.#count(op, this.#via(op, by.id, { tool: 'agent.spawn', resource: tail(op.agent) }))
@@ -189,35 +158,37 @@ export class Oracle {
       const by = this.#agents.get(op.by as string) as AgentNotes
       must(tenantOf(op.to) === tenantOf(op.by), 'I7', () => `${op.by} offered to ${op.to}`)
       this.#sees(by.id, op.to as string)
-      this.#addCard(op.card as string, by.id)
+      this.#book.addCard(op.card as string, by.id)
       this.#below(op.card as string, by, op)
       this.#offers.set(op.card as string, new Set(by.reads))
-      this.#lapses.set(op.card as string, this.#nowMs + ((op.lapses as number | undefined) ?? 86_400_000))
+      this.#lapses.set(
+        op.card as string,
+        this.#book.nowMs + ((op.lapses as number | undefined) ?? 86_400_000),
+      )
       this.#count(op, op.from as string)
     },
     preview: (op) => this.#join(op.agent as string, this.#offers.get(op.card as string) ?? new Set()),
     accept: (op) => {
       const agent = this.#agents.get(op.agent as string) as AgentNotes
       if (agent.held.has(op.card as string)) return
-      must(this.#isLive(op.card as string), 'R4', () => `${agent.id} accepted a dead card`)
+      must(this.#book.isLive(op.card as string), 'R4', () => `${agent.id} accepted a dead card`)
       agent.held.add(op.card as string)
-      agent.accepted.push(this.#get(op.card as string).ever)
+      agent.accepted.push(this.#book.get(op.card as string).ever)
     },
     drop: (op) => this.#agents.get(op.agent as string)?.held.delete(op.card as string),
     revoke: (op) => {
       const card = op.card as string
-      this.#revoked.add(card)
+      this.#book.revoked.add(card)
       if (op.by === undefined) {
-        this.#byHost.add(card)
+        this.#book.byHost.add(card)
         return
       }
       const reads = (this.#agents.get(op.by as string) as AgentNotes).reads
-      for (const read of reads) this.#cards.get(card)?.reads.add(read)
       this.#revokers.set(card, [...(this.#revokers.get(card) ?? []), new Set(reads)])
       for (const agent of this.#agents.values())
-        if ([...agent.held].some((c) => this.#chain(c).includes(card))) this.#join(agent.id, reads)
+        if ([...agent.held].some((c) => this.#book.chain(c).includes(card))) this.#join(agent.id, reads)
       for (const turn of this.#turns.values())
-        if (turn.scope.some((part) => isCards(part) && part.some((c) => this.#chain(c).includes(card))))
+        if (turn.scope.some((part) => isCards(part) && part.some((c) => this.#book.chain(c).includes(card))))
           this.#join(turn.agent, reads)
     },
     input: (op) => {
@@ -273,8 +244,8 @@ export class Oracle {
       copy.held.clear()
       for (const card of old.held) copy.held.add(cards[card] as string)
       for (const [from, to] of Object.entries(cards)) {
-        this.#addCard(to, undefined)
-        must(this.#get(to).parent === from, 'R18', () => `${to} is no child of ${from}`)
+        this.#book.addCard(to, undefined)
+        must(this.#book.get(to).parent === from, 'R18', () => `${to} is no child of ${from}`)
       }
       const [a, b] = [old.id, as].map((agent) => this.#run({ op: 'show', agent }))
       for (const name of ['flow', 'labels', 'keeps'] as const)
@@ -297,29 +268,33 @@ export class Oracle {
       ['TooManyOffers', 'OverWide', 'NoDepth', 'NowNotInEver'].includes(answer.code as string)
     )
       this.#sees(op.by as string, op.to as string)
-    const byHost = this.#chain(op.card as string).some((card) => this.#byHost.has(card))
-    const lapsed = this.#nowMs >= (this.#lapses.get(op.card as string) ?? Number.POSITIVE_INFINITY)
+    const byHost = this.#book.chain(op.card as string).some((card) => this.#book.byHost.has(card))
+    const lapsed = this.#book.nowMs >= (this.#lapses.get(op.card as string) ?? Number.POSITIVE_INFINITY)
     if (
       op.op === 'accept' &&
       answer.code === 'NotLive' &&
       !byHost &&
       !lapsed &&
-      !this.#expired(op.card as string)
+      !this.#book.expired(op.card as string)
     )
-      for (const card of this.#chain(op.card as string))
-        this.#join(op.agent as string, this.#cards.get(card)?.reads ?? new Set())
+      for (const card of this.#book.chain(op.card as string))
+        for (const reads of this.#revokers.get(card) ?? []) this.#join(op.agent as string, reads)
   }
 
   #seesStop(asker: string, stopped: string): void {
     // What the host or the clock did alone tells of no guest.
     for (let at: string | undefined = stopped; at; at = this.#agents.get(at)?.spawner) {
       const births = this.#agents.get(at)?.births ?? []
-      if (births.every((card) => this.#chain(card).some((c) => this.#byHost.has(c)) || this.#expired(card)))
+      if (
+        births.every(
+          (card) => this.#book.chain(card).some((c) => this.#book.byHost.has(c)) || this.#book.expired(card),
+        )
+      )
         return
     }
     for (let at: string | undefined = stopped; at; at = this.#agents.get(at)?.spawner)
       for (const card of this.#agents.get(at)?.births ?? [])
-        for (const above of this.#chain(card))
+        for (const above of this.#book.chain(card))
           for (const reads of this.#revokers.get(above) ?? [])
             if (this.#isFree(asker, reads)) this.#join(asker, reads)
   }
@@ -328,11 +303,11 @@ export class Oracle {
   #isFree(asker: string, reads: ReadonlySet<Read>): boolean {
     const { births } = this.#agents.get(asker) as AgentNotes
     const keeps = this.#run({ op: 'show', agent: asker }).keeps as string[]
-    const grants = births.flatMap((card) => [...this.#get(card).now, ...this.#get(card).ever])
+    const grants = births.flatMap((card) => [...this.#book.get(card).now, ...this.#book.get(card).ever])
     return [...reads].every(
       (read) =>
         SINKS.filter((sink) => keeps.some((cell) => inSink(cell, sink))).every(
-          (sink) => read.back.includes(sink) || read.flows.some((flow) => this.#flows(flow, sink)),
+          (sink) => read.back.includes(sink) || read.flows.some((flow) => this.#book.flows(flow, sink)),
         ) && read.labels.every((l) => grants.every((g) => g.labels === '*' || g.labels.includes(l))),
     )
   }
@@ -362,49 +337,27 @@ export class Oracle {
     })
   }
 
-  #addCard(id: string, minter: string | undefined): void {
-    this.#cards.set(id, { parent: this.#get(id).parent, minter, reads: new Set() })
-  }
-
-  #chain(card: string): string[] {
-    const chain: string[] = []
-    for (let at: string | null | undefined = card; at; at = this.#cards.get(at)?.parent) chain.push(at)
-    return chain
-  }
-
-  #isLive(card: string): boolean {
-    return !this.#chain(card).some((c) => this.#revoked.has(c)) && !this.#expired(card)
-  }
-
-  #nowMs = 0
-  #expired(card: string): boolean {
-    return this.#chain(card).some((c) => {
-      const { expires } = this.#get(c).limits
-      return expires !== undefined && this.#nowMs >= expires
-    })
-  }
-
   #isStopped(agent: string): boolean {
     for (let at: string | undefined = agent; at; at = this.#agents.get(at)?.spawner)
-      if (!this.#agents.get(at)?.births.some((card) => this.#isLive(card))) return true
+      if (!this.#agents.get(at)?.births.some((card) => this.#book.isLive(card))) return true
     return false
   }
 
   /** I1, I2, I11, I16: what was minted lies below its parent, its minter's cards, and in its own `ever`. */
   #below(id: string, minter: AgentNotes | undefined, op?: Op): void {
-    const card = this.#get(id)
+    const card = this.#book.get(id)
     for (const box of card.now)
       must(
-        card.ever.some((e) => this.#within(box, e)),
+        card.ever.some((e) => this.#book.within(box, e)),
         'I2',
         () => `now of ${id} is not in its ever`,
       )
     if (!card.parent || !minter) return
-    const parent = this.#get(card.parent)
+    const parent = this.#book.get(card.parent)
     for (const bound of ['now', 'ever'] as const)
       for (const box of card[bound])
         must(
-          this.#coveredBy(box, this.#terms(card.parent, bound)),
+          parent[bound].some((other) => this.#book.within(box, other)),
           'I1',
           () => `${bound} of ${id} is wider than ${card.parent}: ${JSON.stringify(box)}`,
         )
@@ -427,64 +380,8 @@ export class Oracle {
     }
   }
 
-  /** The card's bound and that of its root, if the host moved that. */
-  #terms(card: string, bound: 'now' | 'ever'): FullGrant[][] {
-    return [this.#get(card)[bound]]
-  }
-
-  #coveredBy(box: FullGrant, terms: FullGrant[][]): boolean {
-    return terms.every((term) => term.some((other) => this.#within(box, other)))
-  }
-
-  /** Whether one grant lies in another, by all requests and sinks that there are. */
-  #within(a: FullGrant, b: FullGrant): boolean {
-    return (
-      REQUESTS.every((q) => !holds(a, q) || holds(b, q)) &&
-      SINKS.every((s) => !this.#flows(a.flow, s) || this.#flows(b.flow, s)) &&
-      (b.labels === '*' || (a.labels !== '*' && a.labels.every((l) => b.labels.includes(l)))) &&
-      b.ask.every((role) => a.ask.includes(role))
-    )
-  }
-
-  /** Whether a flow reaches a sink; `@root` stands for what that root's own `ever` reaches. */
-  #flows(flow: readonly string[], sink: string): boolean {
-    const roots = flow.filter((cell) => cell.startsWith('@')).map((cell) => cell.slice(1))
-    return (
-      flow.some((cell) => !cell.startsWith('@') && inSink(cell, sink)) &&
-      roots.every((root) => CALLERS_AND_LOG.includes(sink) || this.#rootReaches(root, sink))
-    )
-  }
-
-  #rootReaches(root: string, sink: string): boolean {
-    const [card] = this.#agents.get(root)?.births ?? []
-    const { ever } = card === undefined ? { ever: [] } : this.#get(card)
-    return ever.some((box) =>
-      TOOLS.some(({ tool, sinks = [] }) => {
-        const named = holds(
-          {
-            ...box,
-            resource: undefined,
-            host: undefined,
-            method: undefined,
-            path: undefined,
-            args: '*',
-          } as never,
-          { tool },
-        )
-        return (
-          named &&
-          (sinks as string[]).some((s) =>
-            s === '{host}'
-              ? box.host !== undefined && (box.host === '*' ? inSink('host:*', sink) : inSink(box.host, sink))
-              : s === sink,
-          )
-        )
-      }),
-    )
-  }
-
   #inCeiling(agent: AgentNotes, q: Q): boolean {
-    const born = agent.births.some((card) => this.#get(card).ever.some((box) => holds(box, q)))
+    const born = agent.births.some((card) => this.#book.get(card).ever.some((box) => holds(box, q)))
     return born && agent.accepted.every((ever) => ever.some((box) => holds(box, q)))
   }
 
@@ -525,12 +422,14 @@ export class Oracle {
         births.includes(effect.via) &&
           (births.length === 1 ||
             births.filter((c) =>
-              this.#get(c).now.some((b) =>
-                holds(
-                  { ...b, resource: '*', host: '*', method: '*', path: '*', args: '*' },
-                  { tool: q.tool, host: 'a.x', path: '/a', resource: 'a', method: 'a' },
+              this.#book
+                .get(c)
+                .now.some((b) =>
+                  holds(
+                    { ...b, resource: '*', host: '*', method: '*', path: '*', args: '*' },
+                    { tool: q.tool, host: 'a.x', path: '/a', resource: 'a', method: 'a' },
+                  ),
                 ),
-              ),
             ).length === 1),
         'R6',
         () => `${effect.via} was chosen for ${JSON.stringify(q)}`,
@@ -545,11 +444,11 @@ export class Oracle {
     const { agent, q, via, approved } = effect
     const notes = this.#agents.get(agent) as AgentNotes
     const what = () => `${id} of ${agent} by ${via}: ${JSON.stringify(q)} ${JSON.stringify(answer)}`
-    must(this.#isLive(via), 'I8', what)
+    must(this.#book.isLive(via), 'I8', what)
     must(!this.#isStopped(agent), 'R11', what)
     must(this.#inCeiling(notes, q), 'I3', what)
-    for (const card of this.#chain(via)) {
-      const { now, ever } = this.#get(card)
+    for (const card of this.#book.chain(via)) {
+      const { now, ever } = this.#book.get(card)
       must(
         now.some((b) => holds(b, q) && b.ask.every((role) => approved.includes(role))),
         'I6 and I16',
@@ -564,25 +463,26 @@ export class Oracle {
     for (const part of this.#scopeOf(effect.turns)) must(this.#inScope(part, q, approved), 'R20', what)
     const labels = new Set([...notes.reads].flatMap((read) => read.labels))
     must(
-      this.#get(via).now.some(
-        (b) => holds(b, q) && (b.labels === '*' || [...labels].every((l) => b.labels.includes(l))),
-      ),
+      this.#book
+        .get(via)
+        .now.some((b) => holds(b, q) && (b.labels === '*' || [...labels].every((l) => b.labels.includes(l)))),
       'clearance',
       () => `${what()} with ${[...labels].join()}`,
     )
     for (const sink of sinksOf(q))
       for (const read of notes.reads)
         must(
-          read.back.includes(sink) || read.flows.some((flow) => this.#flows(flow, sink)),
+          read.back.includes(sink) || read.flows.some((flow) => this.#book.flows(flow, sink)),
           'I9',
           () => `${what()}: what it read may not flow to ${sink}: ${JSON.stringify(read)}`,
         )
-    const flows = this.#get(via)
+    const flows = this.#book
+      .get(via)
       .now.filter((b) => holds(b, q))
       .map((b) => b.flow)
     const { yields = [] } = (TOOLS.find((t) => t.tool === q.tool) ?? {}) as { yields?: string[] }
     effect.read = { flows, back: sinksOf(q), labels: yields, secret: q.tool === 'db.read' }
-    this.#charge(via, 1, cents(q))
+    this.#book.charge(via, 1, cents(q))
     effect.counted = true
   }
 
@@ -591,40 +491,23 @@ export class Oracle {
   }
 
   #inScope(part: FullGrant[] | string[], q: Q, approved?: readonly string[]): boolean {
-    const grants = isCards(part) ? part.filter((c) => this.#isLive(c)).flatMap((c) => this.#get(c).now) : part
+    const grants = isCards(part)
+      ? part.filter((c) => this.#book.isLive(c)).flatMap((c) => this.#book.get(c).now)
+      : part
     return grants.some((b) => holds(b, q) && (!approved || b.ask.every((role) => approved.includes(role))))
   }
 
   #count(_op: Op, via: string): void {
-    this.#charge(via, 1, 0)
+    this.#book.charge(via, 1, 0)
   }
 
   #uncount(effect: EffectNotes): void {
     if (!effect.counted) return
     effect.counted = false
-    for (const card of this.#chain(effect.via)) {
-      const spent = this.#spent.get(card) as { calls: number; cents: number }
+    for (const card of this.#book.chain(effect.via)) {
+      const spent = this.#book.spent.get(card) as { calls: number; cents: number }
       spent.calls -= 1
       spent.cents -= cents(effect.q)
-    }
-  }
-
-  /** I12: what a card and all below it were let to take is never more than it has. */
-  #charge(via: string, calls: number, amount: number): void {
-    for (const card of this.#chain(via)) {
-      const spent = this.#spent.get(card) ?? { calls: 0, cents: 0 }
-      spent.calls += calls
-      spent.cents += amount
-      this.#spent.set(card, spent)
-      const { limits } = this.#get(card)
-      must(spent.calls <= (limits.calls ?? Infinity), 'I12', () => `${card} did ${spent.calls} calls`)
-      const most = limits.spend?.EUR
-      // A root's next generation may allow less than was spent already; nothing more is spent then.
-      must(
-        amount === 0 || most === undefined || spent.cents <= Math.round(Number(most) * 100),
-        'I12',
-        () => `${card} spent ${spent.cents} cents`,
-      )
     }
   }
 
@@ -652,7 +535,7 @@ export class Oracle {
 
   /** I4, I5, R15: ceilings only sank, liveness is exactly that of the trees, and no stream outlives its authority. */
   settle(op: Op): void {
-    if (op.op === 'tick') this.#nowMs += op.ms as number
+    if (op.op === 'tick') this.#book.nowMs += op.ms as number
     for (const [id] of this.#agents) {
       const show = this.#run({ op: 'show', agent: id }) as unknown as {
         stopped: boolean
@@ -685,11 +568,11 @@ export class Oracle {
           () => `${id} goes on: ${JSON.stringify(answer)}`,
         )
       }
-    for (const card of this.#cards.keys())
+    for (const card of this.#book.cards.keys())
       must(
-        (this.#run({ op: 'get', card }) as unknown as CardView).live === this.#isLive(card),
+        this.#run({ op: 'get', card }).live === this.#book.isLive(card),
         'I5',
-        () => `${card} is wrongly ${this.#isLive(card) ? 'dead' : 'live'}`,
+        () => `${card} is wrongly ${this.#book.isLive(card) ? 'dead' : 'live'}`,
       )
   }
 }

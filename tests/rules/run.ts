@@ -1,6 +1,8 @@
 /** Runs random histories on the rules and judges them; what breaks is cut down to the least that still does. */
+
+import { type Answer, Broken } from './card-book.ts'
 import { generate, type Op, type Wishes } from './history.ts'
-import { type Answer, Broken, Oracle } from './oracle.ts'
+import { Oracle } from './oracle.ts'
 
 /** The rules under test: a line in, a line out. */
 export interface Rules {
