@@ -62,7 +62,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'untainted messages',
     file: 'rules/acts-between.ts',
-    from: '  join(to, influence)\n',
+    from: 'if (!stopped) join(to, influence)',
     to: '',
   },
   {

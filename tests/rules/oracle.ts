@@ -25,7 +25,6 @@ interface AgentNotes {
   readonly births: string[]
   readonly birthReads: ReadonlySet<Read>
   reads: Set<Read>
-  readonly forked: boolean
   /** `ever` of every card accepted, as it was then. */
   readonly accepted: FullGrant[][]
   readonly held: Set<string>
@@ -209,7 +208,7 @@ export class Oracle {
       const serves = this.#scopeOf(op.for)
       const scope = op.method === 'own' ? [] : [under, ...serves]
       this.#turns.set(op.id as string, { agent: to, caller: from, scope, admits: op.admits !== undefined })
-      if (receiver.spawner !== from || receiver.forked)
+      if (receiver.spawner !== from)
         this.#count(op, this.#via(op, from, { tool: 'agent.send', resource: tail(to), method: op.method }))
     },
     reply: (op) => {
@@ -238,8 +237,8 @@ export class Oracle {
         old.births.map((c) => cards[c] as string),
       )
       const copy = this.#agents.get(as) as AgentNotes
-      // That there is a fork tells of no guest: the host made it.
-      Object.assign(copy, { forked: true })
+      // That there is a fork tells as much as that there is an original, and no more.
+      Object.assign(copy, { birthReads: old.birthReads })
       copy.accepted.push(...old.accepted)
       copy.held.clear()
       for (const card of old.held) copy.held.add(cards[card] as string)
@@ -314,7 +313,7 @@ export class Oracle {
 
   #sees(asker: string, other: string): void {
     const notes = this.#agents.get(other)
-    if (notes?.spawner && !notes.forked) this.#join(asker, notes.birthReads)
+    if (notes?.spawner) this.#join(asker, notes.birthReads)
   }
 
   #join(agent: string, reads: ReadonlySet<Read>): void {
@@ -330,7 +329,6 @@ export class Oracle {
       spawner,
       births,
       birthReads: copy,
-      forked: false,
       reads: copy,
       accepted: [],
       held: new Set(births),

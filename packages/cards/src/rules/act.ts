@@ -28,11 +28,6 @@ export function isRefusal(value: object): value is Refusal {
   return (value as { ok?: unknown }).ok === false
 }
 
-/** Whether an agent spawned another itself; a fork of its child is the host's. */
-export function isOwnChild(agent: Agent, other: Agent | undefined): boolean {
-  return other?.spawner === agent && !other.origin
-}
-
 /** The turns that an act serves: the agent's own. */
 export function turnsOf(world: World, agent: Agent, ids: readonly string[] = []): Turn[] | Refusal {
   const turns: Turn[] = []

@@ -3,7 +3,7 @@
 import type { Bound } from '../bound.ts'
 import { OPEN } from '../flow.ts'
 import { callerSink, showSinks, sinksLeq } from './../sink.ts'
-import { actor, isOwnChild, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
+import { actor, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
 import { debit } from './budget.ts'
 import { flowSinksOf, influenceOf } from './ceiling.ts'
 import { isLive, isStopped, isStoppedTo, stoppingRevocations } from './live.ts'
@@ -40,7 +40,7 @@ export interface InputOf {
 export function input(world: World, of: InputOf): Outcome {
   const to = world.agents.get(of.to)
   if (!to) return no('NoSuchAgent')
-  if (world.turnIds.has(of.id)) return no('IdTaken')
+  if (world.turns.has(of.id)) return no('IdTaken')
   if (isStopped(world, to)) return no('Stopped')
   const scope = of.scope?.()
   join(to, { flow: OPEN, labels: new Set(of.labels) })
@@ -56,7 +56,6 @@ export function input(world: World, of: InputOf): Outcome {
 
 function addTurn(world: World, turn: Omit<Turn, 'replied'>): void {
   world.turns.set(turn.id, { ...turn, replied: false })
-  world.turnIds.add(turn.id)
 }
 
 export interface SendOf {
@@ -75,7 +74,7 @@ export interface SendOf {
 export function send(world: World, of: SendOf): Outcome {
   const from = actor(world, of.from)
   if (isRefusal(from)) return from
-  if (world.turnIds.has(of.id)) return no('IdTaken')
+  if (world.turns.has(of.id)) return no('IdTaken')
   const address = parseAddress(of.to)
   if (!address) return no('BadOp', 'an agent is `tenant/type/key`')
   const turns = turnsOf(world, from, of.for)
@@ -86,16 +85,17 @@ export function send(world: World, of: SendOf): Outcome {
     if (!isLive(world, under)) return no('NotLive')
   }
   const to = world.agents.get(of.to)
-  const via = isOwnChild(from, to)
-    ? undefined
-    : permit(
-        world,
-        from,
-        { tool: 'agent.send', type: address.type, key: address.key, method: of.method },
-        of.via,
-        turns,
-        ONE_CALL,
-      )
+  const via =
+    to?.spawner === from
+      ? undefined
+      : permit(
+          world,
+          from,
+          { tool: 'agent.send', type: address.type, key: address.key, method: of.method },
+          of.via,
+          turns,
+          ONE_CALL,
+        )
   if (via && isRefusal(via)) return via
   if (!to || !meets(world, from, to)) return no('NoSuchAgent')
   const method = methodOf(world, to, of.method)
@@ -106,12 +106,8 @@ export function send(world: World, of: SendOf): Outcome {
   if (stopped && showsStop(world, from, to)) return no('Stopped')
   if (via) debit(via, ONE_CALL)
   const floor = floorAtCall(world, from)
-  // A stop that may not be seen looks like silence: the message is taken, and lost.
-  if (stopped) {
-    world.turnIds.add(of.id)
-    return DONE
-  }
-  join(to, influence)
+  // A stop that may not be seen looks like silence: the message is taken, and nobody reads it.
+  if (!stopped) join(to, influence)
   const scope: ScopePart[] = [
     { kind: 'cards', cards: under ? [under] : from.births },
     ...turns.flatMap((turn) => turn.scope),
@@ -162,7 +158,7 @@ export function reply(world: World, id: string): Outcome {
 export function timer(world: World, id: string, agentId: string, serves: readonly string[]): Outcome {
   const agent = actor(world, agentId)
   if (isRefusal(agent)) return agent
-  if (world.turnIds.has(id)) return no('IdTaken')
+  if (world.turns.has(id)) return no('IdTaken')
   const turns = turnsOf(world, agent, serves)
   if (isRefusal(turns)) return turns
   addTurn(world, { id, agent, scope: turns.flatMap((turn) => turn.scope), caller: undefined })

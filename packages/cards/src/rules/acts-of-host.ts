@@ -3,7 +3,6 @@ import { type Bound, MAX_CEILING_BOXES, normalise } from '../bound.ts'
 import type { Cell } from '../cell.ts'
 import { parseAddress } from './act.ts'
 import { addCard, mintRefusal } from './acts-on-cards.ts'
-import { influenceOf } from './ceiling.ts'
 import { mintRoot, type Narrow } from './mint.ts'
 import { DONE, no, type Outcome } from './outcome.ts'
 import { type Agent, type Card, newDerived, UNTOUCHED, type World } from './state.ts'
@@ -82,9 +81,8 @@ export function fork(
     return no('IdTaken')
   if (Object.keys(cards).length !== old.size || ![...old].every((card) => Object.hasOwn(cards, card.id)))
     return no('BadOp', 'every birth and held card is named, and no other')
-  const influence = influenceOf(world, agent)
-  const own = { influence: agent.influence, birth: influence, births: [], held: new Set<Card>() }
-  const copy: Agent = { ...agent, id: as, ...address, origin: agent, ...own }
+  // That there is a fork tells as much as that there is an original: its birth and its spawner stay.
+  const copy: Agent = { ...agent, id: as, ...address, origin: agent, births: [], held: new Set() }
   const twin = (card: Card) => {
     const { now, ever, limits } = card
     const id = cards[card.id] as string

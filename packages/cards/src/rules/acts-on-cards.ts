@@ -2,7 +2,7 @@
 import { type Bound, MAX_CEILING_BOXES, meet, normalise } from '../bound.ts'
 import { cellsMeet } from '../cell.ts'
 import { CardError } from '../errors.ts'
-import { actor, isOwnChild, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
+import { actor, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
 import { budgetShort, debit } from './budget.ts'
 import {
   birthTerm,
@@ -120,7 +120,7 @@ export function offer(world: World, of: OfferOf): Outcome {
   const turns = turnsOf(world, by, of.for)
   if (isRefusal(turns)) return turns
   const to = world.agents.get(of.to)
-  if (!isOwnChild(by, to)) {
+  if (to?.spawner !== by) {
     const { type, key } = address
     const on = { tool: 'agent.send', type, key, method: 'offer' } as const
     const permitted = permit(world, by, on, of.via, turns, ONE_CALL)

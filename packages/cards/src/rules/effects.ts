@@ -102,8 +102,6 @@ export function receipt(world: World, of: ReceiptOf): Outcome {
   const effect = world.effects.get(of.id)
   if (!effect?.open) return no('NoSuchEffect')
   const { open } = effect
-  if (of.more && (!effect.stream || of.outcome !== 'done'))
-    return no('BadOp', '`more` is a piece of a stream that goes on')
   const spent = new Map(open.reserved)
   if (of.spend) {
     for (const name of spent.keys()) if (name !== 'calls') spent.set(name, 0n)

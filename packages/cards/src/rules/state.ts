@@ -160,8 +160,6 @@ export interface World {
   readonly agents: Map<string, Agent>
   readonly cards: Map<string, Card>
   readonly turns: Map<string, Turn>
-  /** Also of messages that were lost. */
-  readonly turnIds: Set<string>
   readonly offers: Map<Card, Offer>
   /** Open and pending; ended ones leave, and their ids stay in `effectIds`. */
   readonly effects: Map<string, Effect>
@@ -187,7 +185,6 @@ export function newWorld(): World {
     agents: new Map(),
     cards: new Map(),
     turns: new Map(),
-    turnIds: new Set(),
     offers: new Map(),
     effects: new Map(),
     effectIds: new Set(),

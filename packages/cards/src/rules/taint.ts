@@ -100,8 +100,7 @@ export function join(agent: Agent, { flow, labels }: Influence): void {
  */
 export function meets(world: World, asker: Agent, other: Agent): boolean {
   if (asker.tenant !== other.tenant) return false
-  // What the host made, forks too, tells nothing of any guest.
-  if (!other.spawner || other.origin) return true
+  if (!other.spawner) return true
   if (costOf(world, floorOf(world, asker), other.birth)) return false
   join(asker, other.birth)
   return true
