@@ -7,51 +7,23 @@
  */
 
 import { type Answer, CardBook, must, type Run, SINKS } from './card-book.ts'
-import { type Op, REQUESTS, TOOLS } from './history.ts'
+import {
+  type AgentNotes,
+  EffectBook,
+  type EffectNotes,
+  isCards,
+  type Read,
+  type ScopePart,
+} from './effect-book.ts'
+import { type Op, REQUESTS } from './history.ts'
 import { type FullGrant, holds, inSink, type Q } from './naive.ts'
-
-/** Something that was read: where the grants that it came through let it flow, and its labels. */
-interface Read {
-  readonly flows: readonly (readonly string[])[]
-  readonly back: readonly string[]
-  readonly labels: readonly string[]
-  /** What the purge takes away. */
-  readonly secret: boolean
-}
-
-interface AgentNotes {
-  readonly id: string
-  readonly spawner: string | undefined
-  readonly births: string[]
-  readonly birthReads: ReadonlySet<Read>
-  reads: Set<Read>
-  /** `ever` of every card accepted, as it was then. */
-  readonly accepted: FullGrant[][]
-  readonly held: Set<string>
-}
 
 interface TurnNotes {
   readonly agent: string
   readonly caller: string | undefined
   /** Each part: grants, or the cards whose union it is. */
-  readonly scope: (FullGrant[] | string[])[]
+  readonly scope: ScopePart[]
   readonly admits?: boolean
-}
-
-interface EffectNotes {
-  readonly agent: string
-  readonly q: Q
-  readonly via: string
-  readonly turns: readonly string[]
-  readonly approved: string[]
-  read: Read
-  counted: boolean
-  readonly stream: boolean
-}
-
-function sinksOf(q: Q): string[] {
-  const { sinks = [] } = (TOOLS.find((t) => t.tool === q.tool) ?? {}) as { sinks?: string[] }
-  return sinks.flatMap((s) => (s === '{host}' ? (q.host === undefined ? [] : [q.host as string]) : [s]))
 }
 
 export class Oracle {
@@ -59,7 +31,7 @@ export class Oracle {
   readonly #book: CardBook
   readonly #agents = new Map<string, AgentNotes>()
   readonly #turns = new Map<string, TurnNotes>()
-  readonly #effects = new Map<string, EffectNotes>()
+  readonly #effects: EffectBook
   readonly #offers = new Map<string, ReadonlySet<Read>>()
   readonly #lapses = new Map<string, number>()
   /** What each guest that revoked a card had read by then. */
@@ -70,6 +42,12 @@ export class Oracle {
   constructor(run: Run) {
     this.#run = run
     this.#book = new CardBook(run, (agent) => this.#agents.get(agent)?.births ?? [])
+    this.#effects = new EffectBook(this.#book, {
+      agent: (id) => this.#agents.get(id) as AgentNotes,
+      scopeOf: (turn) => this.#turns.get(turn)?.scope ?? [],
+      isStopped: (id) => this.#isStopped(id),
+      inCeiling: (notes, q) => this.#inCeiling(notes, q),
+    })
   }
 
   /** Whether an agent's input depends on a secret. */
@@ -120,7 +98,7 @@ export class Oracle {
   }
 
   #note(op: Op, answer: Answer): void {
-    if (op.op === 'do' || op.op === 'approve') return this.#effect(op, answer)
+    if (op.op === 'do' || op.op === 'approve') return this.#effects.note(op, answer)
     if (!answer.ok) return this.#refused(op, answer)
     const handler = this.#handlers[op.op]
     handler?.(op, answer)
@@ -151,7 +129,7 @@ export class Oracle {
         this.#book.addCard(card, by.id)
         this.#below(card, by, op)
       }
-      this.#count(op, this.#via(op, by.id, { tool: 'agent.spawn', resource: tail(op.agent) }))
+      this.#book.charge(this.#via(op, by.id, { tool: 'agent.spawn', resource: tail(op.agent) }), 1, 0)
     },
     offer: (op) => {
       const by = this.#agents.get(op.by as string) as AgentNotes
@@ -164,7 +142,7 @@ export class Oracle {
         op.card as string,
         this.#book.nowMs + ((op.lapses as number | undefined) ?? 86_400_000),
       )
-      this.#count(op, op.from as string)
+      this.#book.charge(op.from as string, 1, 0)
     },
     preview: (op) => this.#join(op.agent as string, this.#offers.get(op.card as string) ?? new Set()),
     accept: (op) => {
@@ -194,7 +172,7 @@ export class Oracle {
       const labels = (op.labels as string[] | undefined) ?? ['untrusted']
       const read: Read = { flows: [['*']], back: [], labels, secret: labels.includes('private') }
       if (labels.length > 0) this.#join(op.to as string, new Set([read]))
-      const scope = op.scope && op.method !== 'own' ? [this.#fullForm(op.scope)] : []
+      const scope = op.scope && op.method !== 'own' ? [fullForm(op.scope)] : []
       this.#turns.set(op.id as string, { agent: op.to as string, caller: undefined, scope })
     },
     send: (op) => {
@@ -205,18 +183,22 @@ export class Oracle {
       this.#sees(from, to)
       if (!this.#isStopped(to)) this.#join(to, sender.reads)
       const under = op.under ? [op.under as string] : sender.births
-      const serves = this.#scopeOf(op.for)
+      const serves = this.#effects.scopeOf(op.for)
       const scope = op.method === 'own' ? [] : [under, ...serves]
       this.#turns.set(op.id as string, { agent: to, caller: from, scope, admits: op.admits !== undefined })
       if (receiver.spawner !== from)
-        this.#count(op, this.#via(op, from, { tool: 'agent.send', resource: tail(to), method: op.method }))
+        this.#book.charge(
+          this.#via(op, from, { tool: 'agent.send', resource: tail(to), method: op.method }),
+          1,
+          0,
+        )
     },
     reply: (op) => {
       const turn = this.#turns.get(op.id as string) as TurnNotes
       if (turn.caller) this.#join(turn.caller, (this.#agents.get(turn.agent) as AgentNotes).reads)
     },
     timer: (op) => {
-      const scope = this.#scopeOf(op.for)
+      const scope = this.#effects.scopeOf(op.for)
       this.#turns.set(op.id as string, { agent: op.agent as string, caller: undefined, scope })
     },
     receipt: (op) => {
@@ -224,7 +206,7 @@ export class Oracle {
       if (!effect) return
       const outcome = (op.outcome as string | undefined) ?? 'done'
       if (outcome === 'done') this.#join(effect.agent, new Set([effect.read]))
-      if (outcome === 'failed') this.#uncount(effect)
+      if (outcome === 'failed') this.#effects.uncount(effect)
     },
     fork: (op) => {
       const old = this.#agents.get(op.agent as string) as AgentNotes
@@ -369,9 +351,9 @@ export class Oracle {
     for (const q of REQUESTS) {
       if (!card.ever.some((box) => holds(box, q))) continue
       must(this.#inCeiling(minter, q), 'I11', () => `${id} allows ${JSON.stringify(q)}, its minter never`)
-      for (const part of this.#scopeOf(op?.for))
+      for (const part of this.#effects.scopeOf(op?.for))
         must(
-          this.#inScope(part, q),
+          this.#effects.inScope(part, q),
           'R1',
           () => `${id} allows ${JSON.stringify(q)}, its minter's turn does not`,
         )
@@ -386,127 +368,6 @@ export class Oracle {
   #via(op: Op, agent: string, q: Q): string {
     const answer = this.#run({ op: 'decide', agent, q, ...(op.via !== undefined && { via: op.via }) } as Op)
     return (answer.via as string | undefined) ?? (op.via as string)
-  }
-
-  #fullForm(grants: unknown): FullGrant[] {
-    return (grants as FullGrant[]).map((g) => ({ ...g, flow: ['*'], labels: '*', ask: g.ask ?? [] }))
-  }
-
-  #effect(op: Op, answer: Answer): void {
-    if (op.op === 'approve') {
-      const effect = this.#effects.get(op.id as string)
-      if (!effect || !answer.ok) return
-      effect.approved.push(op.role as string)
-      if (answer.verdict === 'allow') this.#admitted(op.id as string, effect, answer)
-      return
-    }
-    if (!answer.ok || answer.verdict === 'refuse') return
-    const { agent, q } = op as unknown as { agent: string; q: Q }
-    const effect: EffectNotes = {
-      agent,
-      q,
-      via: answer.via as string,
-      turns: (op.for as string[] | undefined) ?? [],
-      approved: [],
-      read: { flows: [], back: [], labels: [], secret: false },
-      counted: false,
-      stream: op.stream === true,
-    }
-    const { births, held } = this.#agents.get(agent) as AgentNotes
-    if (op.via !== undefined)
-      must(answer.via === op.via, 'R6', () => `done by ${answer.via}, not by ${op.via}`)
-    else
-      must(
-        births.includes(effect.via) &&
-          (births.length === 1 ||
-            births.filter((c) =>
-              this.#book
-                .get(c)
-                .now.some((b) =>
-                  holds(
-                    { ...b, resource: '*', host: '*', method: '*', path: '*', args: '*' },
-                    { tool: q.tool, host: 'a.x', path: '/a', resource: 'a', method: 'a' },
-                  ),
-                ),
-            ).length === 1),
-        'R6',
-        () => `${effect.via} was chosen for ${JSON.stringify(q)}`,
-      )
-    must(held.has(effect.via), 'R6', () => `${agent} does not hold ${effect.via}`)
-    this.#effects.set(op.id as string, effect)
-    if (answer.verdict === 'allow') this.#admitted(op.id as string, effect, answer)
-  }
-
-  /** I3, I6, I8, I9, I12, I16 and R20 of an effect that was let through. */
-  #admitted(id: string, effect: EffectNotes, answer: Answer): void {
-    const { agent, q, via, approved } = effect
-    const notes = this.#agents.get(agent) as AgentNotes
-    const what = () => `${id} of ${agent} by ${via}: ${JSON.stringify(q)} ${JSON.stringify(answer)}`
-    must(this.#book.isLive(via), 'I8', what)
-    must(!this.#isStopped(agent), 'R11', what)
-    must(this.#inCeiling(notes, q), 'I3', what)
-    for (const card of this.#book.chain(via)) {
-      const { now, ever } = this.#book.get(card)
-      must(
-        now.some((b) => holds(b, q) && b.ask.every((role) => approved.includes(role))),
-        'I6 and I16',
-        what,
-      )
-      must(
-        ever.some((b) => holds(b, q)),
-        'I6',
-        what,
-      )
-    }
-    for (const part of this.#scopeOf(effect.turns)) must(this.#inScope(part, q, approved), 'R20', what)
-    const labels = new Set([...notes.reads].flatMap((read) => read.labels))
-    must(
-      this.#book
-        .get(via)
-        .now.some((b) => holds(b, q) && (b.labels === '*' || [...labels].every((l) => b.labels.includes(l)))),
-      'clearance',
-      () => `${what()} with ${[...labels].join()}`,
-    )
-    for (const sink of sinksOf(q))
-      for (const read of notes.reads)
-        must(
-          read.back.includes(sink) || read.flows.some((flow) => this.#book.flows(flow, sink)),
-          'I9',
-          () => `${what()}: what it read may not flow to ${sink}: ${JSON.stringify(read)}`,
-        )
-    const flows = this.#book
-      .get(via)
-      .now.filter((b) => holds(b, q))
-      .map((b) => b.flow)
-    const { yields = [] } = (TOOLS.find((t) => t.tool === q.tool) ?? {}) as { yields?: string[] }
-    effect.read = { flows, back: sinksOf(q), labels: yields, secret: q.tool === 'db.read' }
-    this.#book.charge(via, 1, cents(q))
-    effect.counted = true
-  }
-
-  #scopeOf(turns: unknown): (FullGrant[] | string[])[] {
-    return ((turns as string[] | undefined) ?? []).flatMap((turn) => this.#turns.get(turn)?.scope ?? [])
-  }
-
-  #inScope(part: FullGrant[] | string[], q: Q, approved?: readonly string[]): boolean {
-    const grants = isCards(part)
-      ? part.filter((c) => this.#book.isLive(c)).flatMap((c) => this.#book.get(c).now)
-      : part
-    return grants.some((b) => holds(b, q) && (!approved || b.ask.every((role) => approved.includes(role))))
-  }
-
-  #count(_op: Op, via: string): void {
-    this.#book.charge(via, 1, 0)
-  }
-
-  #uncount(effect: EffectNotes): void {
-    if (!effect.counted) return
-    effect.counted = false
-    for (const card of this.#book.chain(effect.via)) {
-      const spent = this.#book.spent.get(card) as { calls: number; cents: number }
-      spent.calls -= 1
-      spent.cents -= cents(effect.q)
-    }
   }
 
   /** What would be decided for everybody, to compare after an act that may only take away (I13). */
@@ -575,18 +436,15 @@ export class Oracle {
   }
 }
 
-function isCards(part: FullGrant[] | string[]): part is string[] {
-  return typeof part[0] === 'string'
-}
-
-function cents(q: Q): number {
-  return Math.round(Number((q.spend as { EUR?: string } | undefined)?.EUR ?? 0) * 100)
-}
-
 function tenantOf(address: unknown): string {
   return String(address).split('/')[0] as string
 }
 
 function tail(address: unknown): string {
   return String(address).split('/').slice(1).join('/')
+}
+
+/** A grant of a scope counts by its request and its ask alone. */
+function fullForm(grants: unknown): FullGrant[] {
+  return (grants as FullGrant[]).map((g) => ({ ...g, flow: ['*'], labels: '*', ask: g.ask ?? [] }))
 }
