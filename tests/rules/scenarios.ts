@@ -556,6 +556,105 @@ export const SCENARIOS: readonly Scenario[] = [
     twin: { at: 8, op: TICK, last: ALLOW },
   },
   {
+    name: '27: an outcome that nobody knows gives its budget back',
+    lines: [
+      ['{"op":"tool","tool":"pay"}', OK],
+      ['{"op":"root","agent":"t/p/1","card":"p","now":[{"tool":"pay"}],"limits":{"calls":1}}', OK],
+      [doing('e', 't/p/1', '{"tool":"pay"}'), ALLOW],
+      ['{"op":"receipt","id":"e","outcome":"unknown"}', OK],
+      [
+        doing('f', 't/p/1', '{"tool":"pay"}'),
+        '{"ok":true,"verdict":"refuse","by":"limit","code":"BudgetSpent"}',
+      ],
+    ],
+    twin: { at: 3, op: '{"op":"receipt","id":"e","outcome":"failed"}', last: ALLOW },
+  },
+  {
+    name: 'R6: what was read is not cleared by the grant that it is carried out with',
+    lines: [
+      PRIVATE,
+      HTTP,
+      [
+        '{"op":"root","agent":"t/p/1","card":"p","now":[{"tool":"db.read"},{"tool":"http.get","host":"*.x","labels":["untrusted"]}]}',
+        OK,
+      ],
+      [doing('e', 't/p/1', '{"tool":"db.read"}'), ALLOW],
+      ['{"op":"receipt","id":"e"}', OK],
+      [decides('t/p/1', GET), refuse('label')],
+    ],
+    twin: { at: 4, op: TICK, last: ALLOW },
+  },
+  {
+    name: 'R1: a child is minted wider than what its minter accepted',
+    lines: [
+      ...TWO,
+      [
+        `{"op":"offer","card":"c","by":"t/p/1","from":"p","to":"t/q/1","now":[${TALK},${READ}],"ever":[${TALK},${READ}]}`,
+        OK,
+      ],
+      ['{"op":"preview","agent":"t/q/1","card":"c"}', OK],
+      ['{"op":"accept","agent":"t/q/1","card":"c","allowLoss":true}', OK],
+      [
+        `{"op":"spawn","agent":"t/q/2","by":"t/q/1","cards":[{"card":"d","from":"q","ever":[${OUT}],"now":[${OUT}]}]}`,
+        '{"ok":false,"code":"OverWide","missing":{"bound":"ever","grant":0}}',
+      ],
+    ],
+    twin: { at: 6, op: TICK, last: OK },
+  },
+  {
+    name: 'R1: a card is minted beyond the scope of the turn that asks for it',
+    lines: [
+      ...TWO,
+      [
+        `{"op":"input","id":"i","to":"t/p/1","method":"run","principal":"ann","labels":[],"scope":[${TALK},${READ}]}`,
+        OK,
+      ],
+      [
+        `{"op":"spawn","agent":"t/p/2","by":"t/p/1","for":["i"],"cards":[{"card":"c","from":"p","ever":[${OUT}],"now":[${OUT}]}]}`,
+        '{"ok":false,"code":"OverWide","missing":{"bound":"ever","grant":0}}',
+      ],
+    ],
+    twin: {
+      at: 4,
+      op: `{"op":"input","id":"i","to":"t/p/1","method":"run","principal":"ann","labels":[],"scope":[${TALK},${OUT}]}`,
+      last: OK,
+    },
+  },
+  {
+    name: 'R1: a child may do now what it may never do',
+    lines: [
+      ...TWO,
+      [
+        `{"op":"spawn","agent":"t/p/2","by":"t/p/1","cards":[{"card":"c","from":"p","ever":[${READ}],"clip":true}]}`,
+        OK,
+      ],
+      ['{"op":"get","card":"c"}', '{"ok":true,"now":[{"tool":"db.read"}],"ever":[{"tool":"db.read"}]}'],
+      [decides('t/p/2', GET), refuse('card')],
+    ],
+    twin: {
+      at: 4,
+      op: '{"op":"spawn","agent":"t/p/2","by":"t/p/1","cards":[{"card":"c","from":"p","clip":true}]}',
+      last: ALLOW,
+    },
+  },
+  {
+    name: '64: an accepted card is used although nobody named it',
+    lines: [
+      PRIVATE,
+      HTTP,
+      [`{"op":"root","agent":"t/p/1","card":"p","now":[${TALK},${OUT}],"limits":{"depth":1}}`, OK],
+      [
+        `{"op":"root","agent":"t/q/1","card":"q","now":[${TALK}],"ever":[${TALK},${OUT}],"limits":{"depth":1}}`,
+        OK,
+      ],
+      ['{"op":"offer","card":"c","by":"t/p/1","from":"p","to":"t/q/1"}', OK],
+      ['{"op":"preview","agent":"t/q/1","card":"c"}', OK],
+      ['{"op":"accept","agent":"t/q/1","card":"c"}', OK],
+      [decides('t/q/1', GET), refuse('card')],
+    ],
+    twin: { at: 7, op: decides('t/q/1', GET, ',"via":"c"'), last: ALLOW },
+  },
+  {
     name: 'R18: a child keeps what the next generation of its root no longer has',
     lines: [
       ...TWO,
