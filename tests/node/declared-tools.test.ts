@@ -294,5 +294,10 @@ describe('the declaration of a tool', () => {
       /write `ask: \[\]` to let it pass unasked/,
     )
     expect(() => parse(declared() + agent([pay]))).not.toThrow()
+    const all = '{ tool: "bank.*", args: "*" }'
+    expect(() => parse(declared() + agent([all]))).toThrow(/write `ask: \[\]` to let it pass unasked/)
+    expect(() => parse(agent([all]))).toThrow(/write `ask: \[\]` to let it pass unasked/)
+    expect(() => parse(agent([all.replace(' }', ', ask: [] }')]))).not.toThrow()
+    expect(() => parse(agent(['{ tool: "files.*", path: "*", args: "*" }']))).not.toThrow()
   })
 })

@@ -119,6 +119,11 @@ export class Control {
     return this.#tools.get(`${tenant}/${name}`)?.declaration
   }
 
+  /** The tools that are declared for a tenant. */
+  toolsOf(tenant: string): ToolDeclaration[] {
+    return [...this.#tools].filter(([at]) => at.startsWith(`${tenant}/`)).map(([, tool]) => tool.declaration)
+  }
+
   generations(): readonly Generation[] {
     return [...this.#generations.values()]
   }

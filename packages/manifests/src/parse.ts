@@ -1,6 +1,6 @@
 /** From YAML text to manifests: parsed once, here; every error names file, line, column and field. */
 import { type Card, CardError, type DefaultsOf, expandGrantTexts, parseCard } from '@cardinal/cards'
-import { declaredTool, type Tool, type ToolDeclaration } from '@cardinal/tools'
+import { asksBelow, declaredTool, type Tool, type ToolDeclaration } from '@cardinal/tools'
 import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml'
 import { type AgentDocument, KINDS, type ToolDocument, type ZoneDocument } from './document.ts'
 import { ManifestError } from './errors.ts'
@@ -75,8 +75,14 @@ export function parseFiles(files: readonly ManifestFile[], options: ParseOptions
     )
     return manifest
   })
+  const below = (subtree: string, tenant: string) =>
+    asksBelow(
+      subtree,
+      tools.flatMap((tool) => (tool?.tenant === tenant ? tool.declaration : [])),
+    )
   const defaultsOf: ParseOptions['defaultsOf'] = (tool, tenant) =>
-    declared.get(`${tenant}/${tool}`)?.defaults ?? options.defaultsOf(tool, tenant)
+    declared.get(`${tenant}/${tool}`)?.defaults ??
+    (below(tool, tenant) ? { irreversible: true } : options.defaultsOf(tool, tenant))
   return shapes.map(({ document, source }, i) => {
     if (document.kind === 'Agent') return agentOf(document, source, { ...options, defaultsOf })
     return document.kind === 'Zone' ? zoneOf(document, source, options) : (tools[i] as ToolManifest)

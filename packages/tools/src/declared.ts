@@ -59,6 +59,15 @@ function defaultsFor({ in: schema, dimensions, effect }: ToolDeclaration): Grant
   return { required, requiredArgs: always.map(([name]) => name), irreversible: effect === 'once' }
 }
 
+/** Whether a subtree of tools, `bank.*` or `*`, holds one that cannot be undone. */
+export function asksBelow(subtree: string, tools: readonly ToolDeclaration[]): boolean {
+  if (!subtree.endsWith('*')) return false
+  const stem = subtree.slice(0, -1)
+  return tools.some(
+    ({ name, effect }) => effect === 'once' && name.startsWith(stem) && name.length > stem.length,
+  )
+}
+
 /** A declared tool; `http` performs what it becomes. */
 export function declaredTool(declaration: ToolDeclaration, http: Pick<Tool, 'perform'>): Tool {
   const { name, about } = declaration

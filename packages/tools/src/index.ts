@@ -1,6 +1,6 @@
 /** The public surface of tools. */
 export { type EgressPolicy, isRange, type Zone } from './address.ts'
-export { declaredTool, placeholders, type ToolDeclaration, templatesOf } from './declared.ts'
+export { asksBelow, declaredTool, placeholders, type ToolDeclaration, templatesOf } from './declared.ts'
 export { type HttpOptions, type HttpTool, httpFetch } from './http-fetch.ts'
 export type {
   Attempt,
