@@ -175,6 +175,9 @@ describe('a declared tool', () => {
     ['a path with dots', 'files.read', { file: '/in/../out/a' }],
     ['dots for a segment', 'bank.pay', { to: '..', amount: 1 }],
     ['no object', 'bank.pay', [1]],
+    ['a slash that a server might read as one', 'bank.pay', { to: 'DE89/../admin', amount: 1 }],
+    ['a backslash', 'bank.pay', { to: 'DE89\\admin', amount: 1 }],
+    ['nothing for a segment', 'bank.pay', { to: '', amount: 1 }],
   ]
   for (const [name, tool, args] of malformed)
     it(`is not asked with ${name}`, async () => {
@@ -196,6 +199,8 @@ describe('a declared tool', () => {
       name: 'Withheld',
       code: 'ToolAnswer',
     })
+    expect(await use('bank.list', {})).toMatchObject({ name: 'Unavailable', code: 'ToolAnswer' })
+    next = { status: 200, body: '\u0000\u0001' }
     expect(await use('bank.list', {})).toMatchObject({ name: 'Unavailable', code: 'ToolAnswer' })
     next = { status: 204, body: '' }
     expect(await use('bank.pay', { to: 'DE89', amount: 1 })).toEqual({ ok: true, value: null })

@@ -21,7 +21,7 @@ import {
   type SkippedSync,
 } from '@cardinal/oplog'
 import type { Bundle } from '@cardinal/sdk/bundle'
-import { asksBelow, type HttpTool, httpFetch, type Tool, type ToolDeclaration } from '@cardinal/tools'
+import { defaultsAmong, type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
 import { Agents } from './agents.ts'
 import { catchUp } from './catch-up.ts'
 import { type Clock, systemClock } from './clock.ts'
@@ -343,7 +343,7 @@ class Node implements Kernel {
   }
 
   readonly defaultsOf: Kernel['defaultsOf'] = (tool, tenant) =>
-    this.#ctx.findTool(tenant, tool)?.defaults ?? subtreeDefaults(tool, this.#ctx.control.toolsOf(tenant))
+    this.#ctx.findTool(tenant, tool)?.defaults ?? defaultsAmong(tool, this.#ctx.control.toolsOf(tenant))
 
   ownPort(port: number): void {
     this.#ownPorts.add(port)
@@ -374,11 +374,6 @@ class Node implements Kernel {
     this.#ctx.slots.close()
     this.#lock.release()
   }
-}
-
-/** A subtree of tools asks by default if one of them does. */
-function subtreeDefaults(tool: string, tools: readonly ToolDeclaration[]): ReturnType<DefaultsOf> {
-  return asksBelow(tool, tools) ? { irreversible: true } : undefined
 }
 
 function requireDistinct(manifests: readonly Manifest[]): void {

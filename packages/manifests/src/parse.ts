@@ -1,6 +1,6 @@
 /** From YAML text to manifests: parsed once, here; every error names file, line, column and field. */
 import { type Card, CardError, type DefaultsOf, expandGrantTexts, parseCard } from '@cardinal/cards'
-import { asksBelow, declaredTool, type Tool, type ToolDeclaration } from '@cardinal/tools'
+import { defaultsAmong, type ToolDeclaration } from '@cardinal/tools'
 import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml'
 import { type AgentDocument, KINDS, type ToolDocument, type ZoneDocument } from './document.ts'
 import { ManifestError } from './errors.ts'
@@ -65,35 +65,17 @@ export function parseManifests(text: string, file: string, options: ParseOptions
 /** Parses files that belong together: a card may name a tool that any of them declares. */
 export function parseFiles(files: readonly ManifestFile[], options: ParseOptions): Manifest[] {
   const shapes = files.flatMap(({ text, file }) => shapesOf(text, file))
-  const declared = new Map<string, Tool>()
-  const tools = shapes.map((shape) => {
-    if (shape.document.kind !== 'Tool') return undefined
-    const manifest = toolOf(shape.document, shape.source)
-    declared.set(
-      `${manifest.tenant}/${manifest.declaration.name}`,
-      declaredTool(manifest.declaration, NOWHERE),
-    )
-    return manifest
-  })
-  const below = (subtree: string, tenant: string) =>
-    asksBelow(
-      subtree,
-      tools.flatMap((tool) => (tool?.tenant === tenant ? tool.declaration : [])),
-    )
-  const defaultsOf: ParseOptions['defaultsOf'] = (tool, tenant) =>
-    declared.get(`${tenant}/${tool}`)?.defaults ??
-    (below(tool, tenant) ? { irreversible: true } : options.defaultsOf(tool, tenant))
+  const tools = shapes.map(({ document, source }) =>
+    document.kind === 'Tool' ? toolOf(document, source) : undefined,
+  )
+  const defaultsOf: ParseOptions['defaultsOf'] = (tool, tenant) => {
+    const own = tools.flatMap((t) => (t?.tenant === tenant ? t.declaration : []))
+    return defaultsAmong(tool, own) ?? options.defaultsOf(tool, tenant)
+  }
   return shapes.map(({ document, source }, i) => {
     if (document.kind === 'Agent') return agentOf(document, source, { ...options, defaultsOf })
     return document.kind === 'Zone' ? zoneOf(document, source, options) : (tools[i] as ToolManifest)
   })
-}
-
-/** Here a tool is only described. */
-const NOWHERE: Pick<Tool, 'perform'> = {
-  perform: async () => {
-    throw new Error('a tool is performed by the kernel')
-  },
 }
 
 interface Shape {

@@ -1,5 +1,5 @@
 /** A tool as a manifest declares it: what the shape alone cannot say is checked here. */
-import { placeholders, type ToolDeclaration, templatesOf } from '@cardinal/tools'
+import { isOwnHeader, placeholders, type ToolDeclaration, templatesOf } from '@cardinal/tools'
 import type { ToolDocument } from './document.ts'
 
 /** What is wrong with a declaration, and where below `spec`. */
@@ -13,8 +13,6 @@ export class ToolProblem extends Error {
 
 /** Names that the kernel speaks for. */
 const RESERVED = /^(agent|cardinal|http)\./
-const OWN_HEADERS =
-  /^(host|content-length|content-type|transfer-encoding|connection|upgrade|te|trailer|expect)$/i
 
 export function declarationOf({ metadata, spec }: ToolDocument): ToolDeclaration {
   const { idempotencyHeader, ...http } = spec.http
@@ -84,7 +82,9 @@ function checkRequest({ http, effect, idempotencyHeader }: ToolDeclaration): voi
     throw new ToolProblem(['http', 'url'], 'the scheme and host of a URL are fixed, without user information')
   if (url.search !== '' || url.hash !== '')
     throw new ToolProblem(['http', 'url'], 'the query stands in `query`, so that each part is one argument')
-  const own = Object.keys(http.headers ?? {}).find((name) => OWN_HEADERS.test(name))
+  const own = Object.keys(http.headers ?? {}).find(
+    (name) => isOwnHeader(name) || /^content-type$/i.test(name),
+  )
   if (own !== undefined) throw new ToolProblem(['http', 'headers', own], 'only the executor sets this header')
   const reads = http.method === 'GET' || http.method === 'HEAD'
   if (reads && http.body) throw new ToolProblem(['http', 'body'], `${http.method} has no body`)

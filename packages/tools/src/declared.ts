@@ -5,8 +5,8 @@
  * where each goes. The request leaves by the door of `http.fetch`, with the same checks of addresses;
  * it follows no redirect.
  */
-import type { GrantDefaults, Request } from '@cardinal/cards'
-import type { HttpPlan } from './http-request.ts'
+import { type GrantDefaults, placeOfPath, placeOfResource, type Request } from '@cardinal/cards'
+import { type HttpPlan, translateHttp } from './http-request.ts'
 import { type ArgsSchema, checkArgs } from './schema.ts'
 import type { Attempt, EffectClass, Receipt, Tool, Translated, WireError } from './tool.ts'
 
@@ -36,7 +36,6 @@ export interface ToolDeclaration {
 }
 
 const PLACEHOLDER = /\{([^{}]*)\}/g
-const HEADER_VALUE = /^[\t\x20-\x7e]*$/
 
 /** The arguments that a template names. */
 export function placeholders(template: string): string[] {
@@ -59,13 +58,14 @@ function defaultsFor({ in: schema, dimensions, effect }: ToolDeclaration): Grant
   return { required, requiredArgs: always.map(([name]) => name), irreversible: effect === 'once' }
 }
 
-/** Whether a subtree of tools, `bank.*` or `*`, holds one that cannot be undone. */
-export function asksBelow(subtree: string, tools: readonly ToolDeclaration[]): boolean {
-  if (!subtree.endsWith('*')) return false
-  const stem = subtree.slice(0, -1)
-  return tools.some(
-    ({ name, effect }) => effect === 'once' && name.startsWith(stem) && name.length > stem.length,
-  )
+/** What a grant for one of these tools, or for a subtree of them, fills in; a subtree asks by default if one of it does. */
+export function defaultsAmong(tool: string, tools: readonly ToolDeclaration[]): GrantDefaults | undefined {
+  const exact = tools.find(({ name }) => name === tool)
+  if (exact) return defaultsFor(exact)
+  const stem = tool.endsWith('*') ? tool.slice(0, -1) : undefined
+  const asks = ({ name, effect }: ToolDeclaration) =>
+    stem !== undefined && effect === 'once' && name.startsWith(stem) && name.length > stem.length
+  return tools.some(asks) ? { irreversible: true } : undefined
 }
 
 /** A declared tool; `http` performs what it becomes. */
@@ -91,20 +91,19 @@ function translate(declaration: ToolDeclaration, given: unknown): Translated | {
   return { request, cost, effectClass: declaration.effect, plan }
 }
 
+const PLACES = { resource: placeOfResource, path: placeOfPath }
+
 function requestOf(
   { name, dimensions }: ToolDeclaration,
   args: Map<string, unknown>,
 ): Request | { bad: string } {
-  const places: { resource?: string[]; path?: string[] } = {}
+  const places: { resource?: readonly string[]; path?: readonly string[] } = {}
   for (const dimension of ['resource', 'path'] as const) {
     const from = dimensions?.[dimension]
     if (from === undefined) continue
     const value = args.get(from)
-    const segments =
-      typeof value === 'string' ? value.replace(dimension === 'path' ? /^\// : '', '').split('/') : []
-    const canonical =
-      segments.length > 0 && segments.every((s) => /^[A-Za-z0-9_~@.{}%-]+$/.test(s) && !/^\.+$/.test(s))
-    if (!canonical) return { bad: `\`${from}\`, which is no canonical ${dimension}` }
+    const segments = typeof value === 'string' ? PLACES[dimension](value) : undefined
+    if (!segments) return { bad: `\`${from}\`, which is no canonical ${dimension}` }
     places[dimension] = segments
   }
   return { tool: name.split('.'), ...places, args }
@@ -120,35 +119,29 @@ function planOf(
       used.add(name)
       return encode(String(args.get(name) ?? ''))
     })
+  const inPath = placeholders(http.url).map((name) => String(args.get(name) ?? ''))
+  // Such a segment would be another path than was declared.
+  if (inPath.some((value) => /^\.*$/.test(value))) return { bad: 'an argument that cannot stand in the path' }
   const url = new URL(fill(http.url, encodeURIComponent))
   for (const [name, template] of Object.entries(http.query ?? {})) {
     const missing = placeholders(template).some((arg) => !args.has(arg))
     const value = fill(template, (text) => text)
     if (!missing) url.searchParams.set(name, value)
   }
-  const headers: [string, string][] = [['accept', 'application/json']]
-  for (const [name, template] of Object.entries(http.headers ?? {})) {
-    const value = fill(template, (text) => text)
-    if (!HEADER_VALUE.test(value)) return { bad: `a value that the header \`${name}\` cannot carry` }
-    headers.push([name.toLowerCase(), value])
-  }
-  // A segment that an argument emptied, or made dots, would be another path than was declared.
-  const template = new URL(http.url.replaceAll(PLACEHOLDER, 'x'))
-  const segments = url.pathname.split('/')
-  const same = segments.length === template.pathname.split('/').length
-  if (!same || segments.slice(1).some((s, i) => s === '' && template.pathname.split('/')[i + 1] !== ''))
-    return { bad: 'an argument that cannot stand in the path' }
+  const headers = Object.entries(http.headers ?? {}).map(([name, text]) => [name, fill(text, (t) => t)])
+  headers.push(['accept', 'application/json'])
   const rest = Object.fromEntries([...args].filter(([name]) => !used.has(name)))
-  const body = http.body === 'json' ? Buffer.from(JSON.stringify(rest)) : undefined
-  if (body) headers.push(['content-type', 'application/json'])
-  return {
-    method: http.method,
-    url: url.href,
-    headers,
-    redirect: 'error',
-    ...(body && { body }),
-    ...(effect === 'idempotent' && idempotencyHeader && { idempotencyHeader }),
-  }
+  const body = http.body === 'json' ? { text: JSON.stringify(rest) } : {}
+  if (http.body === 'json') headers.push(['content-type', 'application/json'])
+  // What `http.fetch` would refuse to send, nobody sends: paths that could be read in two ways, headers that break.
+  const { method } = http
+  const sent = translateHttp(
+    { method, url: url.href, headers, redirect: 'error', ...body },
+    { idempotency: [] },
+  )
+  if ('bad' in sent) return sent
+  const keyed = effect === 'idempotent' && idempotencyHeader
+  return { ...(sent.plan as HttpPlan), ...(keyed && { idempotencyHeader }) }
 }
 
 interface Answer {
@@ -173,9 +166,10 @@ function answerOf({ effect, name }: ToolDeclaration, receipt: Receipt): Receipt 
       ? failed('Unavailable', 'ToolFailed', message)
       : failed('Indeterminate', 'Indeterminate', `${message}; whether it was done is unknown`)
   }
-  if (text === undefined || text === '') return { ok: true, value: null }
+  if (text === '') return { ok: true, value: null }
   try {
-    return { ok: true, value: JSON.parse(text) }
+    // Bytes that are no text are no JSON either.
+    return { ok: true, value: JSON.parse(text ?? '\0') }
   } catch {
     const cls = effect === 'read' ? 'Unavailable' : 'Withheld'
     return failed(cls, 'ToolAnswer', `\`${name}\` was answered something that is not JSON`)

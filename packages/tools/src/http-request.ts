@@ -30,6 +30,11 @@ const PLAIN_HEADERS = new Set([
 /** Headers that frame or route a request; they belong to the executor alone. */
 const OWN_HEADERS =
   /^(host|content-length|transfer-encoding|connection|keep-alive|upgrade|te|trailer|expect|proxy-.*|sec-.*|http2-settings)$/
+/** Whether a header belongs to the executor. */
+export function isOwnHeader(name: string): boolean {
+  return OWN_HEADERS.test(name.toLowerCase())
+}
+
 const READS = new Set(['GET', 'HEAD'])
 
 interface Given {
@@ -117,8 +122,7 @@ function parseHeaders(given: unknown): [string, string][] | string {
     const [name, value] = Array.isArray(pair) ? pair : []
     if (typeof name !== 'string' || typeof value !== 'string') return 'headers that are no list of pairs'
     if (!TOKEN.test(name) || !VALUE.test(value)) return 'a header that cannot be sent'
-    if (OWN_HEADERS.test(name.toLowerCase()))
-      return `the header \`${name.toLowerCase()}\`, which only the executor sets`
+    if (isOwnHeader(name)) return `the header \`${name.toLowerCase()}\`, which only the executor sets`
     headers.push([name.toLowerCase(), value])
   }
   return headers

@@ -1,7 +1,8 @@
 /** The public surface of tools. */
 export { type EgressPolicy, isRange, type Zone } from './address.ts'
-export { asksBelow, declaredTool, placeholders, type ToolDeclaration, templatesOf } from './declared.ts'
+export { declaredTool, defaultsAmong, placeholders, type ToolDeclaration, templatesOf } from './declared.ts'
 export { type HttpOptions, type HttpTool, httpFetch } from './http-fetch.ts'
+export { isOwnHeader } from './http-request.ts'
 export type {
   Attempt,
   BadArguments,
