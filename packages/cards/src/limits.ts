@@ -29,7 +29,7 @@ export interface Counter {
 const MAX_DEPTH = 15
 const CURRENCY = /^[A-Za-z][A-Za-z0-9_-]{0,15}$/
 
-export function parseCardLimits(given: unknown, path: string): WrittenLimits {
+export function parseCardLimits(given: unknown = {}, path: string): WrittenLimits {
   if (typeof given !== 'object' || given === null || Array.isArray(given))
     throw new CardError('BadGrant', path, 'a mapping of limits')
   const budgets = new Map<BudgetName, bigint>()

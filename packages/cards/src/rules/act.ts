@@ -55,7 +55,6 @@ export function permit(
   on: ActOn,
   via: string | undefined,
   turns: readonly Turn[],
-  cost: ReadonlyMap<BudgetName, bigint> | undefined,
 ): Card | Refusal {
   const q: Request = {
     tool: on.tool.split('.'),
@@ -69,7 +68,7 @@ export function permit(
     via,
     turns,
     approved: new Set(),
-    cost,
+    cost: ONE_CALL,
   })
   if (verdict.verdict === 'allow') return verdict.card
   if (verdict.verdict === 'ask') return no('Refused', undefined, 'ask')

@@ -2,11 +2,11 @@
 
 import type { Bound } from '../bound.ts'
 import { OPEN } from '../flow.ts'
-import { callerSink, showSinks, sinksLeq } from './../sink.ts'
+import { callerSink, showSinks, sinksLeq } from '../sink.ts'
 import { actor, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
 import { debit } from './budget.ts'
 import { flowSinksOf, influenceOf } from './ceiling.ts'
-import { isLive, isStopped, isStoppedTo, stoppingRevocations } from './live.ts'
+import { heldCard, isLive, isStopped, isStoppedTo, stoppingRevocations } from './live.ts'
 import { DONE, no, type Outcome } from './outcome.ts'
 import {
   type Admits,
@@ -79,7 +79,7 @@ export function send(world: World, of: SendOf): Outcome {
   if (!address) return no('BadOp', 'an agent is `tenant/type/key`')
   const turns = turnsOf(world, from, of.for)
   if (isRefusal(turns)) return turns
-  const under = of.under === undefined ? undefined : [...from.held].find((card) => card.id === of.under)
+  const under = of.under === undefined ? undefined : heldCard(from, of.under)
   if (of.under !== undefined) {
     if (!under) return no('NoSuchCard')
     if (!isLive(world, under)) return no('NotLive')
@@ -94,7 +94,6 @@ export function send(world: World, of: SendOf): Outcome {
           { tool: 'agent.send', type: address.type, key: address.key, method: of.method },
           of.via,
           turns,
-          ONE_CALL,
         )
   if (via && isRefusal(via)) return via
   if (!to || !meets(world, from, to)) return no('NoSuchAgent')

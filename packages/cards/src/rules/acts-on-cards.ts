@@ -14,7 +14,7 @@ import {
   meetOrNothing,
   sinksOfAll,
 } from './ceiling.ts'
-import { chainOf, guestRevocations, isDeadTo, isLive } from './live.ts'
+import { chainOf, guestRevocations, heldCard, isDeadTo, isLive } from './live.ts'
 import { type MintError, type Minted, mintChild, type Narrow } from './mint.ts'
 import { DONE, no, type Outcome, type Refusal } from './outcome.ts'
 import { type Admits, type Agent, type Card, NO_ADMITS, type Offer, UNTOUCHED, type World } from './state.ts'
@@ -43,7 +43,7 @@ export function spawn(world: World, of: SpawnOf): Outcome {
   const turns = turnsOf(world, by, of.for)
   if (isRefusal(turns)) return turns
   const { type, key } = address
-  const via = permit(world, by, { tool: 'agent.spawn', type, key }, of.via, turns, ONE_CALL)
+  const via = permit(world, by, { tool: 'agent.spawn', type, key }, of.via, turns)
   if (isRefusal(via)) return via
   const births: (Minted & { id: string; parent: Card })[] = []
   for (const wanted of of.cards) {
@@ -87,10 +87,6 @@ export function addCard(
   return card
 }
 
-function heldCard(agent: Agent, id: string): Card | undefined {
-  return [...agent.held].find((card) => card.id === id)
-}
-
 export function mintRefusal(error: MintError): Refusal {
   const says = error.code === 'OverWide' || error.code === 'BadGrant'
   return no(error.code, says ? error.missing : undefined)
@@ -123,7 +119,7 @@ export function offer(world: World, of: OfferOf): Outcome {
   if (to?.spawner !== by) {
     const { type, key } = address
     const on = { tool: 'agent.send', type, key, method: 'offer' } as const
-    const permitted = permit(world, by, on, of.via, turns, ONE_CALL)
+    const permitted = permit(world, by, on, of.via, turns)
     if (isRefusal(permitted)) return permitted
   }
   if (!to || !meets(world, by, to)) return no('NoSuchAgent')

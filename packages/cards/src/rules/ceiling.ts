@@ -33,11 +33,15 @@ export function meetAll(terms: readonly Bound[], pairs?: number): Bound {
   return terms.slice(1).reduce((met, term) => meet(met, term, pairs), terms[0] as Bound)
 }
 
+/** What any of these allows. One alone stays itself, so that what was worked out for it holds. */
+function union(bounds: readonly Bound[]): Bound {
+  const [only] = bounds
+  return only && bounds.length === 1 ? only : normalise(bounds.flat())
+}
+
 /** What the agent's birth cards, live or not, may ever do. */
 export function birthTerm(agent: Agent): Bound {
-  const [only, ...more] = agent.births
-  if (only && more.length === 0) return meetAll(everTerms(only), CARD_PAIRS)
-  return normalise(agent.births.flatMap((card) => meetAll(everTerms(card), CARD_PAIRS)))
+  return union(agent.births.map((card) => meetAll(everTerms(card), CARD_PAIRS)))
 }
 
 /** The agent, who spawned it, whom it is a fork of, and theirs. */
@@ -165,6 +169,10 @@ export function scopeBound(world: World, part: ScopePart): Bound {
   const bound =
     part.kind === 'bound'
       ? part.bound
-      : normalise(part.cards.filter((c) => isLive(world, c)).flatMap((c) => meetAll(nowTerms(c), CARD_PAIRS)))
-  return normalise(bound.map((box) => ({ ...box, labels: '*', flow: ANYWHERE })))
+      : union(part.cards.filter((c) => isLive(world, c)).map((c) => meetAll(nowTerms(c), CARD_PAIRS)))
+  const known = world.derived.scopes.get(bound)
+  if (known) return known
+  const scope = normalise(bound.map((box) => ({ ...box, labels: '*', flow: ANYWHERE })))
+  world.derived.scopes.set(bound, scope)
+  return scope
 }

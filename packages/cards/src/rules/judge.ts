@@ -11,7 +11,7 @@ import type { Flow } from '../flow.ts'
 import type { BudgetName } from '../limits.ts'
 import { budgetShort } from './budget.ts'
 import { ceilingTerms, flowSinksOf, holding, nowTerms, scopeBound } from './ceiling.ts'
-import { isLive, isStopped } from './live.ts'
+import { heldCard, isLive, isStopped } from './live.ts'
 import type { Agent, Card, EffectRequest, ToolRow, Turn, World } from './state.ts'
 
 type RefusedBy = 'stopped' | 'card' | 'revoked' | 'ceiling' | 'scope' | 'label' | 'flow' | 'limit'
@@ -123,11 +123,6 @@ function clears(box: Box, labels: ReadonlySet<string>): boolean {
   if (box.labels === '*') return true
   for (const label of labels) if (!box.labels.has(label)) return false
   return true
-}
-
-function heldCard(agent: Agent, id: string): Card | undefined {
-  for (const card of agent.held) if (card.id === id) return card
-  return undefined
 }
 
 /** Every place that the tool can carry the request's data to. */

@@ -25,6 +25,11 @@ export function isDeadTo(world: World, card: Card, sees: Sees): boolean {
   return false
 }
 
+export function heldCard(agent: Agent, id: string): Card | undefined {
+  for (const card of agent.held) if (card.id === id) return card
+  return undefined
+}
+
 export function isStopped(world: World, agent: Agent): boolean {
   for (let at: Agent | undefined = agent; at; at = at.spawner) if (!hasLiveBirth(world, at)) return true
   return false

@@ -78,7 +78,7 @@ export function mintRoot(world: World, address: string, asked: Narrow): Minted |
     const bounds = { now: fitting(meet(wanted, ever), 'now'), ever: fitting(ever, 'ever') }
     return {
       ...bounds,
-      limits: rootLimits(parseCardLimits(asked.limits === undefined ? {} : asked.limits, 'limits')),
+      limits: rootLimits(parseCardLimits(asked.limits, 'limits')),
     }
   })
 }
@@ -109,7 +109,7 @@ export function mintChild(
     const wanted = meetAll(wantedNow ? [...nows, wantedNow] : nows)
     if (!asked.clip) requireIn(wanted, ever, reach)
     const bounds = { now: fitting(oneOf(meet(wanted, ever), ever), 'now'), ever: fitting(ever, 'ever') }
-    const limits = parseCardLimits(asked.limits === undefined ? {} : asked.limits, 'limits')
+    const limits = parseCardLimits(asked.limits, 'limits')
     if (!asked.clip) requireLimits(limits, parent.limits)
     return { ...bounds, limits: childLimits(limits, parent.limits) }
   })

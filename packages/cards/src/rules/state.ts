@@ -147,11 +147,12 @@ export const NO_ADMITS: Admits = { labels: new Set(), flow: undefined }
 export interface Derived {
   readonly index: WeakMap<Bound, BoundIndex>
   readonly sinks: WeakMap<Bound, readonly Cell[]>
+  readonly scopes: WeakMap<Bound, Bound>
   readonly reached: WeakMap<FlowCeiling, readonly Cell[]>
 }
 
 export function newDerived(): Derived {
-  return { index: new WeakMap(), sinks: new WeakMap(), reached: new WeakMap() }
+  return { index: new WeakMap(), sinks: new WeakMap(), scopes: new WeakMap(), reached: new WeakMap() }
 }
 
 /** The state of one node's rules. */

@@ -45,6 +45,8 @@ function rootKey(text: string): PublicKeyBytes {
 function readFile(file: string): Buffer {
   if (file !== '-' && !fs.existsSync(file))
     throw new CliError('NotFound', 'NoSuchFile', `\`${file}\` does not exist`)
+  if (file !== '-' && fs.statSync(file).isDirectory())
+    throw new CliError('NotFound', 'NoSuchFile', `\`${file}\` is no file`)
   return fs.readFileSync(file === '-' ? 0 : file)
 }
 
