@@ -19,6 +19,8 @@ const step: Tool = {
   name: 'bench.step',
   about: 'does nothing, at once',
   defaults: {},
+  sinks: [],
+  yields: [],
   translate: (args) => ({
     request: { tool: ['bench', 'step'], args: new Map(Object.entries(args as object)) },
     cost: { calls: 1, bytesOut: 0 },

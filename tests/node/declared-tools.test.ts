@@ -293,16 +293,16 @@ describe('the declaration of a tool', () => {
       /spec\.card\.now\[0\]\.args: .*for any value write `args: { to: …, amount: "\*", currency: "\*" }`/,
     )
   })
-  it('makes a grant of what cannot be undone say whom it asks', () => {
+  it('makes a grant of what cannot be undone ask a person, unless it says that it asks nobody', () => {
     const [pay = ''] = GRANTS
-    expect(() => parse(declared() + agent([pay.replace(', ask: []', '')]))).toThrow(
-      /write `ask: \[\]` to let it pass unasked/,
-    )
-    expect(() => parse(declared() + agent([pay]))).not.toThrow()
     const all = '{ tool: "bank.*", args: "*" }'
-    expect(() => parse(declared() + agent([all]))).toThrow(/write `ask: \[\]` to let it pass unasked/)
-    expect(() => parse(agent([all]))).toThrow(/write `ask: \[\]` to let it pass unasked/)
-    expect(() => parse(agent([all.replace(' }', ', ask: [] }')]))).not.toThrow()
-    expect(() => parse(agent(['{ tool: "files.*", path: "*", args: "*" }']))).not.toThrow()
+    const asks = (text: string) =>
+      parse(text).flatMap((m) => (m.kind === 'Agent' ? m.card.now.map((box) => [...box.ask]) : []))
+    expect(asks(declared() + agent([pay.replace(', ask: []', '')]))).toEqual([['approver']])
+    expect(asks(declared() + agent([pay]))).toEqual([[]])
+    expect(asks(declared() + agent([all]))).toEqual([['approver']])
+    expect(asks(agent([all]))).toEqual([['approver']])
+    expect(asks(agent([all.replace(' }', ', ask: [] }')]))).toEqual([[]])
+    expect(asks(agent(['{ tool: "files.*", path: "*", args: "*" }']))).toEqual([[]])
   })
 })

@@ -24,6 +24,7 @@ const PATTERNS = [
   /\bcode: '([A-Z][a-z]\w+)'/g,
   /failed\(\s*cls,\s*'([A-Z][a-z]\w+)'/g,
   /readonly code = '([A-Z][a-z]\w+)'/g,
+  /\brequest,\s*'([A-Z][a-z]\w+)'/g,
   /(?:thrown\(|kind: |=> )"([A-Z][a-z]\w+)"/g,
 ]
 

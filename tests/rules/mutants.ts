@@ -56,7 +56,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'untainted receipts',
     file: 'rules/effects.ts',
-    from: "if (of.outcome === 'done') join(effect.agent, learned(world, effect))",
+    from: "if (of.learned ?? of.outcome === 'done') join(effect.agent, learned(world, effect))",
     to: '',
   },
   {
@@ -68,7 +68,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'untainted replies',
     file: 'rules/acts-between.ts',
-    from: '    join(caller.agent, influence)\n',
+    from: "  if (caller?.kind === 'agent') join(caller.agent, answered.influence)\n",
     to: '',
   },
   {
@@ -166,14 +166,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a stop that everybody sees',
     file: 'rules/acts-between.ts',
-    from: '  if (!isStoppedTo(world, to, free)) return false\n',
+    from: '  if (!isStoppedTo(world, stopped, free)) return undefined\n',
     to: '',
   },
   {
     name: 'a stop that is hidden by a second revocation',
     file: 'rules/acts-between.ts',
-    from: '  if (!isStoppedTo(world, to, free)) return false\n',
-    to: '  if (!stoppingRevocations(to).every(free)) return false\n',
+    from: '  if (!isStoppedTo(world, stopped, free)) return undefined\n',
+    to: '  if (!stoppingRevocations(stopped).every(free)) return undefined\n',
   },
   {
     name: 'an offer whose death tells nothing of the revoker',

@@ -23,6 +23,8 @@ export function functionTool(
     name,
     about: 'a function of a test',
     defaults: {},
+    sinks: [],
+    yields: [],
     translate: (args) => ({
       request: { tool: name.split('.'), args: new Map(Object.entries((args ?? {}) as Args)) },
       cost: { calls: 1, bytesOut: 0 },
@@ -55,15 +57,17 @@ export interface TestProgram {
   /** YAML of `now:`, one grant a line. */
   readonly now: readonly string[]
   readonly spec?: string
+  /** YAML of the card's `limits`. */
+  readonly limits?: string
 }
 
 export function programFile(name: string): string {
   return path.join(import.meta.dirname, '..', 'programs', name)
 }
 
-function manifestText({ tenant = 'acme', name, file, now, spec = '' }: TestProgram): string {
+function manifestText({ tenant = 'acme', name, file, now, spec = '', limits }: TestProgram): string {
   const grants = now.length === 0 ? ' []' : `\n${now.map((g) => `      - ${g}`).join('\n')}`
-  return `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: ${tenant}, name: ${name} }\nspec:\n  program: ${file}\n${spec}  card:\n    now:${grants}\n`
+  return `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: ${tenant}, name: ${name} }\nspec:\n  program: ${file}\n${spec}  card:\n${limits === undefined ? '' : `    limits: ${limits}\n`}    now:${grants}\n`
 }
 
 export async function applyPrograms(kernel: Kernel, programs: readonly TestProgram[]): Promise<void> {

@@ -1,42 +1,34 @@
-/** A card: what its bearer may do now, what it may ever do, and the limits counted along its chain. */
-import { type Bound, leq, MAX_CARD_BOXES, normalise } from './bound.ts'
-import type { Box } from './box.ts'
-import { exact } from './cell.ts'
+/** The card of a manifest: what every instance of a type is rooted with, `{key}` and its own address filled in. */
+import { type Bound, MAX_CARD_BOXES, meet, normalise } from './bound.ts'
+import { type Box, namesLeq, shapeLeq } from './box.ts'
+import type { Cell } from './cell.ts'
 import { CardError } from './errors.ts'
-import { type DefaultsOf, parseGrants, showGrant } from './grant.ts'
+import { defaultFlow, flowSinks } from './flow.ts'
+import { type DefaultsOf, parseGrants } from './grant.ts'
+import { type CardLimits, NODE_NAMES, parseCardLimits, rootLimits } from './limits.ts'
+import { sinksLeq } from './sink.ts'
 
-export interface Limits {
-  /** Milliseconds since 1970; the card is dead from then on. */
-  readonly expires?: number
-  /** Effects in all. */
-  readonly calls?: number
-  /** Bytes of request bodies in all. */
-  readonly bytesOut?: number
-  readonly depth?: number
-  readonly fanout?: number
-  readonly homeBytes?: number
-  readonly logBytes?: number
-  readonly tokens?: number
-  readonly asks?: number
-  /** Exact decimals by currency. */
-  readonly spend?: Readonly<Record<string, string>>
-}
-
-export interface Card {
-  readonly id: string
+/** What a manifest's card says of any instance. */
+export interface RootCard {
   readonly now: Bound
   readonly ever: Bound
-  readonly limits: Limits
+  readonly limits: CardLimits
 }
 
-const BYTES = /^(\d+)(B|KiB|MiB|GiB)?$/
-const UNITS = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
-const COUNTS = ['calls', 'depth', 'fanout', 'tokens', 'asks'] as const
-const SIZES = ['bytesOut', 'homeBytes', 'logBytes'] as const
-const MAX_DEPTH = 15
+/** Stands for the address of the instance in a flow that was left out. */
+const SELF = '{agent}'
+const KEY = '{key}'
 
-/** Parses `{now, ever, limits}` of a manifest. `ever: same` is `now`; a `now` outside `ever` is an error. */
-export function parseCard(id: string, given: unknown, path: string, defaultsOf: DefaultsOf): Card {
+/** Who is asked where a tool cannot be undone and its grant names nobody. */
+const APPROVER = 'approver'
+
+/**
+ * Parses `{now, ever, limits}` of a manifest. `ever: same` is `now`; a `now` outside `ever` is an error.
+ *
+ * A flow that is left out is the default of the instance's root; `ask` that is left out of a grant for
+ * what cannot be undone is `approver`.
+ */
+export function parseCard(given: unknown, path: string, defaultsOf: DefaultsOf): RootCard {
   if (typeof given !== 'object' || given === null || Array.isArray(given))
     throw new CardError('BadGrant', path, 'a card is a mapping with `now`')
   const card = given as Record<string, unknown>
@@ -48,81 +40,69 @@ export function parseCard(id: string, given: unknown, path: string, defaultsOf: 
         `unknown field \`${key}\`; a card has now, ever, limits`,
       )
   }
-  const now = bounded(parseGrants(card.now ?? [], `${path}.now`, defaultsOf), `${path}.now`)
-  const ever =
-    card.ever === undefined || card.ever === 'same'
-      ? now
-      : bounded(parseGrants(card.ever, `${path}.ever`, defaultsOf), `${path}.ever`)
+  const grants = (name: 'now' | 'ever') => {
+    const at = `${path}.${name}`
+    return parseGrants(asking(card[name] ?? [], defaultsOf), at, defaultsOf, defaultFlow(SELF))
+  }
+  const now = grants('now')
+  const same = card.ever === undefined || card.ever === 'same'
+  const ever = same ? now : grants('ever')
   now.forEach((box, i) => {
-    if (!leq([box], ever))
+    if (!ever.some((other) => isWithin(box, other)))
       throw new CardError(
         'NowNotInEver',
         `${path}.now[${i}]`,
         'this grant of `now` lies in no grant of `ever`',
       )
   })
-  return { id, now, ever, limits: parseLimits(card.limits ?? {}, `${path}.limits`) }
+  const bounds = { now: fitting(now, `${path}.now`), ever: fitting(ever, `${path}.ever`) }
+  const limits = rootLimits(parseCardLimits(card.limits ?? {}, `${path}.limits`, NODE_NAMES))
+  return { now: same ? bounds.now : meet(bounds.now, bounds.ever), ever: bounds.ever, limits }
 }
 
-function bounded(boxes: Box[], path: string): Bound {
+function asking(grants: unknown, defaultsOf: DefaultsOf): unknown {
+  if (!Array.isArray(grants)) return grants
+  return grants.map((grant: unknown) => {
+    const { tool, ask } = (grant ?? {}) as { tool?: unknown; ask?: unknown }
+    const asks = typeof tool === 'string' && ask === undefined && defaultsOf(tool)?.irreversible
+    return asks ? { ...(grant as object), ask: [APPROVER] } : grant
+  })
+}
+
+/** A default flow is compared by what is written of it: what it reaches depends on tools. */
+function isWithin(box: Box, other: Box): boolean {
+  const everything = () => [{ kind: 'top' }] as const
+  return (
+    shapeLeq(box, other) &&
+    namesLeq(box.labels, other.labels) &&
+    sinksLeq(flowSinks(box.flow, everything), flowSinks(other.flow, everything)) &&
+    [...other.ask].every((role) => box.ask.has(role))
+  )
+}
+
+function fitting(boxes: Box[], path: string): Bound {
   const bound = normalise(boxes)
-  if (bound.length > MAX_CARD_BOXES)
-    throw new CardError(
-      'TooManyGrants',
-      path,
-      `${bound.length} grants; a card holds at most ${MAX_CARD_BOXES}`,
-    )
-  return bound
+  if (bound.length <= MAX_CARD_BOXES) return bound
+  throw new CardError('TooManyGrants', path, `${bound.length} grants; a card holds at most ${MAX_CARD_BOXES}`)
 }
 
-function parseLimits(given: unknown, path: string): Limits {
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    throw new CardError('BadLimit', path, 'a mapping of limits')
-  const limits: Record<string, unknown> = {}
-  for (const [name, value] of Object.entries(given)) limits[name] = parseLimit(name, value, `${path}.${name}`)
-  return limits as Limits
-}
-
-function parseLimit(name: string, value: unknown, path: string): unknown {
-  const bad = (what: string) => new CardError('BadLimit', path, what)
-  if ((COUNTS as readonly string[]).includes(name)) {
-    if (!Number.isSafeInteger(value) || (value as number) < 0) throw bad('a whole number, 0 or more')
-    if (name === 'depth' && (value as number) > MAX_DEPTH) throw bad(`at most ${MAX_DEPTH}`)
-    return value
-  }
-  if ((SIZES as readonly string[]).includes(name)) {
-    const match = BYTES.exec(String(value))
-    if (!match) throw bad('a size, as 4096, 64KiB or 1GiB')
-    return Number(match[1]) * UNITS[(match[2] ?? 'B') as keyof typeof UNITS]
-  }
-  if (name === 'expires') {
-    const at = typeof value === 'string' ? Date.parse(value) : Number.NaN
-    if (Number.isNaN(at)) throw bad('a time, as 2027-01-31T12:00:00Z')
-    return at
-  }
-  if (name === 'spend') {
-    const amounts = Object.entries((value ?? {}) as object)
-    if (amounts.some(([c, a]) => !/^[A-Z]{3}$/.test(c) || typeof a !== 'string' || !/^\d+(\.\d+)?$/.test(a)))
-      throw bad('amounts by currency, as { EUR: "500.00" }')
-    return Object.fromEntries(amounts)
-  }
-  throw bad(`unknown limit \`${name}\`; there are ${[...COUNTS, ...SIZES, 'expires', 'spend'].join(', ')}`)
-}
-
-/** Puts an instance's key where the card's author wrote `{key}`: one exact segment, never a wider cell. */
-export function fillKey(card: Card, id: string, key: string): Card {
-  const fill = (box: Box): Box => {
-    const cell = (c: Box['path']) =>
-      c.kind === 'exact' || c.kind === 'under' ? { ...c, at: c.at.map((s) => (s === '{key}' ? key : s)) } : c
-    const host = box.host.kind === 'exact' ? exact(box.host.at) : box.host
-    return { ...box, resource: cell(box.resource), path: cell(box.path), secret: cell(box.secret), host }
-  }
-  return { id, now: card.now.map(fill), ever: card.ever.map(fill), limits: card.limits }
-}
-
-/** The card in full form, as `cards get` and the log show it. */
-export function showCard(card: Card): { id: string; now: object[]; ever: object[]; limits: Limits } {
-  const sorted = (bound: Bound) =>
-    bound.map(showGrant).sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1))
-  return { id: card.id, now: sorted(card.now), ever: sorted(card.ever), limits: card.limits }
+/**
+ * The card of one instance: its key where the author wrote `{key}` (one exact segment, never a wider
+ * cell), its address where a flow was left out.
+ */
+export function fillCard(card: RootCard, address: string, key: string): RootCard {
+  const flow = defaultFlow(address)
+  const cell = (c: Cell): Cell =>
+    (c.kind === 'exact' || c.kind === 'under') && c.at.includes(KEY)
+      ? { ...c, at: c.at.map((s) => (s === KEY ? key : s)) }
+      : c
+  const fill = (box: Box): Box => ({
+    ...box,
+    resource: cell(box.resource),
+    path: cell(box.path),
+    secret: cell(box.secret),
+    flow: box.flow.roots.includes(SELF) ? { ...box.flow, roots: flow.roots } : box.flow,
+  })
+  const now = card.now.map(fill)
+  return { now, ever: card.ever === card.now ? now : card.ever.map(fill), limits: card.limits }
 }

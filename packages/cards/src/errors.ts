@@ -1,6 +1,6 @@
 /** Errors of the card language: what was written, where in it, and what may be written instead. */
 
-export type CardErrorCode = 'BadGrant' | 'NowNotInEver' | 'TooManyGrants' | 'BadLimit'
+export type CardErrorCode = 'BadGrant' | 'NowNotInEver' | 'TooManyGrants'
 
 /** Input that is no card. `path` names the field, as in `now[1].host`. Nothing was changed. */
 export class CardError extends Error {

@@ -73,6 +73,14 @@ function clauseLeq(a: readonly Flow[], b: readonly Flow[]): boolean {
   return a.every((x) => b.some((y) => flowLeq(x, y)))
 }
 
+/** Whether meeting `a` with `b` would leave `a` as it is. */
+export function ceilingWithin(a: FlowCeiling, b: FlowCeiling): boolean {
+  return (
+    sinksLeq(a.sinks, b.sinks) &&
+    b.moving.every((clause) => a.moving.some((other) => clauseLeq(other, clause)))
+  )
+}
+
 export function ceilingMeet(a: FlowCeiling, b: FlowCeiling): FlowCeiling {
   const sunk: FlowCeiling = { ...a, sinks: cellsMeet(a.sinks, b.sinks) }
   return b.moving.reduce(lower, sunk)

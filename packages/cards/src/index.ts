@@ -14,15 +14,49 @@ export { generateKeys, type KeyPair, keysOfSecret } from './biscuit/keys.ts'
 export { type Algorithm, type PublicKeyBytes, TokenError } from './biscuit/wire.ts'
 export { type Bound, has, leq, meet, normalise } from './bound.ts'
 export type { Box, Dimension, Request } from './box.ts'
-export { type Card, fillKey, type Limits, parseCard, showCard } from './card.ts'
-export { type Cost, type Counters, decide, type Verdict } from './decide.ts'
+export { fillCard, parseCard, type RootCard } from './card.ts'
 export { CardError, type CardErrorCode } from './errors.ts'
 export { NumberText } from './exact-json.ts'
 export { type DefaultsOf, type Grant, type GrantDefaults, grantFor, parseGrant, showGrant } from './grant.ts'
 export { expandGrantTexts, showGrantText } from './grant-text.ts'
+export { decodeBudgets, encodeBudgets, NODE_NAMES, parseAmounts, showLimits } from './limits.ts'
 export { placeOfPath, placeOfResource } from './names.ts'
-export { root } from './rules/acts-of-host.ts'
-export { addCard, revoke } from './rules/acts-on-cards.ts'
-export { judge } from './rules/judge.ts'
-export { newWorld, type World } from './rules/state.ts'
+export { isRefusal, permit } from './rules/act.ts'
+export { answer, input, send, stopShown } from './rules/acts-between.ts'
+export { confine, root } from './rules/acts-of-host.ts'
+export {
+  accept,
+  addCard,
+  derive,
+  drop,
+  joinRevocations,
+  offer,
+  preview,
+  revoke,
+  spawn,
+} from './rules/acts-on-cards.ts'
+export { budgetShort, debit } from './rules/budget.ts'
+export { influenceOf } from './rules/ceiling.ts'
+export * as codec from './rules/codec.ts'
+export { approve, begin, cut, receipt } from './rules/effects.ts'
+export { type Explained, explain } from './rules/explain.ts'
+export { judge, type Verdict } from './rules/judge.ts'
+export { isLive, isStopped } from './rules/live.ts'
+export type { Narrow } from './rules/mint.ts'
+export type { Outcome, Refusal } from './rules/outcome.ts'
+export {
+  type Agent as AgentRow,
+  type Card as CardRow,
+  type EffectRequest,
+  type Influence,
+  type Language,
+  type Method,
+  newDerived,
+  newWorld,
+  type ScopePart,
+  type Turn as TurnRow,
+  UNTOUCHED,
+  type World,
+} from './rules/state.ts'
+export { costOf, floorOf, join, meets } from './rules/taint.ts'
 export { Sim } from './sim/sim.ts'

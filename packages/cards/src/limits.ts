@@ -2,8 +2,25 @@
 import { decimalOf, moneyText, parseMoney } from './decimal.ts'
 import { CardError } from './errors.ts'
 
-/** `calls`, or `spend.` and a currency. Calls are counted in ones, money in units of 10^-18. */
+/** `calls` and the like, or `spend.` and a currency. Things are counted in ones, money in units of 10^-18. */
 export type BudgetName = string
+
+/** What a card's author may count, and what `cards sim` knows of it. */
+export interface LimitNames {
+  readonly counts: readonly string[]
+  /** In bytes, with a unit. */
+  readonly sizes: readonly string[]
+}
+
+export const SIM_NAMES: LimitNames = { counts: ['calls'], sizes: [] }
+/**
+ * On a node. `fanout` counts the agents alive below the card. Nothing takes tokens, bytes of a home or of
+ * the log yet; children are narrowed by them all the same.
+ */
+export const NODE_NAMES: LimitNames = {
+  counts: ['calls', 'asks', 'fanout', 'tokens'],
+  sizes: ['bytesOut', 'homeBytes', 'logBytes'],
+}
 
 export interface CardLimits {
   /** How many generations of children may stand below the card. */
@@ -29,7 +46,11 @@ export interface Counter {
 const MAX_DEPTH = 15
 const CURRENCY = /^[A-Za-z][A-Za-z0-9_-]{0,15}$/
 
-export function parseCardLimits(given: unknown = {}, path: string): WrittenLimits {
+export function parseCardLimits(
+  given: unknown = {},
+  path: string,
+  names: LimitNames = SIM_NAMES,
+): WrittenLimits {
   if (typeof given !== 'object' || given === null || Array.isArray(given))
     throw new CardError('BadGrant', path, 'a mapping of limits')
   const budgets = new Map<BudgetName, bigint>()
@@ -37,13 +58,36 @@ export function parseCardLimits(given: unknown = {}, path: string): WrittenLimit
   for (const [name, value] of Object.entries(given)) {
     const at = `${path}.${name}`
     if (name === 'depth') written.depth = whole(value, at, MAX_DEPTH)
-    else if (name === 'expires') written.expires = whole(value, at)
-    else if (name === 'calls') budgets.set('calls', BigInt(whole(value, at)))
+    else if (name === 'expires') written.expires = names === SIM_NAMES ? whole(value, at) : moment(value, at)
+    else if (names.counts.includes(name)) budgets.set(name, BigInt(whole(value, at)))
+    else if (names.sizes.includes(name)) budgets.set(name, BigInt(size(value, at)))
     else if (name === 'spend')
       for (const [c, amount] of parseAmounts(value, at)) budgets.set(`spend.${c}`, amount)
-    else throw new CardError('BadGrant', at, `unknown limit \`${name}\``)
+    else throw new CardError('BadGrant', at, unknownLimit(name, names))
   }
   return { ...written, budgets }
+}
+
+function unknownLimit(name: string, { counts, sizes }: LimitNames): string {
+  const known = ['depth', 'expires', ...counts, ...sizes, 'spend']
+  return `unknown limit \`${name}\`; there are ${known.join(', ')}`
+}
+
+/** A moment in milliseconds since 1970, or as people write it. */
+function moment(value: unknown, path: string): number {
+  const at = typeof value === 'string' ? Date.parse(value) : (value as number)
+  if (!Number.isSafeInteger(at) || at < 0)
+    throw new CardError('BadGrant', path, 'a time, as 2027-01-31T12:00:00Z')
+  return at
+}
+
+const SIZE = /^(\d{1,12})(B|KiB|MiB|GiB)?$/
+const UNITS = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
+
+function size(value: unknown, path: string): number {
+  const match = SIZE.exec(String(value))
+  if (!match) throw new CardError('BadGrant', path, 'a size, as 4096, 64KiB or 1GiB')
+  return Number(match[1]) * UNITS[(match[2] ?? 'B') as keyof typeof UNITS]
 }
 
 function whole(value: unknown, path: string, most = Number.MAX_SAFE_INTEGER): number {
@@ -100,14 +144,25 @@ export function childLimits(written: WrittenLimits, parent: CardLimits): CardLim
 
 /** Limits as people write them. */
 export function showLimits({ depth, expires, budgets }: CardLimits): Record<string, unknown> {
-  const calls = budgets.get('calls')
-  const spend = [...budgets].filter(([name]) => name !== 'calls').sort(([a], [b]) => (a < b ? -1 : 1))
+  const isMoney = ([name]: [string, bigint]) => name.startsWith('spend.')
+  const sorted = [...budgets].sort(([a], [b]) => (a < b ? -1 : 1))
+  const spend = sorted.filter(isMoney)
+  const counts = sorted.filter((budget) => !isMoney(budget)).map(([name, v]) => [name, Number(v)])
   return {
     depth,
     ...(expires !== undefined && { expires }),
-    ...(calls !== undefined && { calls: Number(calls) }),
+    ...Object.fromEntries(counts),
     ...(spend.length > 0 && {
       spend: Object.fromEntries(spend.map(([name, v]) => [name.slice('spend.'.length), moneyText(v)])),
     }),
   }
+}
+
+/** Budgets as texts of their units, for records. */
+export function encodeBudgets(budgets: ReadonlyMap<BudgetName, bigint>): Record<string, string> {
+  return Object.fromEntries([...budgets].map(([name, v]) => [name, String(v)]))
+}
+
+export function decodeBudgets(data: Readonly<Record<string, string>>): Map<BudgetName, bigint> {
+  return new Map(Object.entries(data).map(([name, v]) => [name, BigInt(v)]))
 }

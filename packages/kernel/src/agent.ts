@@ -2,26 +2,31 @@
  * One agent that is awake: its state, its instance, and the loop that runs its turns.
  *
  * Everything that happens to an agent goes through `append`, which writes the entry and folds it in
- * one step. Nothing leaves here before it is durable: replies and effects are released by the log.
+ * one step, with what changed of its authority. Nothing leaves the node before it is durable: replies
+ * and effects are released by the log.
  */
+import { type Influence, isStopped } from '@cardinal/cards'
 import { EngineFailure, type Instance } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
-import type { Receipt } from '@cardinal/tools'
+import { noActs } from './acts.ts'
 import { appendEntry } from './append.ts'
+import type { AuthorityPayload } from './authority-wire.ts'
 import type { Timer } from './clock.ts'
 import type { Context } from './context.ts'
-import { type Authority, type Decided, decideEffects } from './decide.ts'
+import { type Decided, decideEffects } from './decide.ts'
+import { Ending } from './ending.ts'
 import { KernelError } from './errors.ts'
-import { type Address, type EffectId, effectId, type InvocationId, showAddress } from './ids.ts'
+import { type Address, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { chooseInputs } from './inputs.ts'
-import { cancelledReceipt, encodeOutcome } from './outcome.ts'
-import { performEffect, Stopping } from './perform.ts'
+import { cancelledReceipt } from './outcome.ts'
+import { Outgoing } from './outgoing.ts'
 import { type Identity, replay, sealSnapshot, turnSeed } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
+import { Standing } from './standing.ts'
 import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
 import { failedEntry, firstLine, type TurnBase, turnEntry } from './turn-entry.ts'
-import { BadOutput, type GuestOutput, parseOutput, type RepliedMeta } from './wire.ts'
+import { BadOutput, type GuestOutput, parseOutput } from './wire.ts'
 
 /** What an agent needs of the node around it. */
 export interface Surroundings {
@@ -29,13 +34,31 @@ export interface Surroundings {
   readonly released: (id: InvocationId, reply: Reply) => void
   readonly quiet: (agent: LiveAgent) => void
   readonly fatal: (error: unknown) => void
+  /** Takes a message of this agent to where it goes. */
+  readonly dispatch: (agent: LiveAgent, effect: OpenEffect) => void
+  /** Takes an answer to the agent that waits for it, with what this one has read. */
+  readonly answered: (answer: Answer) => void
+  /** Somebody has read more: asks that fail by that are cut. */
+  readonly lowered: (tenant: string) => void
+  /** Cards died or sank: whoever is stopped by that ends, and asks that fail are cut. */
+  readonly sunk: (tenant: string) => void
+}
+
+/** An answer on its way to the agent that called. */
+export interface Answer {
+  readonly caller: string
+  readonly effect: string
+  readonly reply: Reply
+  readonly influence: Influence | undefined
+  /** `address@seq`: where it was given. */
+  readonly from: string
+  /** The agent that stopped, which the caller may or may not see. */
+  readonly stopped?: string
 }
 
 /** A snapshot is written after so many turns, so that no recovery repeats more. */
 const SNAPSHOT_TURNS = 512
 const MAX_PENDING = 4096
-/** How long the `finally` of an invocation that was ended may keep the next one waiting. */
-const ENDING_MS = 30_000
 
 export class LiveAgent {
   readonly address: Address
@@ -43,10 +66,12 @@ export class LiveAgent {
   readonly identity: Identity
   readonly image: LoadedImage
   readonly state: AgentState
+  readonly standing: Standing
+  readonly outgoing: Outgoing
+  readonly ending: Ending
   /** Idempotency keys taken since this agent woke; older ones are in derived state. */
   readonly requestKeys = new Map<string, { same: string; invocation: InvocationId }>()
   readonly #around: Surroundings
-  readonly #attempts = new Map<EffectId, AbortController>()
   readonly #afterTurn: (() => void)[] = []
   #instance: Instance | undefined
   #running: Promise<void> | undefined
@@ -63,6 +88,7 @@ export class LiveAgent {
     image: LoadedImage,
     state: AgentState,
     instance: Instance | undefined,
+    row: Standing['row'],
   ) {
     this.#around = around
     this.address = address
@@ -71,6 +97,10 @@ export class LiveAgent {
     this.image = image
     this.state = state
     this.#instance = instance
+    const who = { address, name: this.name, birth: identity.birth, state, methods: image.methods }
+    this.standing = new Standing(around.ctx, who, row)
+    this.outgoing = new Outgoing(around, this)
+    this.ending = new Ending(around, this)
   }
 
   get key(): PayloadKey {
@@ -81,24 +111,38 @@ export class LiveAgent {
     return this.state.pending.length >= MAX_PENDING
   }
 
-  /** Whether nothing is running, pending, out in the world or due: who is suspended now loses no timer. */
-  get quiet(): boolean {
-    if (this.#running || this.#attempts.size > 0 || !isQuiet(this.state)) return false
-    return nextWake(this.state) > this.#around.ctx.clock.nowMs()
+  get stopping(): boolean {
+    return this.#stopping
   }
 
-  /** Writes an entry of this agent and folds it. The caller waits for durability where it matters. */
-  append(kind: string, meta: unknown, payloads: readonly Buffer[]): Tip {
+  /** Whether nothing is running, pending, out in the world or due: who is suspended now loses no timer. */
+  get quiet(): boolean {
+    const now = this.#around.ctx.clock.nowMs()
+    if (this.#running || this.outgoing.busy || !isQuiet(this.state, now)) return false
+    return nextWake(this.state) > now
+  }
+
+  /**
+   * Writes an entry of this agent and folds it, with what changed of its authority since the last one.
+   * The caller waits for durability where it matters.
+   */
+  append(kind: string, meta: object, payloads: readonly Buffer[], more: AuthorityPayload = {}): Tip {
     if (this.#stopped) throw new KernelError('Unavailable', 'Closing', `\`${this.name}\` is being stopped`)
-    const tip = appendEntry(this.#around.ctx, this.identity, this.state.tip, kind, meta, payloads)
-    fold(this.state, { kind, tip, meta, payloads })
+    const change: AuthorityPayload = { ...this.standing.change(), ...more }
+    const changed = Object.keys(change).length > 0
+    const said = changed ? { ...meta, auth: 1 } : meta
+    const all = changed ? [...payloads, Buffer.from(JSON.stringify(change))] : payloads
+    const tip = appendEntry(this.#around.ctx, this.identity, this.state.tip, kind, said, all)
+    fold(this.state, { kind, tip, meta: said, payloads: all })
+    this.standing.sync()
     return tip
   }
 
   /** Looks for something to do; called after anything was appended. */
   pump(): void {
-    if (this.#running || this.#stopping) return
-    if (this.state.quarantined) return
+    if (this.#running || this.#stopping || this.state.quarantined || this.state.stopped) return
+    if (isStopped(this.standing.world, this.standing.row)) return this.ending.halt()
+    this.ending.announceOffers()
     this.#arm()
     const inputs = chooseInputs(this.state)
     if (inputs.length === 0) {
@@ -123,13 +167,7 @@ export class LiveAgent {
 
   /** Takes up what an earlier run of the node left open. */
   recover(): void {
-    for (const effect of [...this.state.effects.values()]) {
-      if (effect.class === 'sleep') continue
-      // Cancelled before it began: it must not begin now. A keyed one may have begun, and is repeated.
-      if (effect.dropped && effect.class !== 'idempotent' && !effect.started)
-        this.receive(effect, cancelledReceipt())
-      else this.#perform(effect, true)
-    }
+    this.outgoing.recover()
     this.pump()
   }
 
@@ -172,50 +210,65 @@ export class LiveAgent {
     }
   }
 
+  /** Decisions, answers and ends of one turn, and its entry: one step, in which nothing else happens. */
   #commit(base: TurnBase, output: GuestOutput, raw: Buffer, fuel: number): void {
     const { ctx } = this.#around
     const seq = this.state.tip.seq + 1
-    const authority = this.authority()
-    const decided = decideEffects(ctx, authority, this.state, output, seq, base.time)
-    const { meta, payloads } = turnEntry(this.state, base, authority.card, decided, output, raw, fuel)
+    const actor = this.standing.actor()
+    const acts = noActs()
+    const decided = decideEffects(ctx, actor, output, { ...base, seq }, acts)
+    const answers = this.ending.answers(output.replies, acts)
+    this.ending.endChildren(
+      answers.map(({ id }) => id),
+      acts,
+    )
+    const [first] = this.standing.row.births
+    const { meta, payloads } = turnEntry(
+      this.state,
+      base,
+      first?.id ?? '',
+      decided,
+      answers,
+      output,
+      raw,
+      fuel,
+    )
+    const said = { ...meta, ...this.ending.metaOf(acts) }
     ctx.crashPoint('turn.before')
-    const tip = this.append('turn', meta, payloads)
+    const tip = this.append('turn', said, payloads, this.ending.payloadOf(acts))
     ctx.crashPoint('turn.appended')
-    for (const id of meta.drops) this.#abandonAttempt(id)
-    const answered = new Set(meta.replies.map(([id]) => id))
+    for (const id of meta.drops) this.outgoing.abandon(id)
+    this.ending.told(tip, acts)
+    for (const answer of answers) this.ending.passOn(answer, tip)
+    this.outgoing.dispatch(seq, decided.metas)
     ctx.log.whenDurable(tip.pos, () => {
       ctx.crashPoint('turn.durable')
-      this.#release(seq, decided, output, answered)
+      for (const answer of answers) if (answer.shown) this.#around.released(answer.id, answer.shown)
+      this.#release(seq, decided, output)
     })
   }
 
-  #release(
-    seq: number,
-    { metas, details }: Decided,
-    output: GuestOutput,
-    answered: ReadonlySet<InvocationId>,
-  ): void {
-    for (const reply of output.replies) {
-      if (answered.has(reply.invocation))
-        this.#around.released(reply.invocation, this.showReply(reply.ok, reply.value))
-    }
+  #release(seq: number, { metas, details }: Decided, output: GuestOutput): void {
     metas.forEach((meta, index) => {
       // Whoever takes this agent up again finds its effects open, and begins or ends them.
       if (meta.verdict !== 'allow' || this.#stopping) return
       const effect = this.state.effects.get(effectId(seq, index))
-      if (effect && effect.class !== 'sleep' && !effect.dropped) this.#perform(effect, false)
-      else if (effect?.dropped && !this.#attempts.has(effect.id)) this.receive(effect, cancelledReceipt())
+      if (!effect || effect.class === 'sleep' || effect.class === 'call' || effect.class === 'spawn') return
+      if (!effect.dropped) this.outgoing.perform(effect, false)
+      else if (!this.outgoing.isOut(effect.id)) this.outgoing.receive(effect, cancelledReceipt(), false)
     })
-    const refused = details.map((d) => ({
-      effect: `${this.name}@${seq}.${d.index}`,
-      message: d.error.message,
-    }))
-    if (output.logs.length === 0 && refused.length === 0) return
+    const refused = details.flatMap((d) =>
+      d.error ? [{ effect: `${this.name}@${seq}.${d.index}`, message: d.error.message }] : [],
+    )
+    const asked = metas.flatMap((meta, index) =>
+      meta.verdict === 'ask' ? [`${this.name}@${seq}.${index}`] : [],
+    )
+    if (output.logs.length === 0 && refused.length === 0 && asked.length === 0) return
     const { ctx } = this.#around
     const logs = output.logs.map(
       ([level, text]) => [level, ctx.images.mapStack(this.image.hash, text)] as const,
     )
-    ctx.onTurn({ address: this.name, seq, logs, refused })
+    ctx.onTurn({ address: this.name, seq, logs, refused, asked })
   }
 
   /** The turn is undone whole: inputs answered with the error, memory as it was before. */
@@ -224,13 +277,23 @@ export class LiveAgent {
     this.#dropInstance()
     const shown = ctx.images.mapStack(this.image.hash, detail)
     const { meta, payloads, error } = failedEntry(this.state, base, inputs, kind, shown)
-    const tip = this.append('turn', meta, payloads)
+    const acts = noActs()
+    const answers = this.ending.answers(
+      meta.ends.map((invocation) => ({ invocation, ok: false, value: error })),
+      acts,
+    )
+    this.ending.endChildren(meta.ends, acts)
+    const withheld = answers.filter((a) => a.refused !== undefined).map((a) => a.id)
+    const said = { ...meta, ...this.ending.metaOf(acts), ...(withheld.length > 0 && { withheld }) }
+    const tip = this.append('turn', said, payloads, this.ending.payloadOf(acts))
     ctx.crashPoint('turn.failed')
-    for (const id of meta.drops) this.#abandonAttempt(id)
+    for (const id of meta.drops) this.outgoing.abandon(id)
+    this.ending.told(tip, acts)
+    for (const answer of answers) this.ending.passOn(answer, tip)
     const failed = { kind, detail: firstLine(shown) }
     ctx.log.whenDurable(tip.pos, () => {
-      for (const id of meta.ends) this.#around.released(id, { ok: false, error })
-      ctx.onTurn({ address: this.name, seq: tip.seq, logs: [], refused: [], failed })
+      for (const { id, shown: reply } of answers) if (reply) this.#around.released(id, reply)
+      ctx.onTurn({ address: this.name, seq: tip.seq, logs: [], refused: [], asked: [], failed })
     })
     await this.#rebuild()
   }
@@ -248,12 +311,6 @@ export class LiveAgent {
     this.#instance = back.instance
   }
 
-  authority(): Authority {
-    const { card, generation } = this.#around.ctx.control.cardOf(this.address)
-    const { tenant } = this.address
-    return { address: this.name, tenant, card, settings: { idempotency: generation.idempotency } }
-  }
-
   showReply(ok: boolean, value: unknown): Reply {
     if (ok) return { ok: true, value: value ?? null }
     const error = value as ReplyError
@@ -263,74 +320,26 @@ export class LiveAgent {
     return { ok: false, error: shown === '' ? rest : { ...rest, stack: shown } }
   }
 
-  #perform(effect: OpenEffect, again: boolean): void {
-    const { ctx } = this.#around
-    const controller = new AbortController()
-    this.#attempts.set(effect.id, controller)
-    const started = async () => {
-      if (this.#stopping) throw new Stopping()
-      const tip = this.append('started', { effect: effect.id }, [])
-      await ctx.log.untilDurable(tip.pos)
-    }
-    const who = {
-      birth: this.identity.birth,
-      authority: () => this.authority(),
-      started,
-      signal: controller.signal,
-    }
-    performEffect(ctx, who, effect, again)
-      .then(({ receipt, recorded }) => {
-        this.#attempts.delete(effect.id)
-        if (!(this.#stopping && controller.signal.aborted)) this.receive(effect, receipt)
-        recorded()
-      })
-      .catch((error) => {
-        if (!(error instanceof Stopping)) this.#around.fatal(error)
-      })
-  }
-
-  /** Records the outcome of an effect; the guest sees exactly these bytes in its next turn. */
-  receive(effect: OpenEffect, receipt: Receipt): void {
-    const { ctx } = this.#around
-    const open = this.state.effects.get(effect.id)
-    if (!open) return
-    const { event, outcome } = encodeOutcome(this.name, effect, receipt)
-    const { class: cls, code } = outcome.ok ? { class: undefined, code: undefined } : outcome.error
-    const meta = {
-      effect: effect.id,
-      ok: outcome.ok,
-      ...(cls && { class: cls, code }),
-      ...(open.dropped && { dropped: true }),
-      ...(effect.class === 'sleep' && { sleep: true }),
-    }
-    this.append('receipt', meta, [event])
-    ctx.crashPoint('receipt.appended')
-    this.pump()
-  }
-
-  /** Stops an attempt that nobody waits for, unless it may change the world and has begun. */
-  #abandonAttempt(id: EffectId): void {
-    const effect = this.state.effects.get(id)
-    if (!effect || effect.class === 'read' || !effect.started) this.#attempts.get(id)?.abort()
-  }
-
-  /** One timer an agent: its next due wait or deadline. */
+  /** One timer an agent: its next due wait or deadline, or the end of its cards. */
   #arm(): void {
     this.#timer?.cancel()
     this.#timer = undefined
-    const due = nextWake(this.state)
+    const due = Math.min(nextWake(this.state), this.standing.diesMs)
     if (due === Number.POSITIVE_INFINITY) return
     this.#timer = this.#around.ctx.clock.at(due, () => this.#wake())
   }
 
   #wake(): void {
     const now = this.#around.ctx.clock.nowMs()
-    for (const effect of [...this.state.effects.values()]) {
-      if (effect.class === 'sleep' && effect.due <= now) this.receive(effect, { ok: true, value: null })
-    }
+    this.outgoing.due(now)
     for (const invocation of [...this.state.invocations.values()]) {
       if (invocation.deadline <= now)
-        this.end(invocation.id, 'TimedOut', 'TimedOut', 'the invocation took longer than its type allows')
+        this.ending.end(
+          invocation.id,
+          'TimedOut',
+          'TimedOut',
+          'the invocation took longer than its type allows',
+        )
     }
     for (const [id, until] of [...this.state.ending]) {
       if (until > now) continue
@@ -338,30 +347,6 @@ export class LiveAgent {
       this.append('accepted', { what: 'abandon', invocation: id, principal: 'kernel' }, [event])
     }
     this.pump()
-  }
-
-  /** Ends an invocation by the kernel's word; a guest that already works on it is told at its next await. */
-  end(id: InvocationId, cls: string, code: string, why: string): void {
-    this.betweenTurns(() => {
-      const open = this.state.invocations.get(id)
-      if (!open) return
-      const error: ReplyError = { class: cls, code, message: why }
-      if (open.delivered) {
-        const event = Buffer.from(JSON.stringify({ t: 'cancel', id, why }))
-        this.append('accepted', { what: 'cancel', invocation: id, principal: 'kernel' }, [event])
-      }
-      const tip = this.append('replied', { invocation: id, code, ...this.#ending(open) }, [
-        Buffer.from(JSON.stringify(error)),
-      ])
-      this.#around.ctx.log.whenDurable(tip.pos, () => this.#around.released(id, { ok: false, error }))
-      this.pump()
-    })
-  }
-
-  /** What a serial invocation that the guest knows may still do, so that nothing else sees it half done. */
-  #ending({ delivered, shared }: { delivered: boolean; shared: boolean }): Partial<RepliedMeta> {
-    if (!delivered) return { undelivered: true }
-    return shared ? {} : { until: this.#around.ctx.clock.nowMs() + ENDING_MS }
   }
 
   /** Saves memory and state: a barrier between turns, at a durable entry. */
@@ -387,10 +372,11 @@ export class LiveAgent {
     this.#stopping = true
     await this.#running
     this.#timer?.cancel()
-    for (const controller of this.#attempts.values()) controller.abort()
-    if (options.save && !this.state.quarantined) await this.save()
+    this.outgoing.abortAll()
+    if (options.save && !this.state.quarantined && !this.state.stopped) await this.save()
     this.#dropInstance()
     this.#stopped = true
+    this.#around.ctx.authority.sleep(this.standing.row)
   }
 
   #dropInstance(): void {

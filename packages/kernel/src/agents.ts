@@ -4,14 +4,17 @@
  * A sleeping agent has no object, timer or handle in this process; rows only.
  */
 import { randomBytes } from 'node:crypto'
-import type { PayloadKey, Pos } from '@cardinal/oplog'
+import { type AgentRow as AgentStanding, cut, isStopped } from '@cardinal/cards'
+import type { PayloadKey, Pos, Tip } from '@cardinal/oplog'
 import { LiveAgent, type Surroundings } from './agent.ts'
 import { appendEntry } from './append.ts'
+import { type AuthorityPayload, type MintedMeta, rootCardName, type Taken } from './authority-wire.ts'
 import type { Timer } from './clock.ts'
 import { lanes } from './context.ts'
 import type { AgentRow } from './derived.ts'
 import { KernelError, wasErased } from './errors.ts'
-import { type Address, showAddress } from './ids.ts'
+import { type Address, type EffectId, showAddress } from './ids.ts'
+import type { LoadedImage } from './images.ts'
 import { type Identity, replay } from './replay.ts'
 import { emptyState } from './state.ts'
 import type { BirthMeta } from './wire.ts'
@@ -26,6 +29,15 @@ export interface AgentsOptions {
   readonly idleMs?: number
 }
 
+/** A child that the rules have made, and what its birth entry says of that. */
+export interface ChildOf {
+  readonly row: AgentStanding
+  readonly spawned: { readonly by: string; readonly effect: EffectId }
+  readonly cards: readonly MintedMeta[]
+  readonly debits: readonly Taken[]
+  readonly payload: AuthorityPayload
+}
+
 export class Agents {
   readonly #around: Surroundings
   readonly #options: AgentsOptions
@@ -37,10 +49,16 @@ export class Agents {
   readonly #idle = new Map<string, Timer>()
   readonly #laneOf = lanes()
   #poll: NodeJS.Timeout | undefined
+  #signalling: Promise<void> = Promise.resolve()
   #closed = false
 
-  constructor(around: Omit<Surroundings, 'quiet'>, options: AgentsOptions) {
-    this.#around = { ...around, quiet: (agent) => this.#becameQuiet(agent) }
+  constructor(around: Omit<Surroundings, 'quiet' | 'lowered' | 'sunk'>, options: AgentsOptions) {
+    this.#around = {
+      ...around,
+      quiet: (agent) => this.#becameQuiet(agent),
+      lowered: (tenant) => this.#cutAsks(tenant),
+      sunk: (tenant) => this.sunk(tenant),
+    }
     this.#options = options
   }
 
@@ -96,7 +114,7 @@ export class Agents {
 
   /** Only one of these runs for an address, so nobody is born between the look and the birth. */
   async #birthUnlessBorn(address: Address): Promise<LiveAgent> {
-    const { generation } = this.#around.ctx.control.cardOf(address)
+    const generation = this.#around.ctx.control.requireGeneration(address.tenant, address.type)
     const image = await this.#around.ctx.images.get(generation.image)
     return (await this.find(address)) ?? this.#birth(address, image, generation.generation)
   }
@@ -109,15 +127,43 @@ export class Agents {
     const { ctx } = this.#around
     const key = ctx.slots.create(ctx.control.tenantKey(address.tenant))
     const identity = this.#identity(address, randomBytes(16), key)
-    const agent = new LiveAgent(this.#around, address, identity, image, emptyState(), undefined)
+    const name = showAddress(address)
+    const row = ctx.authority.bornRoot(address, name, rootCardName(identity.birth))
     const meta: BirthMeta = { ...address, generation, image: image.hash, slot: key.slot }
+    return this.#begin(address, identity, image, row, meta, {})
+  }
+
+  /** A child whose row the rules have just made: its birth and its cards are one entry. */
+  bear(address: Address, image: LoadedImage, generation: number, child: ChildOf): LiveAgent {
+    const { ctx } = this.#around
+    const key = ctx.slots.create(ctx.control.tenantKey(address.tenant))
+    const identity = this.#identity(address, randomBytes(16), key)
+    const { row, payload, ...said } = child
+    const meta: BirthMeta = { ...address, generation, image: image.hash, slot: key.slot, ...said }
+    ctx.authority.born(row)
+    return this.#begin(address, identity, image, row, meta, payload)
+  }
+
+  #begin(
+    address: Address,
+    identity: Identity,
+    image: LoadedImage,
+    row: AgentStanding,
+    meta: BirthMeta,
+    payload: AuthorityPayload,
+  ): LiveAgent {
+    const state = emptyState(identity.birth)
+    if (meta.cards) state.holding.births = meta.cards.map((card) => card.id)
+    const agent = new LiveAgent(this.#around, address, identity, image, state, undefined, row)
+    const cards = state.holding.births.map((id, card) => ({ card, id }))
     const event = {
       t: 'birth',
-      address: showAddress(address),
+      address: agent.name,
       key: address.key,
-      card: { id: showAddress(address) },
+      card: { id: state.holding.births[0] },
+      cards,
     }
-    agent.append('birth', meta, [Buffer.from(JSON.stringify(event))])
+    agent.append('birth', meta, [Buffer.from(JSON.stringify(event))], payload)
     this.#live.set(agent.name, agent)
     this.#makeRoom()
     return agent
@@ -154,30 +200,26 @@ export class Agents {
       const { state, instance } = await replay(ctx, identity, image, tip, {
         snapshot: ctx.derived.findSnapshot(row.id),
       })
-      const agent = new LiveAgent(this.#around, address, identity, image, state, instance)
+      const standing = ctx.authority.wake(address, row.address, state.holding)
+      const agent = new LiveAgent(this.#around, address, identity, image, state, instance, standing)
       this.#live.set(agent.name, agent)
       this.#makeRoom()
       agent.recover()
       return agent
     } catch (error) {
       if (error instanceof KernelError && error.class === 'Diverged') {
-        await this.#quarantine(address, identity, image, tip, error)
+        await this.#quarantine(identity, tip, error)
       }
       throw error
     }
   }
 
   /** Keeps everything, runs nothing: the entry holds the diff, and the agent answers with it from now on. */
-  async #quarantine(
-    address: Address,
-    identity: Identity,
-    image: LiveAgent['image'],
-    tip: LiveAgent['state']['tip'],
-    error: KernelError,
-  ): Promise<void> {
-    const agent = new LiveAgent(this.#around, address, identity, image, { ...emptyState(), tip }, undefined)
-    const quarantined = agent.append('quarantined', { seq: error.details.seq ?? 0 }, [
-      Buffer.from(error.message),
+  async #quarantine(identity: Identity, tip: Tip, error: KernelError): Promise<void> {
+    const said = Buffer.from(error.message)
+    const { ctx } = this.#around
+    const quarantined = appendEntry(ctx, identity, tip, 'quarantined', { seq: error.details.seq ?? 0 }, [
+      said,
     ])
     // Nobody may wake it from its older row again, or its chain would fork.
     await this.#untilApplied(quarantined.pos)
@@ -232,6 +274,43 @@ export class Agents {
       this.#around.fatal(error)
     } finally {
       this.#suspending.delete(agent.name)
+    }
+  }
+
+  /** Cards of a tenant died or sank: whoever is stopped by that ends, and asks that fail are cut. */
+  sunk(tenant: string): void {
+    this.#cutAsks(tenant)
+    for (const agent of [...this.#live.values()]) if (agent.address.tenant === tenant) agent.pump()
+    // Somebody may wait for one that sleeps. Not before the entry is there that stops it.
+    this.#signalling = this.#signalling
+      .then(() => this.#signal(tenant))
+      .catch((error) => this.#around.fatal(error))
+  }
+
+  async #signal(tenant: string): Promise<void> {
+    const { ctx } = this.#around
+    if (this.#closed) return
+    await ctx.log.untilDurable((ctx.log.end - 1) as Pos)
+    if (this.#closed) return
+    ctx.derived.apply()
+    for (const row of ctx.derived.agentsWaiting(tenant)) {
+      if (this.#live.has(row.address)) continue
+      const standing = ctx.authority.of(tenant).agents.get(row.address)
+      if (standing && (isStopped(ctx.authority.of(tenant), standing) || ctx.derived.hasAsk(row.id)))
+        await this.#wakeQuietly(row)
+      if (this.#closed) return
+    }
+    this.#cutAsks(tenant)
+  }
+
+  #cutAsks(tenant: string): void {
+    const world = this.#around.ctx.authority.of(tenant)
+    let pending = false
+    for (const effect of world.effects.values()) if (!effect.open) pending = true
+    if (!pending) return
+    for (const key of cut(world)) {
+      const at = key.lastIndexOf('@')
+      this.#live.get(key.slice(0, at))?.outgoing.cut(key.slice(at + 1) as EffectId)
     }
   }
 
@@ -312,7 +391,9 @@ export class Agents {
   async start(): Promise<void> {
     const { ctx } = this.#around
     for (const row of ctx.derived.halfErased()) await this.#finishErasure(row)
-    const rows = ctx.derived.agentsWithWork()
+    for (const { caller, effect, callee, waits } of ctx.derived.calls())
+      if (waits) ctx.waits.add(caller, effect, callee)
+    const rows = [...ctx.derived.agentsWithWork(), ...ctx.derived.answeredCallers()]
     for (let i = 0; i < rows.length; i += WAKE_AT_ONCE) {
       await Promise.all(rows.slice(i, i + WAKE_AT_ONCE).map((row) => this.#wakeQuietly(row)))
     }
@@ -349,6 +430,7 @@ export class Agents {
     while (Date.now() < until && [...this.#live.values()].some((a) => !a.quiet))
       await new Promise((r) => setTimeout(r, 20))
     this.#closed = true
+    await this.#signalling
     for (const timer of this.#idle.values()) timer.cancel()
     await Promise.allSettled([...this.#suspending.values()])
     await Promise.all([...[...this.#live.values()].map((agent) => agent.stop({ save: agent.quiet }))])

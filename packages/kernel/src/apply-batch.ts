@@ -6,10 +6,21 @@
  * once, at `finish`. Nothing reads them meanwhile.
  */
 import type { Pos, ScannedEntry } from '@cardinal/oplog'
+import { AuthorityBatch } from './apply-authority.ts'
+import type { AuthorityMeta } from './authority-wire.ts'
 import type { EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import type { Statements } from './statements.ts'
-import type { AcceptedMeta, BirthMeta, FailedTurnMeta, ReceiptMeta, RepliedMeta, TurnMeta } from './wire.ts'
+import type {
+  AcceptedMeta,
+  ApprovedMeta,
+  BirthMeta,
+  FailedTurnMeta,
+  ReceiptMeta,
+  RepliedMeta,
+  SentMeta,
+  TurnMeta,
+} from './wire.ts'
 
 interface Counts {
   readonly id: number
@@ -37,27 +48,34 @@ export class Batch {
   readonly #db: Statements
   readonly #agents = new Map<string, Counts>()
   readonly #invocations = new Map<InvocationId, NewInvocation>()
+  readonly #authority: AuthorityBatch
 
   constructor(db: Statements) {
     this.#db = db
+    this.#authority = new AuthorityBatch(db)
   }
 
   add(entry: ScannedEntry): void {
     const { pos, header } = entry
     const meta = JSON.parse(header.meta) as unknown
-    if (header.agent.equals(NODE_AGENT)) return this.#node(header.kind, meta)
+    if (header.agent.equals(NODE_AGENT)) return this.#node(pos, header.kind, meta)
     const birth = header.agent.toString('hex')
     if (header.kind === 'birth') this.#birth(pos, header.agent, header.timeMs, meta as BirthMeta)
     const agent = this.#counts(birth)
     agent.last = entry
+    this.#authority.add(agent.id, pos, header.kind, header.agent, meta as AuthorityMeta)
     switch (header.kind) {
       case 'accepted':
         return this.#accepted(agent, pos, header.timeMs, meta as AcceptedMeta)
       case 'turn':
         if ('failed' in (meta as object)) return this.#failed(agent, pos, meta as FailedTurnMeta)
-        return this.#turn(agent, pos, header.seq, meta as TurnMeta)
+        return this.#turn(agent, header.agent, pos, header.seq, meta as TurnMeta)
       case 'receipt':
         return this.#receipt(agent, pos, meta as ReceiptMeta)
+      case 'sent':
+        return this.#sent(agent, meta as SentMeta)
+      case 'approved':
+        return this.#approved(agent, meta as ApprovedMeta)
       case 'replied':
         return this.#replied(agent, pos, meta as RepliedMeta)
       case 'resolved': {
@@ -69,6 +87,9 @@ export class Batch {
           effect,
         )
       }
+      case 'stopped':
+        this.#authority.endAll(agent.id)
+        return this.#retire(agent)
       case 'quarantined':
         this.#db.run('update agents set quarantined = 1 where id = ?', agent.id)
         return this.#retire(agent)
@@ -81,6 +102,7 @@ export class Batch {
 
   /** Writes what was gathered. */
   finish(): void {
+    this.#authority.finish()
     for (const [id, i] of this.#invocations) {
       this.#db.run(
         'insert into invocations(id, agent, method, accepted, time, deadline, reply, part, state) values(?,?,?,?,?,?,?,?,?)',
@@ -126,9 +148,11 @@ export class Batch {
   }
 
   #birth(pos: Pos, birth: Buffer, timeMs: number, meta: BirthMeta): void {
-    const { tenant, type, key, slot, image, generation } = meta
+    const { tenant, type, key, slot, image, generation, spawned } = meta
+    const by =
+      spawned && (this.#db.get('select id from agents where address = ?', spawned.by) as { id: number })
     this.#db.run(
-      'insert into agents(birth, address, tenant, type, key, slot, image, generation, pos, seq, hash, work, born, touched) values(?,?,?,?,?,?,?,?,?,1,?,1,?,?)',
+      'insert into agents(birth, address, tenant, type, key, slot, image, generation, pos, seq, hash, work, born, touched, born_pos, spawner, effect) values(?,?,?,?,?,?,?,?,?,1,?,1,?,?,?,?,?)',
       birth,
       showAddress({ tenant, type, key }),
       tenant,
@@ -141,6 +165,9 @@ export class Batch {
       Buffer.alloc(32),
       timeMs,
       timeMs,
+      pos,
+      by?.id ?? null,
+      spawned?.effect ?? null,
     )
   }
 
@@ -171,19 +198,24 @@ export class Batch {
       )
   }
 
-  #turn(agent: Counts, pos: Pos, seq: number, meta: TurnMeta): void {
+  #turn(agent: Counts, birth: Buffer, pos: Pos, seq: number, meta: TurnMeta): void {
     let work = -meta.inputs.length
     meta.effects.forEach((effect, index) => {
+      const id = `${seq}.${index}`
       if (effect.verdict === 'drop') return
-      if (effect.verdict === 'allow' && effect.class === 'sleep')
-        this.#addTimer(effect.due as number, agent.id, `${seq}.${index}`)
+      if (effect.verdict === 'ask') {
+        this.#authority.ask(agent.id, id, pos, effect.ask ?? [])
+        return
+      }
+      if (effect.verdict === 'allow') this.#authority.spend(birth, effect)
+      if (effect.verdict === 'allow' && effect.due !== undefined) this.#addTimer(effect.due, agent.id, id)
       else work++
     })
     const refused = meta.effects.findIndex((e) => e.verdict === 'refuse')
     if (refused >= 0) this.#refused(agent, `${seq}.${refused}`)
     this.#drop(agent, meta.drops)
-    for (const [part, [invocation, ok]] of meta.replies.entries())
-      this.#ended(agent, invocation, pos, part, ok)
+    for (const [part, [invocation, ok, refused]] of meta.replies.entries())
+      this.#ended(agent, invocation, pos, part, ok && refused === undefined)
     agent.turns++
     addWork(agent, work)
   }
@@ -195,8 +227,11 @@ export class Batch {
   }
 
   #receipt(agent: Counts, pos: Pos, meta: ReceiptMeta): void {
-    if (meta.sleep) this.#dropTimer(agent, meta.effect)
-    else addWork(agent, -1)
+    if (meta.sleep) {
+      this.#dropTimer(agent, meta.effect)
+      this.#authority.ended(agent.id, meta.effect, meta.denied ? 'denied' : 'ended')
+    } else addWork(agent, -1)
+    if (meta.refund) this.#authority.refund(meta.refund)
     if (!meta.dropped) agent.work++
     if (meta.class === 'Refused') this.#refused(agent, meta.effect)
     if (meta.class === 'Indeterminate')
@@ -208,12 +243,30 @@ export class Batch {
       )
   }
 
+  /** A call that has arrived: from here on its agent only waits. */
+  #sent(agent: Counts, meta: SentMeta): void {
+    const { effect, due, timed, callee, invocation, waits } = meta
+    if (timed) this.#dropTimer(agent, effect)
+    else addWork(agent, -1)
+    if (due !== undefined) this.#addTimer(due, agent.id, effect)
+    if (invocation) this.#authority.call(agent.id, effect, callee, invocation, waits === true)
+  }
+
+  #approved(agent: Counts, { effect, role, verdict, spends }: ApprovedMeta): void {
+    this.#authority.approved(agent.id, effect, role, verdict)
+    if (verdict === 'ask') return
+    agent.work++
+    if (spends) this.#authority.debit(spends)
+  }
+
   #replied(agent: Counts, pos: Pos, meta: RepliedMeta): void {
     this.#ended(agent, meta.invocation, pos, -1, false)
     if (meta.undelivered) addWork(agent, -1)
   }
 
-  #node(kind: string, meta: unknown): void {
+  #node(pos: Pos, kind: string, meta: unknown): void {
+    if (kind === 'revoked') this.#authority.revoke(pos, (meta as { card: string }).card, undefined)
+    if (kind === 'minted') this.#authority.minted(pos, meta as AuthorityMeta)
     if (kind !== 'erased') return
     const birth = Buffer.from((meta as { agent: string }).agent, 'hex')
     this.#db.run('update agents set erased = 2 where birth = ?', birth)

@@ -2,10 +2,12 @@
 import type { Engine } from '@cardinal/engine'
 import { hmacSha256, type KeySlots, type Log } from '@cardinal/oplog'
 import type { Tool } from '@cardinal/tools'
+import type { Authority } from './authority.ts'
 import type { Clock } from './clock.ts'
 import type { Control } from './control.ts'
 import type { Derived } from './derived.ts'
 import type { Images } from './images.ts'
+import type { Waits } from './waits.ts'
 
 export interface TurnLimits {
   /** Instructions of one turn, as wasmtime counts them. */
@@ -20,6 +22,8 @@ export interface Context {
   readonly engine: Engine
   readonly images: Images
   readonly control: Control
+  readonly authority: Authority
+  readonly waits: Waits
   readonly slots: KeySlots
   /** The tool of this name that a tenant's agents have: the kernel's own, or one that is declared for the tenant. */
   readonly findTool: (tenant: string, name: string) => Tool | undefined
@@ -38,6 +42,8 @@ export interface TurnEvent {
   readonly seq: number
   readonly logs: readonly (readonly [string, string])[]
   readonly refused: readonly { readonly effect: string; readonly message: string }[]
+  /** Effects that wait for a person. */
+  readonly asked: readonly string[]
   readonly failed?: { readonly kind: string; readonly detail: string }
 }
 

@@ -2,13 +2,13 @@
  * The control plane: tenants, applied generations, zones. All of it is in the log, under the node's
  * own chain; this is that chain folded.
  */
-import { type Card, fillKey, parseCard } from '@cardinal/cards'
+import { codec, type Grant, parseCard, type RootCard, type World } from '@cardinal/cards'
 import type { KeySlots, Log, PayloadKey, Pos, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
 import type { ToolDeclaration, Zone } from '@cardinal/tools'
 import { appendEntry, type Sink } from './append.ts'
+import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
 import { KernelError } from './errors.ts'
-import type { Address } from './ids.ts'
 
 export const NODE_AGENT = Buffer.alloc(16)
 
@@ -18,7 +18,7 @@ export interface Generation {
   readonly name: string
   readonly generation: number
   readonly image: string
-  readonly card: Card
+  readonly card: RootCard
   readonly timeoutMs: number
   readonly idleMs: number
   readonly idempotency: readonly { host: string; method: string[]; header: string }[]
@@ -47,7 +47,16 @@ interface DeclaredTool {
   readonly wish: string
 }
 
-type DefaultsOf = (tool: string, tenant: string) => ReturnType<Parameters<typeof parseCard>[3]>
+type DefaultsOf = (tool: string, tenant: string) => ReturnType<Parameters<typeof parseCard>[2]>
+
+/** A confinement by the host, as it is on record. */
+export interface ConfinementData {
+  readonly id: string
+  /** `tenant`, `tenant/type` or `tenant/type/key`. */
+  readonly target: string
+  readonly ceiling?: readonly Grant[]
+  readonly flow?: readonly string[]
+}
 
 export class Control {
   readonly #sink: Sink & { readonly log: Log }
@@ -57,6 +66,7 @@ export class Control {
   readonly #tenants = new Map<string, PayloadKey>()
   readonly #zones = new Map<string, Zone>()
   readonly #tools = new Map<string, DeclaredTool>()
+  readonly #confinements = new Map<string, ConfinementData>()
   #tip: Tip = { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
   #key: PayloadKey | undefined
 
@@ -92,10 +102,12 @@ export class Control {
       const wish = JSON.stringify(body)
       this.#tools.set(`${tenant}/${name}`, { generation, declaration: body as ToolDeclaration, wish })
     }
+    if (kind === 'confined') this.#confinements.set((body as ConfinementData).id, body as ConfinementData)
+    if (kind === 'lifted') this.#confinements.delete((body as ConfinementData).id)
     if (kind !== 'applied') return
     const { tenant, name, generation, image } = meta as unknown as AppliedMeta
     const { card, timeoutMs, idleMs, idempotency } = body as AppliedBody
-    const parsed = parseCard('', card, 'spec.card', (tool) => this.#defaultsOf(tool, tenant))
+    const parsed = parseCard(card, 'spec.card', (tool) => this.#defaultsOf(tool, tenant))
     const wish = JSON.stringify([image, body])
     this.#generations.set(`${tenant}/${name}`, {
       tenant,
@@ -139,13 +151,40 @@ export class Control {
     return found
   }
 
-  /** The birth card of an instance, of the generation in force now. */
-  cardOf({ tenant, type, key }: Address): { card: Card; generation: Generation } {
-    const generation = this.requireGeneration(tenant, type)
-    return {
-      card: fillKey(generation.card, `${tenant}/${type}/${key}#${generation.generation}`, key),
-      generation,
-    }
+  /** The host's standing confinements that bind somebody in a tenant. */
+  confinements(tenant: string): World['confinements'] {
+    return [...this.#confinements.values()]
+      .filter(({ target }) => target.split('/')[0] === tenant)
+      .map(({ target, ceiling, flow }) => ({
+        target,
+        ceiling: ceiling && codec.decodeBound(ceiling),
+        flow: flow && codec.decodeFlow({ sinks: flow }).sinks,
+      }))
+  }
+
+  listConfinements(): ConfinementData[] {
+    return [...this.#confinements.values()]
+  }
+
+  confine(row: ConfinementData): Pos {
+    this.#record('confined', { id: row.id, target: row.target }, row)
+    return this.#tip.pos
+  }
+
+  lift(id: string): Pos {
+    this.#record('lifted', { id }, { id })
+    return this.#tip.pos
+  }
+
+  /** Records cards that the host minted for an agent; their bounds stand in the payload. */
+  minted(meta: AuthorityMeta, body: AuthorityPayload): Pos {
+    this.#record('minted', { ...meta }, body)
+    return this.#tip.pos
+  }
+
+  /** The key of the node's own payloads. */
+  get key(): PayloadKey | undefined {
+    return this.#key
   }
 
   /** The tenant's key, made at its first use. */

@@ -4,10 +4,22 @@
  * Reserves what it allows, in order, so that two effects of one turn cannot both spend the last of
  * a limit. Runs in the same step as the append of the turn: nothing changes in between.
  */
-import { type Card, decide, type Request, type Verdict } from '@cardinal/cards'
-import type { ToolSettings, Translated, WireError } from '@cardinal/tools'
+import {
+  begin,
+  type EffectRequest,
+  encodeBudgets,
+  explain,
+  judge,
+  type TurnRow,
+  type Verdict,
+} from '@cardinal/cards'
+import type { WireError } from '@cardinal/tools'
+import { type Acts, actOnCards, isAct } from './acts.ts'
+import { type Actor, type Asking, cardOfHandle, effectKey, type One, refuse } from './asking.ts'
 import type { Context } from './context.ts'
-import type { AgentState } from './state.ts'
+import { decideMessage, isMessage } from './messages.ts'
+import { requestOf } from './requests.ts'
+import { causesOf, type OpenEffect, servesOf } from './state.ts'
 import {
   type EffectMeta,
   type GuestEffect,
@@ -26,23 +38,17 @@ export interface Decided {
   readonly details: VerdictDetail[]
 }
 
-export interface Authority {
-  readonly address: string
-  readonly tenant: string
-  readonly card: Card
-  readonly settings: ToolSettings
-}
-
+/** `acts` gathers what acts on cards change, for the turn's entry. */
 export function decideEffects(
   ctx: Context,
-  who: Authority,
-  state: AgentState,
+  who: Actor,
   output: GuestOutput,
-  seq: number,
-  timeMs: number,
+  base: { readonly seq: number; readonly time: number; readonly inputs: readonly string[] },
+  acts: Acts,
 ): Decided {
-  const counters = { ...state.counters }
+  const { state } = who
   const dropped = new Set(output.drops)
+  const causes = causesOf(state, base.inputs)
   const metas: EffectMeta[] = []
   const details: VerdictDetail[] = []
   const room = MAX_EFFECTS - state.effects.size
@@ -51,27 +57,28 @@ export function decideEffects(
       metas.push({ tool: shownTool(ctx, who, effect.tool), class: 'read', verdict: 'drop' })
       return
     }
-    const result = index >= room ? tooMany() : decideOne(ctx, who, counters, effect, timeMs)
+    const served = servesOf(state, causes, effect.invocation)
+    const turns = served.flatMap((id) => who.world.turns.get(id) ?? [])
+    const id = `${base.seq}.${index}`
+    const result =
+      index >= room ? tooMany() : decideOne(ctx, who, { effect, id, turns, timeMs: base.time }, acts)
     metas.push(result.meta)
-    if (result.error) {
-      const error = { ...result.error, effect: `${who.address}@${seq}.${index}` }
-      details.push({ index, error, ...(result.nearest !== undefined && { nearest: result.nearest }) })
-    }
-    counters.calls += result.meta.verdict === 'allow' ? (result.meta.calls ?? 0) : 0
-    counters.bytesOut += result.meta.verdict === 'allow' ? (result.meta.bytesOut ?? 0) : 0
+    if (!result.error && result.meta.verdict !== 'done') return
+    const error = result.error && { ...result.error, effect: `${who.name}@${id}` }
+    details.push({
+      index,
+      ...(error && { error }),
+      ...(result.nearest !== undefined && { nearest: result.nearest }),
+      ...(result.value !== undefined && { value: result.value }),
+    })
   })
   return { metas, details }
 }
 
-interface One {
-  readonly meta: EffectMeta
-  readonly error?: WireError
-  readonly nearest?: unknown
-}
-
 /** A name that a guest made up is an argument like any other, and stays out of the readable part. */
-function shownTool(ctx: Context, { tenant }: Authority, tool: string): string {
-  return tool === SLEEP || ctx.findTool(tenant, tool) ? tool : '?'
+function shownTool(ctx: Context, { row }: Actor, tool: string): string {
+  const known = tool === SLEEP || isMessage(tool) || isAct(tool) || ctx.findTool(row.tenant, tool)
+  return known ? tool : '?'
 }
 
 function tooMany(): One {
@@ -83,77 +90,89 @@ function tooMany(): One {
   })
 }
 
-function refuse(tool: string, cls: EffectMeta['class'], error: WireError, nearest?: unknown): One {
-  const meta: EffectMeta = {
-    tool,
-    class: cls,
-    verdict: 'refuse',
-    code: error.code,
-    ...(error.by && { by: error.by }),
-  }
-  return { meta, error, ...(nearest !== undefined && { nearest }) }
-}
-
-function decideOne(
-  ctx: Context,
-  who: Authority,
-  counters: { calls: number; bytesOut: number },
-  effect: GuestEffect,
-  timeMs: number,
-): One {
-  if (effect.tool === SLEEP) return sleep(effect, timeMs)
-  const tool = ctx.findTool(who.tenant, effect.tool)
-  if (effect.via !== undefined && effect.via !== who.card.id.split('#')[0]) {
+function decideOne(ctx: Context, who: Actor, asked: Omit<Asking, 'via'>, acts: Acts): One {
+  const { effect } = asked
+  if (effect.tool === SLEEP) return sleep(effect, asked.timeMs)
+  const via = cardOfHandle(who, effect.via)
+  if (via === null)
     return refuse(shownTool(ctx, who, effect.tool), 'read', {
       class: 'Refused',
       code: 'NoSuchCard',
       by: 'card',
       message: 'no such card is held',
     })
-  }
-  if (!tool) {
+  const asking: Asking = { ...asked, via }
+  if (isAct(effect.tool)) return actOnCards(ctx, who, asking, acts)
+  if (isMessage(effect.tool)) return decideMessage(who, asking)
+  return decideTool(ctx, who, asking)
+}
+
+function decideTool(ctx: Context, who: Actor, { effect, id, via, turns }: Asking): One {
+  const { row, world, settings } = who
+  const asked = requestOf(ctx, row.tenant, effect.tool, effect.args, settings)
+  if (!asked)
     return refuse('?', 'read', {
       class: 'Refused',
       code: 'NoSuchTool',
       by: 'card',
       message: 'there is no tool of this name',
     })
-  }
-  const translated = tool.translate(effect.args, who.settings)
-  if ('bad' in translated) {
-    return refuse(tool.name, 'read', {
+  if ('bad' in asked)
+    return refuse(effect.tool, 'read', {
       class: 'Malformed',
       code: 'BadArguments',
-      message: `\`${tool.name}\` was given ${translated.bad}`,
+      message: `\`${effect.tool}\` was given ${asked.bad}`,
     })
-  }
-  const verdict = decide({
-    card: who.card,
-    counters,
-    request: translated.request,
-    cost: translated.cost,
-    nowMs: timeMs,
+  const { translated, request } = asked
+  const begun = begin(world, effectKey(who.name, id), {
+    agent: row.id,
+    request,
+    stream: false,
+    for: turns.map((turn) => turn.id),
+    ...(via !== undefined && { via }),
   })
-  if (verdict.verdict === 'allow') return allow(tool.name, translated, verdict)
-  const { by, code, message, missing } = verdict
-  const error: WireError = { class: 'Refused', code, by, message, ...(missing && { missing }) }
-  return refuse(tool.name, translated.effectClass, error, verdict.nearest)
+  if (!begun.ok) throw new Error(`the rules do not know of an effect: ${begun.code}`)
+  const { verdict } = begun
+  const meta = { tool: effect.tool, class: translated.effectClass } as const
+  if (verdict.verdict === 'refuse') return refused(who, meta.class, request, turns, verdict)
+  const named = verdict.card.id === who.rootCard ? {} : { via: verdict.card.id }
+  if (verdict.verdict === 'ask') return { meta: { ...meta, verdict: 'ask', ...named, ask: verdict.ask } }
+  return { meta: { ...meta, verdict: 'allow', ...named, ...costOf(translated.cost.bytesOut, request) } }
 }
 
-function allow(
-  tool: string,
-  { effectClass, cost }: Translated,
-  verdict: Verdict & { verdict: 'allow' },
-): One {
+function costOf(
+  bytesOut: number,
+  { spend }: EffectRequest,
+): Pick<EffectMeta, 'calls' | 'bytesOut' | 'spend'> {
+  const money = new Map([...spend].map(([currency, amount]) => [`spend.${currency}`, amount]))
   return {
-    meta: {
-      tool,
-      class: effectClass,
-      verdict: 'allow',
-      grant: verdict.grant,
-      calls: cost.calls,
-      bytesOut: cost.bytesOut,
-    },
+    calls: 1,
+    ...(bytesOut > 0 && { bytesOut }),
+    ...(money.size > 0 && { spend: encodeBudgets(money) }),
+  }
+}
+
+type RefusedVerdict = Verdict & { readonly verdict: 'refuse' }
+
+function refused(
+  { world, row }: Actor,
+  cls: EffectMeta['class'],
+  request: EffectRequest,
+  turns: readonly TurnRow[],
+  verdict: RefusedVerdict,
+): One {
+  const explained = explain(world, row, request, turns, verdict)
+  return refuse(request.tool, cls, errorOf(explained, verdict), explained.nearest)
+}
+
+function errorOf(explained: ReturnType<typeof explain>, { by }: RefusedVerdict): WireError {
+  const { code, message, missing } = explained
+  return {
+    class: 'Refused',
+    code,
+    by: by === 'stopped' ? 'revoked' : by,
+    message,
+    ...(missing && { missing }),
   }
 }
 
@@ -176,11 +195,32 @@ function sleep(effect: GuestEffect, timeMs: number): One {
   }
 }
 
-/** Decides one request anew: before a repeat after a crash, and for every redirect hop. */
-export function redecide(who: Authority, request: Request, nowMs: number): WireError | undefined {
-  const none = { calls: 0, bytesOut: 0 }
-  const verdict = decide({ card: who.card, counters: none, request, cost: none, nowMs })
-  if (verdict.verdict === 'allow') return undefined
-  const { by, code, message, missing } = verdict
-  return { class: 'Refused', code, by, message, ...(missing && { missing }) }
+/**
+ * Decides a request of an admitted effect anew: before a repeat after a crash, and for every redirect
+ * hop. What may be read by it is noted with the effect. Returns why not, or nothing.
+ */
+export function redecide(who: Actor, effect: OpenEffect, request: EffectRequest): WireError | undefined {
+  const { row, world } = who
+  const turns = effect.serves.flatMap((id) => world.turns.get(id) ?? [])
+  const verdict = judge(world, {
+    agent: row,
+    request,
+    via: effect.via,
+    turns,
+    approved: new Set(effect.approved),
+    cost: undefined,
+  })
+  if (verdict.verdict === 'allow') {
+    const open = world.effects.get(effectKey(who.name, effect.id))
+    if (open?.open) open.open = { ...open.open, flows: [...new Set([...open.open.flows, ...verdict.flows])] }
+    return undefined
+  }
+  if (verdict.verdict === 'ask')
+    return {
+      class: 'Refused',
+      code: 'NotApproved',
+      by: 'person',
+      message: 'this needs an approval that it does not have',
+    }
+  return errorOf(explain(world, row, request, turns, verdict), verdict)
 }

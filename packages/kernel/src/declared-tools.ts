@@ -12,6 +12,10 @@ export class DeclaredTools {
     this.#http = http
   }
 
+  of(tenant: string): Tool[] {
+    return this.#control.toolsOf(tenant).flatMap(({ name }) => this.find(tenant, name) ?? [])
+  }
+
   find(tenant: string, name: string): Tool | undefined {
     const declaration = this.#control.findTool(tenant, name)
     if (!declaration) return undefined

@@ -10,11 +10,11 @@ import fs from 'node:fs'
 import type { Pos, ScannedEntry, Seq, Tip } from '@cardinal/oplog'
 import Database from 'better-sqlite3'
 import { Batch } from './apply-batch.ts'
-import type { Address, InvocationId } from './ids.ts'
+import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import { Statements } from './statements.ts'
 
-const VERSION = 6
+const VERSION = 7
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;
@@ -24,7 +24,20 @@ const SCHEMA = `
     slot integer not null, image text not null, generation integer not null,
     pos integer not null, seq integer not null, hash blob not null,
     work integer not null default 0, turns integer not null default 0, open integer not null default 0,
-    quarantined integer not null default 0, erased integer not null default 0, born integer not null, touched integer not null);
+    quarantined integer not null default 0, erased integer not null default 0, born integer not null, touched integer not null,
+    born_pos integer not null, spawner integer, effect text);
+  create index agents_spawner on agents(spawner) where spawner is not null;
+  create table cards(
+    id integer primary key, name text not null unique, owner integer not null, minter integer, parent integer,
+    pos integer not null, part integer not null, limits text not null, birth integer not null, state text not null, lapses integer);
+  create index cards_owner on cards(owner);
+  create index cards_parent on cards(parent) where parent is not null;
+  create index cards_offered on cards(minter, lapses) where lapses is not null;
+  create table counters(card integer not null, name text not null, spent text not null, primary key(card, name)) without rowid;
+  create table revocations(pos integer not null, card text not null, agent integer, primary key(pos, card)) without rowid;
+  create table calls(agent integer not null, effect text not null, callee text not null, invocation text not null, waits integer not null, primary key(agent, effect)) without rowid;
+  create table asks(agent integer not null, effect text not null, pos integer not null, roles text not null, approved text not null, state text not null, primary key(agent, effect)) without rowid;
+  create index asks_open on asks(pos) where state = 'open';
   create index agents_work on agents(work) where work > 0;
   create index agents_erased on agents(erased) where erased = 1;
   create table invocations(
@@ -59,6 +72,50 @@ export interface AgentRow {
   readonly erased: number
   readonly born: number
   readonly touched: number
+  /** Where its birth stands. */
+  readonly born_pos: Pos
+  /** The row of the agent that spawned it, and by which of its effects. */
+  readonly spawner: number | null
+  readonly effect: string | null
+}
+
+export interface CardRow {
+  readonly id: number
+  readonly name: string
+  readonly owner: number
+  readonly minter: number | null
+  readonly parent: number | null
+  /** The entry that minted it, and which of that entry's cards it is. */
+  readonly pos: Pos
+  readonly part: number
+  readonly limits: string
+  readonly birth: number
+  readonly state: 'held' | 'offered' | 'dropped'
+  readonly lapses: number | null
+}
+
+export interface RevocationRow {
+  readonly pos: Pos
+  readonly card: string
+  /** The address of the agent that revoked it; null is the host. */
+  readonly by: string | null
+}
+
+export interface CallRow {
+  readonly agent: number
+  readonly effect: EffectId
+  readonly callee: string
+  readonly invocation: InvocationId
+  readonly waits: number
+}
+
+export interface AskRow {
+  readonly agent: number
+  readonly effect: EffectId
+  readonly pos: Pos
+  readonly roles: string
+  readonly approved: string
+  readonly state: 'open' | 'approved' | 'denied' | 'ended'
 }
 
 export interface InvocationRow {
@@ -106,7 +163,7 @@ export class Derived {
   /** Forgets everything: the log did not hold what this state was made from. */
   reset(): void {
     this.#db.exec(
-      "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from snapshots; delete from meta where name = 'applied'",
+      "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from snapshots; delete from cards; delete from counters; delete from revocations; delete from calls; delete from asks; delete from meta where name = 'applied'",
     )
     this.#applied = undefined
   }
@@ -178,6 +235,111 @@ export class Derived {
 
   countAgents(): number {
     return (this.#get('select count(*) n from agents') as { n: number }).n
+  }
+
+  /** Whether entries wait to be applied: then rows are not the whole truth. */
+  get behind(): boolean {
+    return this.#queue.length > 0
+  }
+
+  findCard(name: string): CardRow | undefined {
+    return this.#get('select * from cards where name = ?', name) as CardRow | undefined
+  }
+
+  findCardByRow(id: number): CardRow | undefined {
+    return this.#get('select * from cards where id = ?', id) as CardRow | undefined
+  }
+
+  birthCards(agent: number): CardRow[] {
+    return this.#all('select * from cards where owner = ? and birth = 1 order by id', agent) as CardRow[]
+  }
+
+  /** Cards offered by an agent or to it that have not lapsed. */
+  offersOf(agent: number, nowMs: number): CardRow[] {
+    return this.#all(
+      'select * from cards where (owner = @agent or minter = @agent) and lapses > @now order by id',
+      { agent, now: nowMs },
+    ) as CardRow[]
+  }
+
+  listCards(where: {
+    owner?: number | undefined
+    parent?: number | undefined
+    after?: number
+    limit: number
+  }): CardRow[] {
+    return this.#all(
+      'select * from cards where (@owner is null or owner = @owner) and (@parent is null or parent = @parent) and id > @after order by id limit @limit',
+      {
+        owner: where.owner ?? null,
+        parent: where.parent ?? null,
+        after: where.after ?? 0,
+        limit: where.limit,
+      },
+    ) as CardRow[]
+  }
+
+  /** How many cards stand below one, itself included, and how many agents hold one of them; at most `limit` cards are looked at. */
+  below(card: number, limit: number): { cards: number; agents: number } {
+    return this.#get(
+      'with recursive below(id, owner) as (select id, owner from cards where id = @card union select c.id, c.owner from cards c join below b on c.parent = b.id limit @limit) select count(*) cards, count(distinct owner) agents from below',
+      { card, limit },
+    ) as { cards: number; agents: number }
+  }
+
+  countersOf(card: number): { name: string; spent: string }[] {
+    return this.#all('select name, spent from counters where card = ?', card) as {
+      name: string
+      spent: string
+    }[]
+  }
+
+  revocations(): RevocationRow[] {
+    return this.#all(
+      'select r.pos, r.card, a.address "by" from revocations r left join agents a on a.id = r.agent order by r.pos',
+    ) as RevocationRow[]
+  }
+
+  calls(): (CallRow & { caller: string })[] {
+    return this.#all(
+      'select c.*, a.address caller from calls c join agents a on a.id = c.agent',
+    ) as (CallRow & {
+      caller: string
+    })[]
+  }
+
+  listAsks(state: AskRow['state'] | undefined, limit: number): (AskRow & { address: string })[] {
+    return this.#all(
+      'select k.*, a.address from asks k join agents a on a.id = k.agent where (@state is null or k.state = @state) order by k.pos limit @limit',
+      { state: state ?? null, limit },
+    ) as (AskRow & { address: string })[]
+  }
+
+  findAsk(agent: number, effect: string): AskRow | undefined {
+    return this.#get('select * from asks where agent = ? and effect = ?', agent, effect) as AskRow | undefined
+  }
+
+  /** Agents of a tenant that wait for an approval, or have somebody waiting for them. */
+  agentsWaiting(tenant: string): AgentRow[] {
+    return this.#all(
+      "select * from agents where tenant = @tenant and erased = 0 and quarantined = 0 and (open > 0 or id in (select agent from asks where state = 'open'))",
+      { tenant },
+    ) as AgentRow[]
+  }
+
+  hasAsk(agent: number): boolean {
+    return this.#get("select 1 from asks where agent = ? and state = 'open' limit 1", agent) !== undefined
+  }
+
+  /** Agents that wait for an answer which was given. */
+  answeredCallers(): AgentRow[] {
+    return this.#all(
+      "select * from agents where quarantined = 0 and erased = 0 and id in (select c.agent from calls c join invocations i on i.id = c.invocation where i.state <> 'open')",
+    ) as AgentRow[]
+  }
+
+  childrenOf(agent: number): AgentRow[] {
+    return this.#all('select * from agents where spawner = ? order by id', agent) as AgentRow[]
   }
 
   /** Agents with something to do that nobody outside will ask for. */

@@ -14,6 +14,8 @@ export interface MethodInfo {
   readonly about?: string
   readonly shared?: boolean
   readonly authority?: 'caller' | 'own'
+  /** What it lets callers add to the agent. */
+  readonly admits?: '*' | { readonly labels?: readonly string[]; readonly flow?: readonly string[] }
   readonly in?: Record<string, unknown>
   readonly out?: Record<string, unknown>
 }

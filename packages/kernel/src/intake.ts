@@ -1,7 +1,9 @@
 /** Taking in what comes from outside for agents: calls, cancels, events; and saying what became of a call. */
+import { input, join, UNTOUCHED } from '@cardinal/cards'
 import type { Pos } from '@cardinal/oplog'
 import type { LiveAgent } from './agent.ts'
 import type { Agents } from './agents.ts'
+import type { ScopeData } from './authority-wire.ts'
 import { type Context, hmac } from './context.ts'
 import { KernelError } from './errors.ts'
 import { type Address, type InvocationId, newInvocationId, parseAddress, showAddress } from './ids.ts'
@@ -17,6 +19,8 @@ export interface Invoke {
   readonly principal?: string
   readonly idempotencyKey?: string
   readonly tenant?: string
+  /** The name of a card: what is done for this call must lie in what it allows. */
+  readonly under?: string
 }
 
 /** An invocation under way. */
@@ -34,6 +38,8 @@ export interface Result {
 }
 
 const MAX_ARGS_BYTES = 4 << 20
+/** What comes from outside is anybody's. */
+const ROUTE_LABELS: readonly string[] = ['untrusted']
 
 export class Intake {
   readonly #ctx: Context
@@ -118,12 +124,29 @@ export class Intake {
       invocation: id,
       method: call.method,
       principal: call.principal ?? 'local',
+      labels: ROUTE_LABELS,
       deadline,
       ...(shared && { shared }),
       ...(key && { key, same }),
     }
+    const { world, row } = agent.standing
+    const scope = call.under === undefined ? undefined : scopeUnder(agent, call.under)
+    const taken = input(world, {
+      id,
+      to: row.id,
+      method: call.method,
+      principal: meta.principal,
+      labels: ROUTE_LABELS,
+    })
+    if (!taken.ok) throw new KernelError('Stopped', taken.code, `\`${agent.name}\` is stopped`)
+    const payloads = [event]
+    if (scope) {
+      // The rules' own turn was made without it; the one that the entry says takes its place.
+      world.turns.delete(id)
+      payloads.push(Buffer.from(JSON.stringify({ scope, caller: { principal: meta.principal } })))
+    }
     const reply = this.#invocations.wait(id)
-    const tip = agent.append('accepted', meta, [event])
+    const tip = agent.append('accepted', scope ? { ...meta, turn: 1 } : meta, payloads)
     if (key) agent.requestKeys.set(key, { same, invocation: id })
     agent.pump()
     const acknowledged = async () => {
@@ -168,14 +191,15 @@ export class Intake {
       throw new KernelError('Conflict', 'AlreadyEnded', `invocation \`${id}\` has ended`)
     const agent = await this.#agents.require(agentRow)
     const ended = this.#invocations.wait(row.id)
-    agent.end(row.id, 'Cancelled', 'Cancelled', why)
+    agent.ending.end(row.id, 'Cancelled', 'Cancelled', why)
     await ended
   }
 
   async emit(address: string, name: string, value: unknown): Promise<void> {
     const agent = await this.requireBorn(parseAddress(address))
     const event = Buffer.from(`{"t":"emit","name":${JSON.stringify(name)},"value":${argsText(value)}}`)
-    const tip = agent.append('accepted', { what: 'emit', principal: 'local' }, [event])
+    join(agent.standing.row, { flow: UNTOUCHED.flow, labels: new Set(ROUTE_LABELS) })
+    const tip = agent.append('accepted', { what: 'emit', principal: 'local', labels: ROUTE_LABELS }, [event])
     agent.pump()
     await this.#ctx.log.untilDurable(tip.pos)
   }
@@ -187,8 +211,14 @@ export class Intake {
   }
 
   #imageOf(address: Address): Promise<LoadedImage> {
-    return this.#ctx.images.get(this.#ctx.control.cardOf(address).generation.image)
+    return this.#ctx.images.get(this.#ctx.control.requireGeneration(address.tenant, address.type).image)
   }
+}
+
+function scopeUnder(agent: LiveAgent, under: string): ScopeData {
+  if (!agent.standing.world.cards.has(under))
+    throw new KernelError('NotFound', 'NoSuchCard', `no card \`${under}\` in this tenant`)
+  return [{ cards: [under] }]
 }
 
 function requireMethod(address: Address, image: LoadedImage, name: string): MethodInfo {

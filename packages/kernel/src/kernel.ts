@@ -7,7 +7,7 @@
  * const { reply } = await kernel.invoke({ address: 'acme/clerk/alice', method: 'status' })
  */
 import os from 'node:os'
-import type { DefaultsOf } from '@cardinal/cards'
+import { codec, type DefaultsOf, type World } from '@cardinal/cards'
 import { Engine } from '@cardinal/engine'
 import type { AgentManifest, Manifest } from '@cardinal/manifests'
 import {
@@ -23,14 +23,17 @@ import {
 import type { Bundle } from '@cardinal/sdk/bundle'
 import { defaultsAmong, type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
 import { Agents } from './agents.ts'
+import { Authority } from './authority.ts'
 import { catchUp } from './catch-up.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { type Context, monotonic, type TurnEvent, type TurnLimits } from './context.ts'
 import { Control, NODE_AGENT } from './control.ts'
 import { DeclaredTools } from './declared-tools.ts'
+import { Delivery } from './delivery.ts'
 import { Derived } from './derived.ts'
 import { KernelError } from './errors.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
+import { readAuthority } from './holding.ts'
 import { type InvocationId, parseAddress, parseEffectRef } from './ids.ts'
 import { Images } from './images.ts'
 import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
@@ -38,6 +41,7 @@ import { Invocations } from './invocations.ts'
 import { replay } from './replay.ts'
 import type { Reply } from './reply.ts'
 import { View } from './view.ts'
+import { Waits } from './waits.ts'
 
 export interface KernelOptions {
   readonly data: string
@@ -192,6 +196,15 @@ class Node implements Kernel {
     })
     const own = new Map([this.#http, ...(options.tools ?? [])].map((tool) => [tool.name, tool]))
     const declared = new DeclaredTools(control, this.#http)
+    const findTool = (tenant: string, name: string) => own.get(name) ?? declared.find(tenant, name)
+    const authority = new Authority({
+      derived,
+      control,
+      nowMs: now,
+      read: (agent, pos) => readOwn({ log, derived, slots, control }, agent, pos),
+      defaultsOf: (tenant) => (tool) => this.defaultsOf(tool, tenant),
+      toolsOf: (tenant) => toolRows([...own.values(), ...declared.of(tenant)]),
+    })
     this.#ctx = {
       log,
       derived,
@@ -199,7 +212,9 @@ class Node implements Kernel {
       images: new Images(folder.images, engine),
       control,
       slots,
-      findTool: (tenant, name) => own.get(name) ?? declared.find(tenant, name),
+      authority,
+      waits: new Waits(),
+      findTool,
       clock: steady,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
       secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
@@ -209,10 +224,17 @@ class Node implements Kernel {
     control.restore(scanned.filter((e) => e.header.agent.equals(NODE_AGENT)).map((e) => e.pos))
     const invocations = new Invocations()
     this.#agents = new Agents(
-      { ctx: this.#ctx, released: (id, reply) => invocations.settle(id, reply), fatal: this.#fatal },
+      {
+        ctx: this.#ctx,
+        released: (id, reply) => invocations.settle(id, reply),
+        dispatch: (agent, effect) => delivery.dispatch(agent, effect),
+        answered: (answer) => delivery.answered(answer),
+        fatal: this.#fatal,
+      },
       { maxLive: options.maxLive ?? 10_000, ...(options.idleMs !== undefined && { idleMs: options.idleMs }) },
     )
     this.view = new View(this.#ctx)
+    const delivery = new Delivery(this.#ctx, this.#agents, this.view, this.#fatal)
     this.#intake = new Intake(this.#ctx, this.#agents, invocations, this.view)
     if (options.acceptLoss !== undefined) control.note('loss-accepted', { end: options.acceptLoss })
   }
@@ -259,8 +281,22 @@ class Node implements Kernel {
         ...control.apply({ tenant, name, image: built.get(manifest) as string, body }),
       }
     })
+    this.#renew(manifests)
     for (const { pos, changed } of done) if (changed) await log.untilDurable(pos)
     return done.map(({ pos: _pos, ...shown }) => shown)
+  }
+
+  /** What was applied holds from the next decision on, for whoever is awake and whoever sleeps (R18). */
+  #renew(manifests: readonly Manifest[]): void {
+    const { authority } = this.#ctx
+    const tenants = new Set<string>()
+    for (const manifest of manifests) {
+      if (manifest.kind === 'Zone') continue
+      tenants.add(manifest.tenant)
+      if (manifest.kind === 'Tool') authority.refresh(manifest.tenant)
+      else authority.reroot(manifest.tenant, manifest.name)
+    }
+    for (const tenant of tenants) this.#agents.sunk(tenant)
   }
 
   /** Takes in an invocation. It is acknowledged (`id` may be shown) only when this resolves: then it is durable. */
@@ -374,6 +410,38 @@ class Node implements Kernel {
     this.#ctx.slots.close()
     this.#lock.release()
   }
+}
+
+type Own = Pick<Context, 'log' | 'derived' | 'slots' | 'control'>
+
+/** What an entry says of authority; undefined if the key of whoever wrote it is gone. */
+function readOwn({ log, derived, slots, control }: Own, agent: string | undefined, pos: Pos) {
+  let key = control.key
+  if (agent !== undefined) {
+    const row = derived.findAgent(parseAddress(agent))
+    if (!row || row.erased) return undefined
+    key = slots.open(row.slot, control.tenantKey(row.tenant))
+  }
+  const entry = log.read(pos)
+  return key && readAuthority(entry.payloads(() => key))
+}
+
+/** Tools as the rules know them. What agents do to one another has no sinks: it is joined into whoever receives it. */
+function toolRows(tools: readonly Tool[]): World['tools'] {
+  const rows: World['tools'] = new Map()
+  for (const name of ['agent.invoke', 'agent.send', 'agent.spawn'])
+    rows.set(name, { place: name.split('.'), sinks: [], yields: [] })
+  for (const { name, sinks, yields } of tools) {
+    const cells = sinks.map((sink) => (sink === '{host}' ? 'host' : sinkOf(sink)))
+    rows.set(name, { place: name.split('.'), sinks: cells, yields })
+  }
+  return rows
+}
+
+function sinkOf(text: string) {
+  const [cell] = codec.decodeFlow({ sinks: [text] }).sinks
+  if (!cell) throw new Error('a sink is a cell')
+  return cell
 }
 
 function requireDistinct(manifests: readonly Manifest[]): void {

@@ -5,13 +5,14 @@
  * nobody can know, and recovery turns it into `Indeterminate`. Reads and keyed effects are repeated.
  */
 import type { Attempt, Receipt, Tool, Translated, WireError } from '@cardinal/tools'
+import type { Actor } from './asking.ts'
 import { type Context, hmac } from './context.ts'
-import { type Authority, redecide } from './decide.ts'
+import { redecide } from './decide.ts'
+import { effectRequest } from './requests.ts'
 import type { OpenEffect } from './state.ts'
 
 export interface Performer {
-  readonly birth: Buffer
-  readonly authority: () => Authority
+  readonly actor: () => Actor
   /** Records that an attempt begins, and resolves once that is durable. */
   readonly started: () => Promise<void>
   readonly signal: AbortSignal
@@ -23,8 +24,19 @@ export class Stopping extends Error {}
 const ATTEMPTS = 3
 const BACKOFF_MS = 100
 
+/** An attempt that had not begun when its authority sank. */
+class Sunk extends Error {
+  readonly error: WireError
+  constructor(error: WireError) {
+    super(error.message)
+    this.error = error
+  }
+}
+
 export interface Performed {
   readonly receipt: Receipt
+  /** Whether anything was tried, so that the receipt may tell of the world outside. */
+  readonly attempted: boolean
   /** To be called once the receipt is on record. */
   readonly recorded: () => void
 }
@@ -36,7 +48,8 @@ export async function performEffect(
   effect: OpenEffect,
   again: boolean,
 ): Promise<Performed> {
-  const tool = ctx.findTool(who.authority().tenant, effect.tool)
+  const { row, settings } = who.actor()
+  const tool = ctx.findTool(row.tenant, effect.tool)
   if (!tool)
     return refused({
       class: 'Refused',
@@ -44,7 +57,7 @@ export async function performEffect(
       by: 'card',
       message: 'there is no tool of this name any more',
     })
-  const translated = tool.translate(effect.args, who.authority().settings)
+  const translated = tool.translate(effect.args, settings)
   if ('bad' in translated)
     return refused({
       class: 'Malformed',
@@ -64,7 +77,7 @@ export async function performEffect(
   if (again) {
     if (effect.class === 'once' && effect.started)
       return indeterminate('it was started before the node stopped; whether it was done is unknown')
-    const no = redecide(who.authority(), translated.request, ctx.clock.nowMs())
+    const no = redecide(who.actor(), effect, effectRequest(effect.tool, translated))
     // A keyed effect may already have happened: a refusal now must not tell the guest that it did not.
     if (no)
       return effect.class === 'idempotent'
@@ -86,40 +99,55 @@ async function attempts(
 ): Promise<Performed> {
   for (let n = 1; ; n++) {
     const { promise: recorded, resolve } = Promise.withResolvers<void>()
-    const receipt = await tool.perform(translated.plan, attemptOf(ctx, who, effect, recorded))
+    let receipt: Receipt
+    try {
+      receipt = await tool.perform(translated.plan, attemptOf(ctx, who, effect, translated, recorded))
+    } catch (error) {
+      if (!(error instanceof Sunk)) throw error
+      return n === 1 ? refused(error.error) : indeterminate(SUNK)
+    }
     const repeatable =
       effect.class === 'idempotent' &&
       !receipt.ok &&
       (receipt.error.class === 'Indeterminate' || receipt.error.class === 'Unavailable')
-    if (!repeatable || n === ATTEMPTS || who.signal.aborted) return { receipt, recorded: resolve }
+    if (!repeatable || n === ATTEMPTS || who.signal.aborted)
+      return { receipt, recorded: resolve, attempted: true }
     resolve()
     await new Promise((resolve) => setTimeout(resolve, BACKOFF_MS * 2 ** (n - 1)))
-    const no = redecide(who.authority(), translated.request, ctx.clock.nowMs())
-    if (no)
-      return indeterminate(
-        'an earlier attempt may have been done, and it is no longer allowed to be repeated',
-      )
   }
 }
 
-function attemptOf(ctx: Context, who: Performer, effect: OpenEffect, recorded: Promise<void>): Attempt {
+const SUNK = 'an earlier attempt may have been done, and it is no longer allowed to be repeated'
+
+function attemptOf(
+  ctx: Context,
+  who: Performer,
+  effect: OpenEffect,
+  translated: Translated,
+  recorded: Promise<void>,
+): Attempt {
+  const decide = ({ request, cost }: Pick<Translated, 'request' | 'cost'>) =>
+    redecide(who.actor(), effect, effectRequest(effect.tool, { request, cost }))
   return {
-    idempotencyKey: hmac(hmac(ctx.secret, 'idempotency', who.birth), effect.id)
+    idempotencyKey: hmac(hmac(ctx.secret, 'idempotency', who.actor().birth), effect.id)
       .toString('hex')
       .slice(0, 40),
     started: async () => {
+      // It may have waited its turn behind others: authority that sank meanwhile counts.
+      const no = decide(translated)
+      if (no) throw new Sunk(no)
       if (effect.class !== 'once') return
       await who.started()
       ctx.crashPoint('effect.started')
     },
     recorded,
-    decide: (request) => redecide(who.authority(), request, ctx.clock.nowMs()),
+    decide: (request) => decide({ request, cost: { calls: 0, bytesOut: 0 } }),
     signal: who.signal,
   }
 }
 
 function refused(error: WireError): Performed {
-  return { receipt: { ok: false, error }, recorded: () => {} }
+  return { receipt: { ok: false, error }, attempted: false, recorded: () => {} }
 }
 
 function indeterminate(message: string): Performed {

@@ -87,13 +87,11 @@ export async function replay(
   tip: Tip,
   options: ReplayOptions = {},
 ): Promise<Replayed> {
-  const after = options.snapshot && readBack(ctx, tip, options.snapshot)
+  const usable = options.snapshot?.bytes[0] === SNAPSHOT_VERSION ? options.snapshot : undefined
+  const after = usable && readBack(ctx, tip, usable)
   const entries = after ?? (readBack(ctx, tip) as Entry[])
-  const opened =
-    options.snapshot && after
-      ? openSnapshot(options.snapshot, who, entries[0]?.header.prev ?? tip.pos)
-      : undefined
-  const state = opened?.state ?? emptyState()
+  const opened = usable && after ? openSnapshot(usable, who, entries[0]?.header.prev ?? tip.pos) : undefined
+  const state = opened?.state ?? emptyState(who.birth)
   const hashes = new Map<number, Buffer>([[state.tip.seq, state.tip.hash]])
   const instance = ctx.engine.create(image.image, {
     maximumBytes: ctx.limits.memoryBytes,
@@ -186,7 +184,7 @@ function diff(recorded: Buffer, got: Buffer): string {
   return `output of ${recorded.length} bytes expected, ${got.length} got`
 }
 
-const SNAPSHOT_VERSION = 2
+const SNAPSHOT_VERSION = 3
 
 /** Memory and kernel state in one encrypted value: version, iv, tag, u32 state length, state, memory. */
 export function sealSnapshot(state: AgentState, memory: Buffer, key: PayloadKey): Buffer {
@@ -211,8 +209,6 @@ function snapshotAad(tip: { seq: number; hash: Buffer }): Buffer {
 
 function openSnapshot(row: SnapshotRow, who: Identity, pos: Pos): { state: AgentState; memory: Buffer } {
   const { bytes } = row
-  if (bytes[0] !== SNAPSHOT_VERSION)
-    throw new KernelError('Corrupt', 'BadSnapshot', `a snapshot of version ${bytes[0]}`)
   const opener = createDecipheriv('aes-256-gcm', who.key.key, bytes.subarray(1, 13))
   opener.setAAD(snapshotAad(row))
   opener.setAuthTag(bytes.subarray(13, 29))

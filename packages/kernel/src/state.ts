@@ -3,17 +3,20 @@
  *
  * `fold` is the only way this state changes, live and on recovery alike, so both always agree.
  */
-import type { Counters } from '@cardinal/cards'
 import { NO_POS, type Seq, type Tip, ZERO_HASH } from '@cardinal/oplog'
+import type { AuthorityMeta, Child, TurnData } from './authority-wire.ts'
 import { assert } from './errors.ts'
+import { emptyHolding, foldHolding, type Holding } from './holding.ts'
 import { type EffectId, effectId, type InvocationId } from './ids.ts'
 import type {
   AcceptedMeta,
+  ApprovedMeta,
   BirthMeta,
   EffectMeta,
   FailedTurnMeta,
   ReceiptMeta,
   RepliedMeta,
+  SentMeta,
   TurnMeta,
   VerdictDetail,
 } from './wire.ts'
@@ -21,8 +24,10 @@ import { type GuestOutput, parseOutput, receiptEvent } from './wire.ts'
 
 export interface PendingInput {
   readonly ref: string
-  readonly kind: 'birth' | 'invoke' | 'receipt' | 'emit' | 'cancel' | 'abandon'
+  readonly kind: 'birth' | 'invoke' | 'receipt' | 'emit' | 'cancel' | 'abandon' | 'offer'
   readonly invocation: InvocationId | null
+  /** The invocations that whatever comes of it is done for. */
+  readonly serves: readonly InvocationId[]
   readonly bytes: Buffer
 }
 
@@ -43,6 +48,18 @@ export interface OpenEffect {
   readonly args: unknown
   readonly class: EffectMeta['class']
   readonly due: number
+  /** The card it is done by; left out: the one its agent was rooted with. */
+  readonly via?: string
+  /** What it holds of budgets until its receipt. */
+  readonly reserved: Readonly<Record<string, string>>
+  /** The invocations that it serves. */
+  readonly serves: readonly InvocationId[]
+  /** Who must still approve. */
+  readonly asks?: readonly (readonly string[])[]
+  readonly approved: readonly string[]
+  /** Of a call: the invocation at its callee, once it has arrived. */
+  readonly sent?: InvocationId | 'lost'
+  readonly child?: number
   readonly started: boolean
   /** The guest no longer waits for it. */
   readonly dropped: boolean
@@ -56,10 +73,16 @@ export interface AgentState {
   /** Answered by the kernel's word while the guest was working on them, and until when it may finish. */
   readonly ending: Map<InvocationId, number>
   readonly effects: Map<EffectId, OpenEffect>
-  counters: Counters
+  readonly holding: Holding
+  /** What invocations mean to authority, while anything that serves them is open. */
+  readonly served: Map<InvocationId, TurnData>
+  readonly children: Map<string, Child>
+  /** Children made so far. */
+  spawned: number
   timeMs: number
   turns: number
   quarantined: boolean
+  stopped: boolean
 }
 
 export interface Folded {
@@ -69,7 +92,7 @@ export interface Folded {
   readonly payloads: readonly Buffer[]
 }
 
-export function emptyState(): AgentState {
+export function emptyState(birth: Buffer): AgentState {
   return {
     birth: undefined,
     tip: { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH },
@@ -77,10 +100,14 @@ export function emptyState(): AgentState {
     invocations: new Map(),
     ending: new Map(),
     effects: new Map(),
-    counters: { calls: 0, bytesOut: 0 },
+    holding: emptyHolding(birth),
+    served: new Map(),
+    children: new Map(),
+    spawned: 0,
     timeMs: 0,
     turns: 0,
     quarantined: false,
+    stopped: false,
   }
 }
 
@@ -88,6 +115,14 @@ export function emptyState(): AgentState {
 export function fold(state: AgentState, entry: Folded): void {
   assert(entry.tip.seq === state.tip.seq + 1, 'entries are folded in order')
   state.tip = entry.tip
+  foldKind(state, entry)
+  foldHolding(state.holding, entry)
+  for (const card of (entry.meta as AuthorityMeta).revoked ?? [])
+    for (const [address, child] of state.children)
+      if (child.cards.includes(card)) state.children.delete(address)
+}
+
+function foldKind(state: AgentState, entry: Folded): void {
   switch (entry.kind) {
     case 'birth':
       state.birth = entry.meta as BirthMeta
@@ -106,6 +141,21 @@ export function fold(state: AgentState, entry: Folded): void {
       if (open) state.effects.set(effect, { ...open, started: true })
       break
     }
+    case 'sent': {
+      const { effect, invocation, due } = entry.meta as SentMeta
+      const open = state.effects.get(effect)
+      if (open) state.effects.set(effect, { ...open, sent: invocation ?? 'lost', due: due ?? 0 })
+      break
+    }
+    case 'approved': {
+      const { effect, role, verdict, via, spends } = entry.meta as ApprovedMeta
+      const { asks, ...open } = state.effects.get(effect) as OpenEffect
+      const approved = [...open.approved, role]
+      const reserved = spends?.of ?? open.reserved
+      if (verdict === 'ask') state.effects.set(effect, { ...open, approved, ...(asks && { asks }) })
+      else state.effects.set(effect, { ...open, approved, reserved, ...(via && { via }) })
+      break
+    }
     case 'receipt':
       foldReceipt(state, entry, entry.meta as ReceiptMeta)
       break
@@ -115,10 +165,18 @@ export function fold(state: AgentState, entry: Folded): void {
       if (open && !open.delivered) state.pending = state.pending.filter((p) => p.invocation !== invocation)
       state.invocations.delete(invocation)
       if (until !== undefined) state.ending.set(invocation, until)
+      forgetServed(state)
       break
     }
     case 'quarantined':
       state.quarantined = true
+      break
+    case 'stopped':
+      // Nothing of it runs again; open invocations were ended before.
+      state.stopped = true
+      state.pending = []
+      state.effects.clear()
+      state.ending.clear()
       break
     default:
       // `resolved` and the like change nothing for the guest.
@@ -131,12 +189,18 @@ function push(
   entry: Folded,
   kind: PendingInput['kind'],
   invocation: InvocationId | null,
+  serves: readonly InvocationId[] = invocation === null ? [] : [invocation],
 ): void {
-  state.pending.push({ ref: String(entry.tip.seq), kind, invocation, bytes: entry.payloads[0] as Buffer })
+  const bytes = entry.payloads[0] as Buffer
+  state.pending.push({ ref: String(entry.tip.seq), kind, invocation, serves, bytes })
 }
 
 function foldAccepted(state: AgentState, entry: Folded, meta: AcceptedMeta): void {
   if (meta.what === 'emit') return push(state, entry, 'emit', null)
+  if (meta.what === 'offer') {
+    state.holding.handles.push(meta.card as string)
+    return push(state, entry, 'offer', null)
+  }
   const id = meta.invocation as InvocationId
   if (meta.what === 'abandon') {
     state.ending.delete(id)
@@ -154,6 +218,8 @@ function foldAccepted(state: AgentState, entry: Folded, meta: AcceptedMeta): voi
     deadline: meta.deadline ?? Number.POSITIVE_INFINITY,
     delivered: false,
   })
+  const turn = meta.turn ? (JSON.parse((entry.payloads[1] as Buffer).toString()) as TurnData) : undefined
+  state.served.set(id, turn ?? { scope: [], caller: { principal: meta.principal } })
   push(state, entry, 'invoke', id)
 }
 
@@ -180,17 +246,18 @@ function drop(state: AgentState, drops: readonly EffectId[]): void {
 }
 
 function foldTurn(state: AgentState, entry: Folded, meta: TurnMeta): void {
+  const causes = causesOf(state, meta.inputs)
   consume(state, meta.inputs, true)
   state.timeMs = meta.time
   state.turns++
   const output: GuestOutput = parseOutput(entry.payloads[0] as Buffer)
-  const details = parseDetails(entry.payloads[1])
+  const details = detailsOf(entry)
   const { seq } = entry.tip
   meta.effects.forEach((m, index) => {
     const asked = output.effects[index]
     assert(asked, 'a turn records every effect that its guest asked for')
     const id = effectId(seq, index)
-    if (m.verdict === 'allow') {
+    if (m.verdict === 'allow' || m.verdict === 'ask') {
       const { cid, invocation, tool, args } = asked
       state.effects.set(id, {
         id,
@@ -200,21 +267,25 @@ function foldTurn(state: AgentState, entry: Folded, meta: TurnMeta): void {
         args,
         class: m.class,
         due: m.due ?? 0,
+        ...(m.via && { via: m.via }),
+        reserved: reservedOf(m),
+        serves: servesOf(state, causes, asked.invocation),
+        ...(m.ask && { asks: m.ask }),
+        approved: [],
+        ...(m.child && { child: m.child }),
         started: false,
         dropped: false,
       })
-      state.counters = {
-        calls: state.counters.calls + (m.calls ?? 0),
-        bytesOut: state.counters.bytesOut + (m.bytesOut ?? 0),
-      }
-    } else if (m.verdict === 'refuse') {
-      const error = details.get(index)?.error
-      assert(error, 'a refusal is recorded with its reason')
+      if (m.child) state.spawned = m.child
+    } else if (m.verdict === 'refuse' || m.verdict === 'done') {
+      const { error, value } = details.get(index) ?? {}
+      assert(error || m.verdict === 'done', 'a refusal is recorded with its reason')
       state.pending.push({
         ref: id,
         kind: 'receipt',
         invocation: asked.invocation,
-        bytes: receiptEvent(asked.cid, { ok: false, error }),
+        serves: servesOf(state, causes, asked.invocation),
+        bytes: receiptEvent(asked.cid, error ? { ok: false, error } : { ok: true, value: value ?? null }),
       })
     }
   })
@@ -222,9 +293,54 @@ function foldTurn(state: AgentState, entry: Folded, meta: TurnMeta): void {
   for (const [invocation] of meta.replies) state.invocations.delete(invocation)
   // What was ended from outside answers nobody, but has finished.
   for (const { invocation } of output.replies) state.ending.delete(invocation)
+  forgetServed(state)
 }
 
-export function parseDetails(payload: Buffer | undefined): Map<number, VerdictDetail> {
+/** The invocations that a turn serves by what it was given. */
+export function causesOf(state: AgentState, refs: readonly string[]): readonly InvocationId[] {
+  const [only] = refs
+  if (refs.length === 1) return state.pending.find((p) => p.ref === only)?.serves ?? []
+  const taken = new Set(refs)
+  return [...new Set(state.pending.filter((p) => taken.has(p.ref)).flatMap((p) => p.serves))]
+}
+
+/**
+ * The invocations that an effect serves: those that its turn serves, and the one that its guest says. A
+ * guest that lies can only be bound by more.
+ */
+export function servesOf(
+  state: AgentState,
+  causes: readonly InvocationId[],
+  claimed: InvocationId | null,
+): readonly InvocationId[] {
+  if (claimed === null || causes.includes(claimed) || !state.served.has(claimed)) return causes
+  return [...causes, claimed]
+}
+
+/** Forgets the invocations that nothing open serves any more. */
+function forgetServed(state: AgentState): void {
+  if (state.served.size === 0) return
+  const used = new Set<InvocationId>([...state.invocations.keys(), ...state.ending.keys()])
+  for (const { serves } of state.effects.values()) for (const id of serves) used.add(id)
+  for (const { serves } of state.pending) for (const id of serves) used.add(id)
+  for (const id of state.served.keys()) if (!used.has(id)) state.served.delete(id)
+}
+
+function reservedOf({ calls, bytesOut, spend }: EffectMeta): Record<string, string> {
+  return {
+    ...(calls && { calls: String(calls) }),
+    ...(bytesOut && { bytesOut: String(bytesOut) }),
+    ...spend,
+  }
+}
+
+/** What a turn's entry says of refusals and results; what it says of authority stands behind. */
+export function detailsOf({ meta, payloads }: Pick<Folded, 'meta' | 'payloads'>): Map<number, VerdictDetail> {
+  const said = (meta as AuthorityMeta).auth === 1 ? payloads.slice(0, -1) : payloads
+  return parseDetails(said[1])
+}
+
+function parseDetails(payload: Buffer | undefined): Map<number, VerdictDetail> {
   const list = payload ? (JSON.parse(payload.toString()) as VerdictDetail[]) : []
   return new Map(list.map((d) => [d.index, d]))
 }
@@ -240,6 +356,7 @@ function foldFailed(state: AgentState, entry: Folded, meta: FailedTurnMeta): voi
       ref: `${entry.tip.seq}.0`,
       kind: 'abandon',
       invocation: null,
+      serves: [],
       bytes: entry.payloads[1] as Buffer,
     })
   }
@@ -248,21 +365,34 @@ function foldFailed(state: AgentState, entry: Folded, meta: FailedTurnMeta): voi
 function foldReceipt(state: AgentState, entry: Folded, meta: ReceiptMeta): void {
   const open = state.effects.get(meta.effect)
   state.effects.delete(meta.effect)
-  if (open && !meta.dropped) push(state, entry, 'receipt', open.invocation)
+  if (meta.child) state.children.set(meta.child.address, meta.child)
+  if (open && !meta.dropped) push(state, entry, 'receipt', open.invocation, open.serves)
+  forgetServed(state)
+}
+
+/** Whether an effect is out nowhere: it waits for time, for another agent's answer, or for a person. */
+export function onlyWaits(effect: OpenEffect, nowMs: number): boolean {
+  if (effect.class === 'sleep' || isAsked(effect)) return true
+  return effect.class === 'call' && (effect.sent !== undefined || effect.due > nowMs)
+}
+
+export function isAsked({ asks }: OpenEffect): boolean {
+  return asks !== undefined
 }
 
 /** Whether nothing runs, waits for the kernel or is out in the world: only time or a caller can wake it. */
-export function isQuiet(state: AgentState): boolean {
+export function isQuiet(state: AgentState, nowMs: number): boolean {
   return (
     state.pending.every((p) => p.kind === 'birth') &&
-    [...state.effects.values()].every((e) => e.class === 'sleep')
+    [...state.effects.values()].every((effect) => onlyWaits(effect, nowMs))
   )
 }
 
 /** When the kernel must wake the agent by itself. */
 export function nextWake(state: AgentState): number {
   let next = Number.POSITIVE_INFINITY
-  for (const effect of state.effects.values()) if (effect.class === 'sleep') next = Math.min(next, effect.due)
+  for (const { class: cls, due } of state.effects.values())
+    if (due > 0 && (cls === 'sleep' || cls === 'call')) next = Math.min(next, due)
   for (const invocation of state.invocations.values()) next = Math.min(next, invocation.deadline)
   for (const until of state.ending.values()) next = Math.min(next, until)
   return next
@@ -274,9 +404,13 @@ interface SavedState {
   readonly invocations: readonly OpenInvocation[]
   readonly ending: readonly (readonly [InvocationId, number])[]
   readonly effects: readonly OpenEffect[]
-  readonly counters: Counters
+  readonly holding: Holding
+  readonly served: readonly (readonly [InvocationId, TurnData])[]
+  readonly children: readonly Child[]
+  readonly spawned: number
   readonly timeMs: number
   readonly turns: number
+  readonly stopped: boolean
 }
 
 /** The state beside a snapshot's memory; its tip is kept in the row. */
@@ -288,9 +422,13 @@ export function encodeState(state: AgentState): string {
     invocations: [...state.invocations.values()],
     ending: [...state.ending],
     effects: [...state.effects.values()],
-    counters: state.counters,
+    holding: state.holding,
+    served: [...state.served],
+    children: [...state.children.values()],
+    spawned: state.spawned,
     timeMs: state.timeMs,
     turns: state.turns,
+    stopped: state.stopped,
   }
   return JSON.stringify(saved)
 }
@@ -306,9 +444,13 @@ export function decodeState(text: string, tip: Tip): AgentState {
     ),
     ending: new Map(saved.ending),
     effects: new Map(saved.effects.map((e) => [e.id, e])),
-    counters: saved.counters,
+    holding: saved.holding,
+    served: new Map(saved.served),
+    children: new Map(saved.children.map((child) => [child.address, child])),
+    spawned: saved.spawned,
     timeMs: saved.timeMs,
     turns: saved.turns,
     quarantined: false,
+    stopped: saved.stopped,
   }
 }

@@ -104,6 +104,8 @@ function toTool(name: string, act: (args: Record<string, unknown>) => unknown): 
     name,
     about: 'a function of the test',
     defaults: {},
+    sinks: [],
+    yields: [],
     translate: (args) => ({
       request: { tool: name.split('.'), args: new Map(Object.entries((args ?? {}) as object)) },
       cost: { calls: 1, bytesOut: 0 },

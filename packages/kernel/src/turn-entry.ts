@@ -1,6 +1,6 @@
 /** What a turn's entry says: of one that went well, and of one that failed and is undone. */
-import type { Card } from '@cardinal/cards'
 import type { Decided } from './decide.ts'
+import type { Answered } from './ending.ts'
 import { assert } from './errors.ts'
 import type { EffectId } from './ids.ts'
 import type { ReplyError } from './reply.ts'
@@ -18,8 +18,9 @@ export interface TurnEntry {
 export function turnEntry(
   state: AgentState,
   base: TurnBase,
-  card: Card,
+  card: string,
   { metas, details }: Decided,
+  answers: readonly Answered[],
   output: GuestOutput,
   raw: Buffer,
   fuel: number,
@@ -27,12 +28,9 @@ export function turnEntry(
   requirePending(state, base.inputs)
   const meta: TurnMeta = {
     ...base,
-    generation: Number(card.id.split('#')[1] ?? 0),
-    card: card.id,
+    card,
     effects: metas,
-    replies: output.replies
-      .filter((r) => state.invocations.has(r.invocation))
-      .map((r) => [r.invocation, r.ok] as const),
+    replies: answers.map(({ id, ok, refused }) => (refused === undefined ? [id, ok] : [id, ok, refused])),
     drops: dropped(state, output.drops),
     usage: { fuel },
   }

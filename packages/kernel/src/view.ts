@@ -1,13 +1,18 @@
 /** What operators read: history, logs, why. Everything comes from durable entries and changes nothing. */
+import { codec } from '@cardinal/cards'
 import type { Entry, PayloadKey } from '@cardinal/oplog'
 import type { WireError } from '@cardinal/tools'
+import type { Answer } from './agent.ts'
+import type { AuthorityMeta } from './authority-wire.ts'
 import type { Context } from './context.ts'
 import type { AgentRow, InvocationRow } from './derived.ts'
+import { WITHHELD } from './ending.ts'
 import { KernelError, wasErased } from './errors.ts'
-import { type Address, parseAddress, parseEffectRef, showAddress } from './ids.ts'
+import { readAuthority } from './holding.ts'
+import { type Address, type InvocationId, parseAddress, parseEffectRef, showAddress } from './ids.ts'
 import { toFolded } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
-import { parseDetails } from './state.ts'
+import { detailsOf, type Folded } from './state.ts'
 import {
   type AcceptedMeta,
   type EffectMeta,
@@ -37,7 +42,7 @@ export interface HistoryLine {
 
 export interface Why {
   readonly effect: string
-  readonly verdict: 'allow' | 'refuse' | 'drop'
+  readonly verdict: EffectMeta['verdict']
   /** Set if it was allowed when it was asked for, and refused while it was performed. */
   readonly when?: 'performed'
   readonly tool: string
@@ -160,7 +165,7 @@ export class View {
     if (!found || !meta || !verdict)
       throw new KernelError('NotFound', 'NoSuchEffect', `\`${wanted}\` is no effect that was asked for`)
     const asked = parseOutput(found.payloads[0] as Buffer).effects[index]
-    const detail = parseDetails(found.payloads[1]).get(index)
+    const detail = detailsOf(found).get(index)
     const receipt = this.#receiptOf(row, effect, seq)
     // Allowed when it was asked for, and refused on its way: a redirect, an address, a card that sank.
     const late = receipt?.error?.class === 'Refused' ? receipt.error : undefined
@@ -218,6 +223,7 @@ export class View {
       throw new KernelError('NotFound', 'NoSuchInvocation', `no answer of \`${invocation.id}\` yet`)
     if (row.erased) return { ok: false, error: wasErased(row.address).toReply() }
     const entry = toFolded(this.#ctx.log.read(invocation.reply), this.keyOf(row))
+    if (isWithheld(entry, invocation.id)) return { ok: false, error: WITHHELD }
     if (entry.kind === 'turn' && !('failed' in (entry.meta as object))) {
       const reply = parseOutput(entry.payloads[0] as Buffer).replies.find(
         (r) => r.invocation === invocation.id,
@@ -226,6 +232,24 @@ export class View {
       return { ok: false, error: reply?.value as ReplyError }
     }
     return { ok: false, error: JSON.parse((entry.payloads[0] as Buffer).toString()) as ReplyError }
+  }
+
+  /** The answer of an invocation on its way to the agent that made it; undefined if it may not have it. */
+  answerOf(invocation: InvocationRow): Pick<Answer, 'reply' | 'influence' | 'from' | 'stopped'> | undefined {
+    const row = this.#ctx.derived.findAgentByRow(invocation.agent)
+    if (!row || invocation.reply === null) return undefined
+    const read = this.#ctx.log.read(invocation.reply)
+    const from = `${row.address}@${read.header.seq}`
+    const stopped = { from, influence: undefined, stopped: row.address }
+    if (row.erased) return { reply: this.readReply(invocation), ...stopped }
+    const entry = toFolded(read, this.keyOf(row))
+    if (isWithheld(entry, invocation.id)) return undefined
+    const reply = this.readReply(invocation)
+    const meta = entry.meta as Partial<RepliedMeta> & AuthorityMeta
+    if (entry.kind === 'replied')
+      return meta.code === 'Stopped' ? { reply, ...stopped } : { reply, from, influence: undefined }
+    const told = meta.auth === 1 ? readAuthority(entry.payloads).told : undefined
+    return { reply, from, influence: told && codec.decodeInfluence(told) }
   }
 
   /** Walks back from the newest entry while `wanted`, at most `limit`; oldest first. */
@@ -265,7 +289,7 @@ export class View {
           row.address,
           meta as TurnMeta,
           parseOutput(payloads[0] as Buffer),
-          parseDetails(payloads[1]),
+          detailsOf({ meta, payloads }),
         )
       }
       case 'started':
@@ -292,6 +316,16 @@ export class View {
   }
 }
 
+/** Whether the rules kept an answer from whoever asked. */
+function isWithheld({ kind, meta }: Folded, id: InvocationId): boolean {
+  if (kind !== 'turn') return false
+  const { replies, withheld } = meta as Partial<TurnMeta> & Partial<FailedTurnMeta>
+  return (
+    withheld?.includes(id) === true ||
+    replies?.some(([of, , code]) => of === id && code !== undefined) === true
+  )
+}
+
 type Base = Pick<HistoryLine, 'seq' | 'time' | 'kind'>
 
 function acceptedLine(
@@ -310,6 +344,8 @@ function acceptedLine(
       return { ...base, text: `${meta.principal} emitted ${event.name}`, detail: event.value }
     case 'cancel':
       return { ...base, text: `cancelled ${meta.invocation}: ${event.why}` }
+    case 'offer':
+      return { ...base, text: `${meta.principal} offered card ${meta.card}` }
     case 'abandon':
       return { ...base, text: `abandoned ${meta.invocation}: it was ended, and did not finish` }
   }
@@ -320,14 +356,14 @@ function turnLine(
   address: string,
   meta: TurnMeta,
   output: GuestOutput,
-  details: ReturnType<typeof parseDetails>,
+  details: ReturnType<typeof detailsOf>,
 ): HistoryLine {
   const effects = meta.effects.map((m: EffectMeta, i: number) => ({
     effect: `${address}@${base.seq}.${i}`,
     tool: output.effects[i]?.tool ?? m.tool,
     verdict: m.verdict === 'refuse' ? `refused by ${m.by ?? 'the kernel'} (${m.code})` : m.verdict,
     args: output.effects[i]?.args,
-    ...(details.get(i) && { message: details.get(i)?.error.message as string }),
+    ...(details.get(i) && { message: details.get(i)?.error?.message ?? '' }),
   }))
   const parts = [
     ...(effects.length > 0 ? [`${effects.length} effect${effects.length > 1 ? 's' : ''}`] : []),

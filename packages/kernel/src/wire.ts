@@ -5,6 +5,7 @@
  * readable part of entries; nothing in them may let anyone guess an argument.
  */
 import type { EffectClass, WireError } from '@cardinal/tools'
+import type { AuthorityMeta, Child, Taken } from './authority-wire.ts'
 import { KernelError } from './errors.ts'
 import type { EffectId, InvocationId } from './ids.ts'
 
@@ -12,7 +13,8 @@ export interface GuestEffect {
   readonly cid: number
   readonly invocation: InvocationId | null
   readonly tool: string
-  readonly via?: string
+  /** A handle of this agent's; an older SDK names its birth card by the agent's address. */
+  readonly via?: number | string
   readonly args: unknown
 }
 
@@ -82,13 +84,13 @@ function parseEffect(e: Record<string, unknown>): GuestEffect {
     Number.isSafeInteger(c) &&
     typeof tool === 'string' &&
     (inv === null || typeof inv === 'string') &&
-    (via === undefined || typeof via === 'string')
+    (via === undefined || typeof via === 'string' || Number.isSafeInteger(via))
   if (!shaped) throw new BadOutput('MalformedOutput', 'an effect without number or tool')
   return {
     cid: c as number,
     invocation: inv as InvocationId | null,
     tool: tool as string,
-    ...(via !== undefined && { via: via as string }),
+    ...(via !== undefined && { via: via as number | string }),
     args: e.args,
   }
 }
@@ -102,28 +104,39 @@ function parseReply(r: Record<string, unknown>): GuestReply {
 /** What an entry says of one effect. Tool and class only: where it goes is in the payload. */
 export interface EffectMeta {
   readonly tool: string
-  readonly class: EffectClass | 'sleep'
-  readonly verdict: 'allow' | 'refuse' | 'drop'
+  readonly class: EffectClass | 'sleep' | 'call' | 'spawn' | 'act'
+  /** `done`: an act on cards, which took place with its turn. */
+  readonly verdict: 'allow' | 'refuse' | 'drop' | 'ask' | 'done'
   readonly by?: string
   readonly code?: string
   readonly grant?: number
+  /** The card it was done by, if it is not the one that its agent was rooted with. */
+  readonly via?: string
   readonly calls?: number
   readonly bytesOut?: number
+  /** Reserved amounts by budget, as texts of whole units. */
+  readonly spend?: Readonly<Record<string, string>>
   readonly due?: number
+  /** The sets of roles of which one must approve. */
+  readonly ask?: readonly (readonly string[])[]
+  /** Which child of its agent it makes, counted from 1. */
+  readonly child?: number
 }
 
-export interface BirthMeta {
+export interface BirthMeta extends AuthorityMeta {
   readonly tenant: string
   readonly type: string
   readonly key: string
   readonly generation: number
   readonly image: string
   readonly slot: number
+  /** The address of the agent that made it, and by which of its effects; left out: the host. */
+  readonly spawned?: { readonly by: string; readonly effect: EffectId }
 }
 
 export interface AcceptedMeta {
   /** `abandon`: the guest forgets an invocation that was ended long ago and did not finish. */
-  readonly what: 'invoke' | 'emit' | 'cancel' | 'abandon'
+  readonly what: 'invoke' | 'emit' | 'cancel' | 'abandon' | 'offer'
   readonly invocation?: InvocationId
   readonly method?: string
   readonly shared?: boolean
@@ -132,24 +145,33 @@ export interface AcceptedMeta {
   /** HMACs under the agent's own key: unreadable once that is destroyed. */
   readonly key?: string
   readonly same?: string
+  /** The effect of another agent that this is, as `address@effect`. */
+  readonly from?: string
+  /** The card that is offered. */
+  readonly card?: string
+  /** Labels of the route that it came by. */
+  readonly labels?: readonly string[]
+  /** Whether a payload says in what scope, and who waits for the answer. */
+  readonly turn?: 1
 }
 
-export interface TurnMeta {
+export interface TurnMeta extends AuthorityMeta {
   /** Inputs consumed: `seq` of the entry, or `seq.part` of what a turn left for the next. */
   readonly inputs: readonly string[]
   /** The agent's entry whose hash seeded this turn. */
   readonly basis: number
   readonly time: number
   readonly limits: { readonly fuel: number; readonly memory: number }
-  readonly generation: number
+  /** Its first birth card. */
   readonly card: string
   readonly effects: readonly EffectMeta[]
-  readonly replies: readonly (readonly [InvocationId, boolean])[]
+  /** The third: why an answer was not passed on. */
+  readonly replies: readonly (readonly [InvocationId, boolean, string?])[]
   readonly drops: readonly EffectId[]
   readonly usage: { readonly fuel: number }
 }
 
-export interface FailedTurnMeta {
+export interface FailedTurnMeta extends AuthorityMeta {
   readonly inputs: readonly string[]
   readonly basis: number
   readonly time: number
@@ -159,20 +181,52 @@ export interface FailedTurnMeta {
   readonly drops: readonly EffectId[]
   /** Whether the guest must be told to forget invocations it already knew. */
   readonly abandon: boolean
+  /** Whose callers may not have the error. */
+  readonly withheld?: readonly InvocationId[]
   /** Those among them that had been ended before. */
   readonly forgotten?: readonly InvocationId[]
 }
 
-export interface ReceiptMeta {
+export interface ReceiptMeta extends AuthorityMeta {
   readonly effect: EffectId
   readonly ok: boolean
   readonly class?: string
   readonly code?: string
   readonly dropped?: boolean
+  /** It was out nowhere: it waited for time, for another agent, or for a person. */
   readonly sleep?: boolean
+  /** A person said no. */
+  readonly denied?: string
+  /** What is given back of what was reserved. */
+  readonly refund?: Taken
+  /** The agent that it made. */
+  readonly child?: Child
+  /** Whose answer it is, as `address@seq`. */
+  readonly answer?: string
 }
 
-export interface RepliedMeta {
+/** A message that has arrived at another agent, or was lost on the way to one that is stopped. */
+export interface SentMeta extends AuthorityMeta {
+  readonly effect: EffectId
+  readonly callee: string
+  readonly invocation?: InvocationId
+  /** When the wait for its answer ends. */
+  readonly due?: number
+  /** It was not sent at once: a timer stood for it. */
+  readonly timed?: boolean
+  readonly waits?: boolean
+}
+
+export interface ApprovedMeta {
+  readonly effect: EffectId
+  readonly role: string
+  readonly principal: string
+  readonly verdict: 'allow' | 'ask'
+  readonly via?: string
+  readonly spends?: Taken
+}
+
+export interface RepliedMeta extends AuthorityMeta {
   readonly invocation: InvocationId
   readonly code: string
   /** The guest never saw the invocation, and never will. */
@@ -181,11 +235,12 @@ export interface RepliedMeta {
   readonly until?: number
 }
 
-/** Refusals that a turn recorded, in the payload beside its output. */
+/** Refusals that a turn recorded, and results of acts on cards, in the payload beside its output. */
 export interface VerdictDetail {
   readonly index: number
-  readonly error: WireError
+  readonly error?: WireError
   readonly nearest?: unknown
+  readonly value?: unknown
 }
 
 export function receiptEvent(

@@ -56,8 +56,8 @@ describe('a manifest', () => {
     ],
     [
       'what this version cannot enforce, on one line',
-      good.replace('{ tool: ledger.query }', '"ledger.query ask=boss"'),
-      'm.yaml:8:9 spec.card.now[0].ask: `ask` needs approvals',
+      good.replace('{ tool: ledger.query }', '"ledger.query secret=boss"'),
+      'm.yaml:8:9 spec.card.now[0].secret: `secret` needs secrets',
     ],
     [
       'an unknown field',
@@ -89,8 +89,8 @@ describe('a manifest', () => {
     ],
     [
       'what this version cannot enforce',
-      good.replace('ledger.query }', 'ledger.query, ask: [boss] }'),
-      'm.yaml:8:31 spec.card.now[0].ask: `ask` needs approvals',
+      good.replace('ledger.query }', 'ledger.query, secret: boss }'),
+      'm.yaml:8:31 spec.card.now[0].secret: `secret` needs secrets',
     ],
     ['broken YAML', 'apiVersion: [', 'm.yaml:1:'],
   ]

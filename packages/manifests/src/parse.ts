@@ -1,5 +1,5 @@
 /** From YAML text to manifests: parsed once, here; every error names file, line, column and field. */
-import { type Card, CardError, type DefaultsOf, expandGrantTexts, parseCard } from '@cardinal/cards'
+import { CardError, type DefaultsOf, expandGrantTexts, parseCard, type RootCard } from '@cardinal/cards'
 import { defaultsAmong, type ToolDeclaration } from '@cardinal/tools'
 import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml'
 import { type AgentDocument, KINDS, type ToolDocument, type ZoneDocument } from './document.ts'
@@ -12,7 +12,7 @@ export interface AgentManifest {
   readonly tenant: string
   readonly name: string
   readonly program: string
-  readonly card: Card
+  readonly card: RootCard
   /** The card as written, to be parsed anew from the record. */
   readonly cardSource: unknown
   readonly timeoutMs: number
@@ -167,7 +167,7 @@ function agentOf({ metadata, spec }: AgentDocument, source: Source, options: Par
 }
 
 /** Fields of a grant that this version parses but cannot enforce are refused, never ignored. */
-const LATER: Record<string, string> = { ask: 'approvals', secret: 'secrets', flow: 'flow', labels: 'labels' }
+const LATER: Record<string, string> = { secret: 'secrets' }
 
 function cardOf(
   written: unknown,
@@ -176,22 +176,12 @@ function cardOf(
 ): Pick<AgentManifest, 'card' | 'cardSource'> {
   try {
     const given = expandGrantTexts(written, 'spec.card')
-    const card = parseCard('', given, 'spec.card', defaultsOf)
+    const card = parseCard(given, 'spec.card', defaultsOf)
     for (const side of ['now', 'ever'] as const) {
       const grants = (given as Record<string, unknown>)[side]
       if (!Array.isArray(grants)) continue
       grants.forEach((grant: object, i) => {
-        const { tool, ask } = grant as { tool: string; ask?: unknown }
-        const asksNobody = Array.isArray(ask) && ask.length === 0
-        if (defaultsOf(tool)?.irreversible && ask === undefined)
-          throw new CardError(
-            'BadGrant',
-            `spec.card.${side}[${i}]`,
-            `\`${tool}\` cannot be undone and by default asks a person, which needs approvals; until there are any, write \`ask: []\` to let it pass unasked`,
-          )
-        const later = Object.keys(grant).find(
-          (key) => Object.hasOwn(LATER, key) && !(key === 'ask' && asksNobody),
-        )
+        const later = Object.keys(grant).find((key) => Object.hasOwn(LATER, key))
         if (later)
           throw new CardError(
             'BadGrant',

@@ -1,4 +1,5 @@
 /** What a program imports: the base class and the ways to act. */
+import { birthCard, viaOf } from './cards.ts'
 import { toError } from './errors.ts'
 import { awaitEvent, effect, milliseconds, requireBirth, silenced, write } from './runtime.ts'
 import { show } from './show.ts'
@@ -16,12 +17,7 @@ export abstract class Agent {
     return requireBirth().key
   }
   get card(): Card {
-    const { id } = requireBirth().card
-    return {
-      id,
-      tool: (name, args, options) => tool(name, args, { ...options, via: { id } as Card }),
-      fetch: globalThis.fetch,
-    }
+    return birthCard()
   }
 }
 
@@ -35,7 +31,7 @@ export function tool<N extends keyof Tools>(
   args: Tools[N]['in'],
   options: Opts = {},
 ): Call<Tools[N]['out']> {
-  const started = effect(String(name), args, options.via?.id)
+  const started = effect(String(name), args, viaOf(options.via))
   if (options.timeout === undefined) return started
   const late = toError({
     class: 'Indeterminate',

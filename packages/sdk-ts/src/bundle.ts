@@ -26,9 +26,13 @@ const EXPORTS = [
   'Stopped',
   'Unavailable',
   'Withheld',
+  'agent',
+  'cards',
   'event',
   'log',
+  'offers',
   'sleep',
+  'spawn',
   'tool',
 ]
 

@@ -1,5 +1,7 @@
 /** What agent programs import from `@cardinal/sdk`. */
 export { Agent, event, log, sleep, tool } from './agent.ts'
+export { agent, spawn } from './agents.ts'
+export { cards, offers } from './cards.ts'
 export {
   Cancelled,
   CardinalError,
@@ -10,4 +12,21 @@ export {
   Unavailable,
   Withheld,
 } from './errors.ts'
-export type { Call, Card, Duration, Grant, Json, Method, Opts, Ref, Schema, Tools } from './types.ts'
+export type {
+  Admits,
+  Call,
+  Card,
+  Duration,
+  Grant,
+  Json,
+  Limits,
+  Method,
+  Narrow,
+  Offer,
+  Opts,
+  Ref,
+  Schema,
+  Stub,
+  Tools,
+  Verdict,
+} from './types.ts'

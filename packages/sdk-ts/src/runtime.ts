@@ -36,6 +36,8 @@ export interface Birth {
   readonly address: string
   readonly key: string
   readonly card: { readonly id: string }
+  /** All birth cards with their handles; an older kernel knew one. */
+  readonly cards?: readonly { readonly card: number; readonly id: string }[]
 }
 
 type Event =
@@ -46,6 +48,7 @@ type Event =
   | { readonly t: 'emit'; readonly name: string; readonly value: Json }
   | { readonly t: 'cancel'; readonly id: string; readonly why: string }
   | { readonly t: 'abandon'; readonly ids: readonly string[] }
+  | { readonly t: 'offer'; readonly card: number; readonly id: string; readonly from: string }
 
 interface Waiter {
   readonly invocation: string | null
@@ -78,6 +81,7 @@ let program: Program | undefined
 let birth: Birth | undefined
 let agent: Record<string, unknown> | undefined
 let onTurn: () => void = () => {}
+let onOffer: (event: object) => void = () => {}
 
 /** Called once by the bundle with the module's default export. */
 export function register(given: unknown, base: new () => object): void {
@@ -98,13 +102,18 @@ export function atEvent(reset: () => void): void {
   onTurn = reset
 }
 
+/** Who takes in events of a kind that this file only passes on. */
+export function atEvents(_kind: 'offer', take: (event: object) => void): void {
+  onOffer = take
+}
+
 export function requireBirth(): Birth {
   if (!birth) throw new TypeError('an agent has no identity while its image is built')
   return birth
 }
 
 /** Queues an effect; the promise settles when its receipt is delivered in a later turn. */
-export function effect(tool: string, args: unknown, via?: string): Call<Json> {
+export function effect(tool: string, args: unknown, via?: number): Call<Json> {
   requireBirth()
   const id = nextEffect++
   const invocation = running()
@@ -191,7 +200,12 @@ export function deliver(text: string): string {
   serve(null)
   switch (event.t) {
     case 'birth':
-      birth = { address: event.address, key: event.key, card: event.card }
+      birth = {
+        address: event.address,
+        key: event.key,
+        card: event.card,
+        ...(event.cards && { cards: event.cards }),
+      }
       if (!program) throw new TypeError('no program was registered')
       agent = new program() as Record<string, unknown>
       break
@@ -204,6 +218,9 @@ export function deliver(text: string): string {
       break
     case 'emit':
       emit(event.name, event.value)
+      break
+    case 'offer':
+      onOffer(event)
       break
     case 'cancel':
       serve(event.id)
@@ -374,6 +391,7 @@ export function describe(): string {
       ...(method.about !== undefined && { about: method.about }),
       ...(method.shared && { shared: true }),
       ...(method.authority && { authority: method.authority }),
+      ...(method.admits && { admits: method.admits }),
       ...(method.in && { in: jsonSchema(method.in, 'input') }),
       ...(method.out && { out: jsonSchema(method.out, 'output') }),
     }

@@ -14,7 +14,12 @@ export interface Method {
   /** May run while another invocation awaits; turns never overlap. */
   readonly shared?: boolean
   readonly authority?: 'caller' | 'own'
+  /** What callers may add to this agent by calling it; left out: nothing that costs it anything. */
+  readonly admits?: Admits
 }
+
+/** Labels that may be added, and sinks that must remain; `"*"`: whatever it costs. */
+export type Admits = '*' | { labels?: string[]; flow?: string[] }
 
 export interface Ref {
   readonly address: string
@@ -27,8 +32,68 @@ export interface Call<T> extends Promise<T> {
 }
 
 export interface Opts {
+  /** The card that it is done by; left out: the birth card. */
   via?: Card
   timeout?: Duration
+  /** For calls of agents: the other one acts within this card. Left out: within the birth cards. */
+  under?: Card
+  /** Sends after a durable delay, which no crash forgets. */
+  after?: Duration
+  /** Sends and does not wait for an answer. */
+  detach?: boolean
+  /** What the answer may add to this agent. */
+  admits?: Admits
+}
+
+/** An agent as others call it: its address, and its methods as calls. */
+export type Stub<A> = Ref & {
+  [M in keyof A as A[M] extends (...args: never[]) => unknown ? M : never]: A[M] extends (
+    input: infer I,
+  ) => infer O
+    ? (input: I, options?: Opts) => Call<Awaited<O>>
+    : never
+}
+
+export interface Limits {
+  depth?: number
+  /** Milliseconds since 1970, or a time as `2027-01-31T12:00:00Z`. */
+  expires?: number | string
+  calls?: number
+  bytesOut?: number | string
+  asks?: number
+  fanout?: number
+  /** Exact decimals by currency. */
+  spend?: Record<string, string>
+}
+
+/** How a card is narrowed. What is left out is the parent's; `only` is both bounds. */
+export interface Narrow {
+  only?: Grant[]
+  now?: Grant[]
+  ever?: Grant[]
+  limits?: Limits
+  /** Narrows what would be too wide, instead of refusing it. */
+  clip?: boolean
+}
+
+/** What would be decided on a call. */
+export interface Verdict {
+  readonly verdict: 'allow' | 'ask' | 'refuse'
+  readonly card?: string
+  readonly ask?: string[][]
+  readonly by?: string
+  readonly code?: string
+  readonly message?: string
+  readonly missing?: Grant
+}
+
+/** A card that another agent offers. Looking at it takes on what that agent had read. */
+export interface Offer {
+  readonly from: Ref
+  readonly id: string
+  preview(): Promise<{ now: Grant[]; ever: Grant[]; digest: string }>
+  /** Takes the card, which binds this agent to its `ever` for good. `expect` is the digest of the preview. */
+  accept(o: { expect: string; allowLoss?: boolean }): Promise<Card>
 }
 
 /** Narrowed by generated types; without them any tool takes and gives JSON. */
@@ -37,11 +102,21 @@ export interface Tools {
   [name: string]: { in: any; out: any }
 }
 
-/** An agent's own handle to a card. It is a number for the kernel and confers nothing by itself. */
+/** An agent's own handle to a card. Its id is for people and confers nothing. */
 export interface Card {
   readonly id: string
   tool<N extends keyof Tools>(name: N, args: Tools[N]['in'], o?: Opts): Call<Tools[N]['out']>
   readonly fetch: typeof fetch
+  /** A narrower card of one's own. */
+  derive(narrow: Narrow): Promise<Card>
+  /** Offers a narrower card to another agent, which never tells whether it took it. */
+  offer(to: Ref, narrow: Narrow): Promise<void>
+  /** Gives up what the card allows; what it bound stays bound. */
+  drop(): Promise<void>
+  /** Kills a card that this agent minted, and all below it. */
+  revoke(): Promise<void>
+  /** What would be decided now, by this card; nothing happens. */
+  explain(tool: string, args: Json): Promise<Verdict>
 }
 
 export type { Grant }

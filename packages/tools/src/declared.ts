@@ -31,6 +31,8 @@ export interface ToolDeclaration {
   readonly dimensions?:
     | { readonly resource?: string | undefined; readonly path?: string | undefined }
     | undefined
+  /** Which argument is an amount of which currency. */
+  readonly spend?: Readonly<Record<string, string>> | undefined
   readonly sinks?: readonly string[] | undefined
   readonly yields?: readonly string[] | undefined
 }
@@ -75,9 +77,16 @@ export function declaredTool(declaration: ToolDeclaration, http: Pick<Tool, 'per
     name,
     about: about ?? name,
     defaults: defaultsFor(declaration),
+    sinks: declaration.sinks ?? [hostOf(declaration)],
+    yields: declaration.yields ?? [],
     translate: (args) => translate(declaration, args),
     perform: async (plan, attempt) => answerOf(declaration, await http.perform(plan, attempt as Attempt)),
   }
+}
+
+/** The host that a declared tool talks to, which its declaration fixes. */
+function hostOf({ http }: ToolDeclaration): string {
+  return new URL(http.url.replaceAll(PLACEHOLDER, 'x')).hostname
 }
 
 function translate(declaration: ToolDeclaration, given: unknown): Translated | { readonly bad: string } {
@@ -87,8 +96,28 @@ function translate(declaration: ToolDeclaration, given: unknown): Translated | {
   if ('bad' in request) return request
   const plan = planOf(declaration, args)
   if ('bad' in plan) return plan
-  const cost = { calls: 1, bytesOut: plan.body?.length ?? 0 }
+  const spend = spendOf(declaration, args)
+  if (spend && 'bad' in spend) return spend as { readonly bad: string }
+  const cost = { calls: 1, bytesOut: plan.body?.length ?? 0, ...(spend && { spend }) }
   return { request, cost, effectClass: declaration.effect, plan }
+}
+
+const AMOUNT = /^\d{1,18}(\.\d{1,18})?$/
+
+/** What the call may cost, by currency, from the arguments that the declaration names. */
+function spendOf(
+  { spend }: ToolDeclaration,
+  args: Map<string, unknown>,
+): Record<string, string> | { readonly bad: string } | undefined {
+  if (!spend) return undefined
+  const amounts: Record<string, string> = {}
+  for (const [currency, from] of Object.entries(spend)) {
+    if (!args.has(from)) continue
+    const amount = String(args.get(from))
+    if (!AMOUNT.test(amount)) return { bad: `\`${from}\`, which is no plain amount` }
+    amounts[currency] = amount
+  }
+  return amounts
 }
 
 const PLACES = { resource: placeOfResource, path: placeOfPath }

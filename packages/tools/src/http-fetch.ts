@@ -53,6 +53,9 @@ export function httpFetch(options: HttpOptions): HttpTool {
   return {
     name: 'http.fetch',
     about: 'sends one HTTP request to a host, method and path that a grant names',
+    sinks: ['{host}'],
+    // What anybody may have written.
+    yields: ['untrusted'],
     defaults: {
       scheme: ['https'],
       port: [443],

@@ -2,7 +2,15 @@
  * What a tool is to the kernel: it translates arguments into a request that cards decide on, and
  * performs it. It sees neither the guest nor the log, so it can forge no receipt.
  */
-import type { Cost, GrantDefaults, Request } from '@cardinal/cards'
+import type { GrantDefaults, Request } from '@cardinal/cards'
+
+/** What an effect takes from the budgets of its card and of all above it. */
+interface Cost {
+  readonly calls: number
+  readonly bytesOut: number
+  /** Exact decimals by currency: reserved before, and given back if it is proven not to have been done. */
+  readonly spend?: Readonly<Record<string, string>>
+}
 
 /** How an effect may be repeated: freely, with the same key, or never. */
 export type EffectClass = 'read' | 'idempotent' | 'once'
@@ -70,6 +78,10 @@ export interface Tool {
   readonly name: string
   readonly about: string
   readonly defaults: GrantDefaults
+  /** Every place that arguments can be carried to; `{host}` is the host of the request. */
+  readonly sinks: readonly string[]
+  /** Labels of what it answers. */
+  readonly yields: readonly string[]
   translate(args: unknown, settings: ToolSettings): Translated | BadArguments
   /** Performs once. Never throws for what the world does; a throw is a defect of the tool. */
   perform(plan: unknown, attempt: Attempt): Promise<Receipt>

@@ -42,7 +42,7 @@ export function turnsOf(world: World, agent: Agent, ids: readonly string[] = [])
 export const ONE_CALL: ReadonlyMap<BudgetName, bigint> = new Map([['calls', 1n]])
 
 export interface ActOn {
-  readonly tool: 'agent.send' | 'agent.spawn'
+  readonly tool: 'agent.send' | 'agent.invoke' | 'agent.spawn' | 'agent.cancel'
   readonly type: string
   readonly key: string
   readonly method?: string

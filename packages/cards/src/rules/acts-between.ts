@@ -11,6 +11,7 @@ import { DONE, no, type Outcome } from './outcome.ts'
 import {
   type Admits,
   type Agent,
+  type Influence,
   type Method,
   NO_ADMITS,
   type Revocation,
@@ -23,7 +24,8 @@ import { costOf, floorAtCall, floorOf, join, meets } from './taint.ts'
 const UNDECLARED: Method = { authority: 'caller', admits: NO_ADMITS }
 
 function methodOf(world: World, agent: Agent, name: string): Method {
-  return world.methods.get(`${agent.tenant}/${agent.type}`)?.get(name) ?? UNDECLARED
+  const methods = world.methods.get(agent.id) ?? world.methods.get(`${agent.tenant}/${agent.type}`)
+  return methods?.get(name) ?? UNDECLARED
 }
 
 export interface InputOf {
@@ -63,6 +65,8 @@ export interface SendOf {
   readonly from: string
   readonly to: string
   readonly method: string
+  /** Left out: `agent.send`. */
+  readonly tool?: 'agent.send' | 'agent.invoke'
   readonly via?: string
   readonly under?: string
   readonly for?: readonly string[]
@@ -91,7 +95,7 @@ export function send(world: World, of: SendOf): Outcome {
       : permit(
           world,
           from,
-          { tool: 'agent.send', type: address.type, key: address.key, method: of.method },
+          { tool: of.tool ?? 'agent.send', type: address.type, key: address.key, method: of.method },
           of.via,
           turns,
         )
@@ -120,37 +124,52 @@ export function send(world: World, of: SendOf): Outcome {
   return DONE
 }
 
-/**
- * Whether the sender may see that the receiver is stopped: the host or the clock suffice, or those
- * revocations do that cost the sender nothing. It takes those on.
- */
 function showsStop(world: World, from: Agent, to: Agent): boolean {
-  if (isStoppedTo(world, to, () => false)) return true
-  const floor = floorOf(world, from)
-  const free = (revocation: Revocation) => !costOf(world, floor, revocation.influence)
-  if (!isStoppedTo(world, to, free)) return false
-  for (const revocation of stoppingRevocations(to)) if (free(revocation)) join(from, revocation.influence)
-  return true
+  const shown = stopShown(world, from, to)
+  for (const influence of shown ?? []) join(from, influence)
+  return shown !== undefined
 }
 
-/** The answer of a turn, once, with what its agent has read by now. */
+/**
+ * Whether an agent may see that another is stopped: the host or the clock suffice, or those revocations
+ * do that cost it nothing. What it takes on by seeing it; undefined if it may not.
+ */
+export function stopShown(world: World, to: Agent, stopped: Agent): readonly Influence[] | undefined {
+  if (isStoppedTo(world, stopped, () => false)) return []
+  const floor = floorOf(world, to)
+  const free = (revocation: Revocation) => !costOf(world, floor, revocation.influence)
+  if (!isStoppedTo(world, stopped, free)) return undefined
+  return stoppingRevocations(stopped)
+    .filter(free)
+    .map(({ influence }) => influence)
+}
+
+/** The answer of a turn, once, with what its agent has read by now; its caller takes that on. */
 export function reply(world: World, id: string): Outcome {
+  const answered = answer(world, id)
+  if (!answered.ok) return answered
+  const caller = world.turns.get(id)?.caller
+  if (caller?.kind === 'agent') join(caller.agent, answered.influence)
+  return DONE
+}
+
+/** As `reply`, where the answer is on its way: its caller takes on `influence` when it arrives. */
+export function answer(world: World, id: string): Outcome<{ influence: Influence }> {
   const turn = world.turns.get(id)
   if (!turn?.caller) return no('NoSuchCall')
   const { agent, caller } = turn
   if (isStopped(world, agent)) return no('Stopped')
   if (turn.replied) return no('NoSuchCall')
+  const influence = influenceOf(world, agent)
   if (caller.kind === 'principal') {
     const sink = callerSink(caller.name)
     if (!sinksLeq([sink], flowSinksOf(world, agent))) return no('Refused', showSinks([sink]), 'flow')
   } else {
-    const influence = influenceOf(world, agent)
     const loss = costOf(world, caller.floor, influence, caller.admits)
     if (loss) return no('WouldTaint', { sinks: showSinks(loss.sinks), labels: loss.labels })
-    join(caller.agent, influence)
   }
   turn.replied = true
-  return DONE
+  return { ok: true, influence }
 }
 
 /** A turn of the agent's own that serves the turns it was set in. */

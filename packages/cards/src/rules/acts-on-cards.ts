@@ -17,7 +17,16 @@ import {
 import { chainOf, guestRevocations, heldCard, isDeadTo, isLive } from './live.ts'
 import { type MintError, type Minted, mintChild, type Narrow } from './mint.ts'
 import { DONE, no, type Outcome, type Refusal } from './outcome.ts'
-import { type Admits, type Agent, type Card, NO_ADMITS, type Offer, UNTOUCHED, type World } from './state.ts'
+import {
+  type Admits,
+  type Agent,
+  type Card,
+  NO_ADMITS,
+  type Offer,
+  type Turn,
+  UNTOUCHED,
+  type World,
+} from './state.ts'
 import { costOf, floorOf, join, meets } from './taint.ts'
 
 const OPEN_OFFERS = 8
@@ -208,6 +217,30 @@ function wouldLose(world: World, agent: Agent, accepted: Bound): boolean {
   return (!empty(before) && empty(after)) || (reaches(before) && !reaches(after))
 }
 
+export interface DeriveOf extends Narrow {
+  readonly card: string
+  readonly by: string
+  readonly from: string
+  readonly for?: readonly string[]
+}
+
+/** Mints a narrower card for its minter itself. It lies in what binds the agent already, so no ceiling sinks. */
+export function derive(world: World, of: DeriveOf): Outcome<{ card: Card }> {
+  const by = actor(world, of.by)
+  if (isRefusal(by)) return by
+  const from = heldCard(by, of.from)
+  if (!from) return no('NoSuchCard')
+  if (!isLive(world, from)) return no('NotLive')
+  if (world.cards.has(of.card)) return no('IdTaken')
+  const turns = turnsOf(world, by, of.for)
+  if (isRefusal(turns)) return turns
+  const minted = mintChild(world, by, from, turns, of)
+  if ('error' in minted) return mintRefusal(minted.error)
+  const card = addCard(world, { id: of.card, owner: by, minter: by, parent: from, ...minted })
+  by.held.add(card)
+  return { ok: true, card }
+}
+
 /** Gives up what a card allows now. What it bound stays bound. */
 export function drop(world: World, agentId: string, id: string): Outcome {
   const agent = actor(world, agentId)
@@ -236,8 +269,19 @@ export function revoke(world: World, id: string, byId: string | undefined): Outc
   card.revocations.push({ by, influence })
   const below = (other: Card) => [...chainOf(other)].includes(card)
   for (const agent of world.agents.values()) if ([...agent.held].some(below)) join(agent, influence)
-  for (const turn of world.turns.values())
-    if (turn.scope.some((part) => part.kind === 'cards' && part.cards.some(below)))
-      join(turn.agent, influence)
+  for (const turn of world.turns.values()) if (scopeCards(turn).some(below)) join(turn.agent, influence)
   return DONE
+}
+
+function scopeCards({ scope }: Turn): Card[] {
+  return scope.flatMap((part) => (part.kind === 'cards' ? part.cards : []))
+}
+
+/**
+ * What an agent that slept takes on when it wakes: the guests' revocations of what it holds and of what
+ * its turns act under, which would have joined into it at once.
+ */
+export function joinRevocations(agent: Agent, turns: readonly Turn[]): void {
+  const revocations = [...agent.held, ...turns.flatMap(scopeCards)].flatMap(guestRevocations)
+  for (const { influence } of revocations) join(agent, influence)
 }

@@ -10,8 +10,10 @@ import type { Agent, Effect, EffectRequest, OpenEffect, ToolRow, Turn, World } f
 import { join } from './taint.ts'
 
 /** What an effect takes from budgets: one call, and what it may spend. */
-function costOfEffect({ spend }: EffectRequest): Map<BudgetName, bigint> {
-  return new Map([['calls', 1n], ...[...spend].map(([c, v]): [BudgetName, bigint] => [`spend.${c}`, v])])
+function costOfEffect({ spend, takes }: EffectRequest): Map<BudgetName, bigint> {
+  const cost = new Map<BudgetName, bigint>([['calls', 1n], ...(takes ?? [])])
+  for (const [currency, amount] of spend) cost.set(`spend.${currency}`, amount)
+  return cost
 }
 
 export interface EffectOf {
@@ -95,6 +97,8 @@ export interface ReceiptOf {
   readonly spend?: ReadonlyMap<string, bigint>
   /** A piece of a stream that goes on. */
   readonly more: boolean
+  /** Whether something of what came back reaches the agent; left out: if it is done. */
+  readonly learned?: boolean
 }
 
 /** What came of an effect. What was read binds from now on; what was not spent is given back. */
@@ -104,13 +108,13 @@ export function receipt(world: World, of: ReceiptOf): Outcome {
   const { open } = effect
   const spent = new Map(open.reserved)
   if (of.spend) {
-    for (const name of spent.keys()) if (name !== 'calls') spent.set(name, 0n)
+    for (const name of spent.keys()) if (name.startsWith('spend.')) spent.set(name, 0n)
     for (const [currency, amount] of of.spend) {
       if (amount > (open.reserved.get(`spend.${currency}`) ?? 0n)) return no('OverReserve')
       if (amount > 0n) spent.set(`spend.${currency}`, amount)
     }
   }
-  if (of.outcome === 'done') join(effect.agent, learned(world, effect))
+  if (of.learned ?? of.outcome === 'done') join(effect.agent, learned(world, effect))
   if (of.more && of.outcome === 'done') {
     if (of.spend) settlePart(open, of.spend)
     return DONE

@@ -3,7 +3,7 @@ import { type Bound, leq, MAX_CARD_BOXES, meet, normalise } from '../bound.ts'
 import { type Box, namesLeq, shapeLeq } from '../box.ts'
 import { CardError } from '../errors.ts'
 import { defaultFlow, flowSinks, type Reach } from '../flow.ts'
-import { type DefaultsOf, parseWritten, type Written } from '../grant.ts'
+import { parseWritten, type Written } from '../grant.ts'
 import {
   type CardLimits,
   childLimits,
@@ -63,22 +63,20 @@ function minting(mint: () => Minted): Minted | { error: MintError } {
   }
 }
 
-/** What a grant leaves out means here: absent in the request. Tools' defaults are filled in before. */
-const NO_DEFAULTS: DefaultsOf = () => undefined
-
 /** Mints a root card of `address`. */
 export function mintRoot(world: World, address: string, asked: Narrow): Minted | { error: MintError } {
   return minting(() => {
     const flow = defaultFlow(address)
     const same = asked.ever === undefined || asked.ever === 'same'
-    const parse = (name: 'now' | 'ever') => boxes(parseWritten(asked[name], name, NO_DEFAULTS, flow))
+    const parse = (name: 'now' | 'ever') =>
+      boxes(parseWritten(asked[name], name, world.language.defaultsOf, flow))
     const ever = parse(same ? 'now' : 'ever')
     const wanted = same ? ever : parse('now')
     requireIn(wanted, ever, reachOf(world, { address, ever }))
     const bounds = { now: fitting(meet(wanted, ever), 'now'), ever: fitting(ever, 'ever') }
     return {
       ...bounds,
-      limits: rootLimits(parseCardLimits(asked.limits, 'limits')),
+      limits: rootLimits(parseCardLimits(asked.limits, 'limits', world.language.limits)),
     }
   })
 }
@@ -100,7 +98,7 @@ export function mintChild(
     const evers = above(everTerms(parent))
     const written = (name: 'now' | 'ever', terms: readonly Bound[]) => {
       if (asked[name] === undefined) return undefined
-      const grants = parseWritten(asked[name], name, NO_DEFAULTS)
+      const grants = parseWritten(asked[name], name, world.language.defaultsOf)
       if (!asked.clip) requireBelow(grants, terms, name, reach)
       return boxes(grants)
     }
@@ -109,7 +107,7 @@ export function mintChild(
     const wanted = meetAll(wantedNow ? [...nows, wantedNow] : nows)
     if (!asked.clip) requireIn(wanted, ever, reach)
     const bounds = { now: fitting(oneOf(meet(wanted, ever), ever), 'now'), ever: fitting(ever, 'ever') }
-    const limits = parseCardLimits(asked.limits, 'limits')
+    const limits = parseCardLimits(asked.limits, 'limits', world.language.limits)
     if (!asked.clip) requireLimits(limits, parent.limits)
     return { ...bounds, limits: childLimits(limits, parent.limits) }
   })

@@ -9,7 +9,8 @@ import type { BoundIndex } from '../bound-index.ts'
 import type { Request } from '../box.ts'
 import type { Cell } from '../cell.ts'
 import { type Flow, type FlowCeiling, OPEN } from '../flow.ts'
-import type { BudgetName, CardLimits, Counter } from '../limits.ts'
+import type { DefaultsOf } from '../grant.ts'
+import { type BudgetName, type CardLimits, type Counter, type LimitNames, SIM_NAMES } from '../limits.ts'
 
 /** What an agent has read, as it bears on others: where it may still flow, and its labels. */
 export interface Influence {
@@ -100,6 +101,8 @@ export interface EffectRequest {
   /** The name of its tool, dotted. */
   readonly tool: string
   readonly spend: ReadonlyMap<string, bigint>
+  /** What it takes of other budgets besides one call. */
+  readonly takes?: ReadonlyMap<BudgetName, bigint>
 }
 
 export interface Effect {
@@ -155,8 +158,18 @@ export function newDerived(): Derived {
   return { index: new WeakMap(), sinks: new WeakMap(), scopes: new WeakMap(), reached: new WeakMap() }
 }
 
+/** How cards are written here: what tools fill in for what a grant leaves out, and which limits there are. */
+export interface Language {
+  readonly defaultsOf: DefaultsOf
+  readonly limits: LimitNames
+}
+
+/** What a grant leaves out means: absent in the request. */
+const PLAIN: Language = { defaultsOf: () => undefined, limits: SIM_NAMES }
+
 /** The state of one node's rules. */
 export interface World {
+  readonly language: Language
   nowMs: number
   readonly agents: Map<string, Agent>
   readonly cards: Map<string, Card>
@@ -169,19 +182,20 @@ export interface World {
   readonly tools: Map<string, ToolRow>
   /** What was worked out from these rows and holds until tools or roots change. */
   derived: Derived
-  /** By `tenant/type`. */
+  /** By `tenant/type`, or by the agent, whose program may be an older one than its type's. */
   readonly methods: Map<string, ReadonlyMap<string, Method>>
 }
 
 export const BUILT_IN = ['agent.send', 'agent.spawn'] as const
 
 /** Acts upon other agents have no sinks: what they carry is joined into whoever receives it. */
-export function newWorld(): World {
+export function newWorld(language: Language = PLAIN): World {
   const tools = BUILT_IN.map((name): [string, ToolRow] => [
     name,
     { place: name.split('.'), sinks: [], yields: [] },
   ])
   return {
+    language,
     nowMs: 0,
     agents: new Map(),
     cards: new Map(),

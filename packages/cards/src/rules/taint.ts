@@ -1,7 +1,7 @@
 /** What it costs an agent to learn something, and learning it: influence joins, and never recovers (R5, R7). */
 import type { Bound } from '../bound.ts'
 import { type Cell, cellsBeyond, cellsMeet } from '../cell.ts'
-import { ceilingMeet, ceilingSinks } from '../flow.ts'
+import { ceilingMeet, ceilingSinks, ceilingWithin } from '../flow.ts'
 import {
   birthTerm,
   ceilingTerms,
@@ -84,13 +84,14 @@ export function costOf(
   return sinks.length > 0 || uncleared.length > 0 ? { sinks, labels: uncleared.sort() } : undefined
 }
 
+/** An influence that adds nothing leaves the row as it is, which whoever keeps it can tell by its identity. */
 export function join(agent: Agent, { flow, labels }: Influence): void {
   const { influence } = agent
+  const known = [...labels].every((label) => influence.labels.has(label))
+  if (known && ceilingWithin(influence.flow, flow)) return
   agent.influence = {
     flow: ceilingMeet(influence.flow, flow),
-    labels: [...labels].every((label) => influence.labels.has(label))
-      ? influence.labels
-      : new Set([...influence.labels, ...labels]),
+    labels: known ? influence.labels : new Set([...influence.labels, ...labels]),
   }
 }
 

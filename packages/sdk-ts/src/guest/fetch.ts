@@ -1,6 +1,8 @@
 /** `fetch` over the effect `http.fetch`: the standard shapes in and out, one effect a request. */
+import { viaOf } from '../cards.ts'
 import { running, runUnder } from '../current.ts'
 import { effect, silenced } from '../runtime.ts'
+import type { Card } from '../types.ts'
 import type { AbortSignal } from './abort.ts'
 import { Headers, hasBody, Request, Response, responseOf, textOf } from './body.ts'
 
@@ -14,7 +16,7 @@ interface Answer {
   readonly base64?: string
 }
 
-type Init = RequestInit & { via?: { id: string } }
+type Init = RequestInit & { via?: Card }
 
 function fetch(input: unknown, init: Init = {}): Promise<unknown> {
   return silenced(send(input, init))
@@ -42,7 +44,7 @@ async function send(input: unknown, init: Init): Promise<unknown> {
   }
   // Reading the body took a while, and what was given up meanwhile must not be sent.
   signal?.throwIfAborted()
-  const started = runUnder(invocation, () => effect('http.fetch', args, init.via?.id))
+  const started = runUnder(invocation, () => effect('http.fetch', args, viaOf(init.via)))
   signal?.addEventListener('abort', () => void started.cancel(String(signal.reason)))
   try {
     return toResponse((await started) as unknown as Answer)

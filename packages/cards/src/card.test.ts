@@ -1,9 +1,12 @@
-/** Decisions on one card; each refusal has a twin that differs in one fact and is allowed. */
+/** Decisions on the card of a manifest; each refusal has a twin that differs in one fact and is allowed. */
 import { describe, expect, it } from 'vitest'
 import type { Request } from './box.ts'
-import { fillKey, parseCard } from './card.ts'
-import { decide, type Verdict } from './decide.ts'
+import { fillCard, parseCard, type RootCard } from './card.ts'
 import { CardError } from './errors.ts'
+import { addCard } from './rules/acts-on-cards.ts'
+import { begin, receipt } from './rules/effects.ts'
+import { type Explained, explain } from './rules/explain.ts'
+import { type Agent, newWorld, UNTOUCHED, type World } from './rules/state.ts'
 
 const http = {
   scheme: ['https'],
@@ -13,8 +16,51 @@ const http = {
   required: ['host', 'path'] as const,
 }
 const defaultsOf = (tool: string) => (tool === 'http.fetch' ? http : undefined)
-const card = (given: object) => parseCard('c', given, 'card', defaultsOf)
-const spent = { calls: 0, bytesOut: 0 }
+const card = (given: object) => parseCard(given, 'card', defaultsOf)
+
+/** A world with one agent that was born with the card. */
+function born(root: RootCard, nowMs: number): { world: World; agent: Agent } {
+  const world = newWorld()
+  world.nowMs = nowMs
+  for (const tool of ['http.fetch', 'bank.pay'])
+    world.tools.set(tool, { place: tool.split('.'), sinks: [], yields: [] })
+  const agent: Agent = {
+    id: 't/a/k',
+    tenant: 't',
+    type: 'a',
+    key: 'k',
+    spawner: undefined,
+    origin: undefined,
+    births: [],
+    held: new Set(),
+    accepted: undefined,
+    influence: UNTOUCHED,
+    birth: UNTOUCHED,
+  }
+  world.agents.set(agent.id, agent)
+  const row = addCard(world, { id: 'c', owner: agent, minter: undefined, parent: undefined, ...root })
+  agent.births.push(row)
+  agent.held.add(row)
+  return { world, agent }
+}
+
+type Decided =
+  | { readonly verdict: 'allow' | 'ask' }
+  | ({ readonly verdict: 'refuse'; readonly by: string } & Explained)
+
+function decide(root: RootCard, q: Request, { calls = 0, nowMs = 1000 } = {}): Decided {
+  const { world, agent } = born(fillCard(root, 't/a/k', 'a..b'), nowMs)
+  const request = { q, tool: q.tool.join('.'), spend: new Map() }
+  for (let n = 0; n < calls; n++) {
+    begin(world, `e${n}`, { agent: agent.id, request, stream: false })
+    receipt(world, { id: `e${n}`, outcome: 'done', more: false })
+  }
+  const begun = begin(world, 'e', { agent: agent.id, request, stream: false })
+  if (!begun.ok) throw new Error(begun.code)
+  const { verdict } = begun
+  if (verdict.verdict !== 'refuse') return verdict
+  return { verdict: 'refuse', by: verdict.by, ...explain(world, agent, request, [], verdict) }
+}
 
 function get(change: Partial<Record<keyof Request, unknown>> = {}): Request {
   return {
@@ -29,14 +75,8 @@ function get(change: Partial<Record<keyof Request, unknown>> = {}): Request {
   } as Request
 }
 
-function ask(given: object, request: Request, options: { calls?: number; nowMs?: number } = {}): Verdict {
-  return decide({
-    card: card(given),
-    counters: { ...spent, calls: options.calls ?? 0 },
-    request,
-    cost: { calls: 1, bytesOut: 0 },
-    nowMs: options.nowMs ?? 1000,
-  })
+function ask(given: object, request: Request, options: { calls?: number; nowMs?: number } = {}): Decided {
+  return decide(card(given), request, options)
 }
 
 const now = [{ tool: 'http.fetch', host: 'ledger.example', path: '/accounts/*' }]
@@ -82,23 +122,12 @@ describe('a card', () => {
     const expiring = { now, limits: { expires: '2027-01-01T00:00:00Z' } }
     const at = Date.parse('2027-01-01T00:00:00Z')
     expect(ask(expiring, get(), { nowMs: at - 1 }).verdict).toBe('allow')
-    expect(ask(expiring, get(), { nowMs: at })).toMatchObject({ by: 'revoked', code: 'Expired' })
+    expect(ask(expiring, get(), { nowMs: at })).toMatchObject({ by: 'stopped', code: 'Stopped' })
   })
 
   it('puts the key of an instance where its author wrote {key}, as one segment', () => {
-    const filled = fillKey(
-      card({ now: [{ tool: 'http.fetch', host: 'ledger.example', path: '/users/{key}/*' }] }),
-      'c',
-      'a..b',
-    )
-    const at = (path: string[]) =>
-      decide({
-        card: filled,
-        counters: spent,
-        request: get({ path }),
-        cost: { calls: 1, bytesOut: 0 },
-        nowMs: 0,
-      }).verdict
+    const given = card({ now: [{ tool: 'http.fetch', host: 'ledger.example', path: '/users/{key}/*' }] })
+    const at = (path: string[]) => decide(given, get({ path })).verdict
     expect(at(['users', 'a..b', 'x'])).toBe('allow')
     expect(at(['users', 'other', 'x'])).toBe('refuse')
   })
@@ -141,7 +170,7 @@ describe('a card that is written wrongly', () => {
     ['http.fetch without host', { now: [{ tool: 'http.fetch', path: '/' }] }, 'card.now[0]', 'BadGrant'],
     ['an empty list', { now: [{ tool: 't', args: { a: [] } }] }, 'card.now[0].args.a', 'BadGrant'],
     ['now outside ever', { now: [{ tool: 't' }], ever: [{ tool: 'u' }] }, 'card.now[0]', 'NowNotInEver'],
-    ['an unknown limit', { now: [], limits: { callz: 1 } }, 'card.limits.callz', 'BadLimit'],
+    ['an unknown limit', { now: [], limits: { callz: 1 } }, 'card.limits.callz', 'BadGrant'],
     [
       '65 grants',
       { now: Array.from({ length: 65 }, (_, i) => ({ tool: `t${i}` })) },

@@ -1,0 +1,454 @@
+/**
+ * Messages, answers and births between agents of a node, once both sides are awake.
+ *
+ * What the rules say, the receiver's entry and the sender's are written in one step. A crash keeps a
+ * prefix of the log, so a message may have arrived without its sender's entry: it is found again at
+ * the receiver by its key, and nobody is told twice.
+ */
+import {
+  type AgentRow,
+  budgetShort,
+  type CardRow,
+  codec,
+  costOf,
+  debit,
+  floorOf,
+  influenceOf,
+  isRefusal,
+  isStopped,
+  join,
+  meets,
+  type Narrow,
+  permit,
+  type Refusal,
+  send,
+  spawn,
+  stopShown,
+  type TurnRow,
+} from '@cardinal/cards'
+import type { Receipt, WireError } from '@cardinal/tools'
+import type { Answer, LiveAgent } from './agent.ts'
+import type { Agents } from './agents.ts'
+import {
+  cardName,
+  type MintedBounds,
+  type MintedMeta,
+  type ScopeData,
+  type Taken,
+  type TurnData,
+} from './authority-wire.ts'
+import { type Context, hmac } from './context.ts'
+import { FANOUT } from './ending.ts'
+import { KernelError } from './errors.ts'
+import { type Address, type InvocationId, newInvocationId, parseAddress, showAddress } from './ids.ts'
+import { type CallArgs, callArgs, calleeOf, childKey, parseSpawnArgs } from './messages.ts'
+import { narrowOf } from './narrow.ts'
+import { refusalError } from './refusals.ts'
+import type { Reply } from './reply.ts'
+import type { OpenEffect } from './state.ts'
+import type { View } from './view.ts'
+
+const CANCELLED_BY_CALLER = 'cancelled by its caller'
+
+export class Delivery {
+  readonly #ctx: Context
+  readonly #agents: Agents
+  readonly #view: Pick<View, 'answerOf'>
+  readonly #fatal: (error: unknown) => void
+
+  constructor(ctx: Context, agents: Agents, view: Pick<View, 'answerOf'>, fatal: (error: unknown) => void) {
+    this.#ctx = ctx
+    this.#agents = agents
+    this.#view = view
+    this.#fatal = fatal
+  }
+
+  /** Takes a message, a birth or a cancel of an agent to where it goes. */
+  dispatch(agent: LiveAgent, effect: OpenEffect): void {
+    this.#take(agent, effect).catch((error: unknown) => {
+      // Whoever takes the agent up again finds the effect open.
+      if (error instanceof KernelError && error.code === 'Closing') return
+      this.#fatal(error)
+    })
+  }
+
+  async #take(agent: LiveAgent, effect: OpenEffect): Promise<void> {
+    if (effect.class === 'spawn') return this.#spawn(agent, effect)
+    if (effect.dropped) return this.#cancel(agent, effect)
+    if (effect.sent === undefined) return this.#send(agent, effect)
+    if (effect.sent === 'lost') return
+    this.#ctx.derived.apply()
+    const row = this.#ctx.derived.findInvocation(effect.sent)
+    if (!row || row.reply === null) return
+    const given = this.#view.answerOf(row)
+    if (given) this.answered({ caller: agent.name, effect: effect.id, ...given })
+  }
+
+  async #send(agent: LiveAgent, effect: OpenEffect): Promise<void> {
+    const args = callArgs(effect.args)
+    const address = calleeOf(agent.address.tenant, args.to) as Address
+    const found = await this.#find(address)
+    // Whoever stops meanwhile is taken up again with the effect open.
+    if (agent.stopping || !agent.state.effects.has(effect.id)) return
+    const target = found instanceof KernelError ? undefined : found
+    if (found instanceof KernelError && found.class !== 'Stopped')
+      return agent.outgoing.receive(effect, unavailable(found), false)
+    const earlier = target && this.#findEarlier(target, agent, effect)
+    if (earlier) return this.#sent(agent, effect, target, earlier, args, [])
+    const error = target && this.#unfit(agent, effect, target, args)
+    if (error) return agent.outgoing.receive(effect, { ok: false, error }, false)
+    const sent = this.#arrive(agent, effect, address, target, args)
+    if ('error' in sent) return agent.outgoing.receive(effect, { ok: false, error: sent.error }, false)
+    this.#sent(agent, effect, target, sent.invocation, args, sent.debits, address)
+    target?.pump()
+  }
+
+  async #find(address: Address): Promise<LiveAgent | undefined | KernelError> {
+    try {
+      return await this.#agents.find(address)
+    } catch (error) {
+      if (error instanceof KernelError) return error
+      throw error
+    }
+  }
+
+  /** The key by which a receiver knows a message again. */
+  #keyOf(target: LiveAgent, agent: LiveAgent, effect: OpenEffect): string {
+    return hmac(target.key.key, 'call', agent.identity.birth, effect.id).toString('hex')
+  }
+
+  #findEarlier(target: LiveAgent, agent: LiveAgent, effect: OpenEffect): InvocationId | undefined {
+    const key = this.#keyOf(target, agent, effect)
+    const recent = target.requestKeys.get(key)
+    if (recent) return recent.invocation
+    const row = this.#ctx.derived.findAgent(target.address)
+    return row && this.#ctx.derived.findRequestKey(row.id, key)?.invocation
+  }
+
+  /** What is wrong with a call apart from what cards say. Nobody is told of an agent that does not exist for it. */
+  #unfit(
+    agent: LiveAgent,
+    effect: OpenEffect,
+    target: LiveAgent,
+    { method }: CallArgs,
+  ): WireError | undefined {
+    const known = Object.hasOwn(target.image.methods, method) ? target.image.methods[method] : undefined
+    if (!known) return undefined
+    if (target.full)
+      return {
+        class: 'Unavailable',
+        code: 'Busy',
+        message: 'the agent has too many inputs waiting',
+        retryAfterMs: 1000,
+      }
+    if (!this.#waits(agent, effect) || known.shared === true) return undefined
+    if (!this.#ctx.waits.closes(agent.name, target.name)) return undefined
+    return {
+      class: 'Unavailable',
+      code: 'WouldDeadlock',
+      message: `\`${target.name}\` waits for this agent, which would wait for it`,
+    }
+  }
+
+  /** Whether the agent does nothing else until the call is answered. */
+  #waits(agent: LiveAgent, effect: OpenEffect): boolean {
+    if (effect.tool !== 'agent.invoke') return false
+    const invocation = effect.invocation && agent.state.invocations.get(effect.invocation)
+    return !!invocation && !invocation.shared
+  }
+
+  /** Decides, and writes what the receiver takes in. */
+  #arrive(
+    agent: LiveAgent,
+    effect: OpenEffect,
+    address: Address,
+    target: LiveAgent | undefined,
+    args: CallArgs,
+  ):
+    | { readonly invocation: InvocationId | undefined; readonly debits: readonly Taken[] }
+    | { readonly error: WireError } {
+    const { world, row } = agent.standing.actor()
+    const to = showAddress(address)
+    const methods = target?.image.methods
+    const known = methods && Object.hasOwn(methods, args.method) ? methods[args.method] : undefined
+    const id = newInvocationId(this.#ctx.clock.nowMs())
+    const tool = effect.tool as 'agent.invoke' | 'agent.send'
+    const turns = effect.serves.flatMap((serve) => world.turns.get(serve) ?? [])
+    const own = world.agents.get(to)?.spawner === row
+    const on = { tool, type: address.type, key: address.key, method: args.method }
+    const via = own ? undefined : permit(world, row, on, effect.via, turns)
+    if (via && isRefusal(via)) return { error: refusalError(via) }
+    if (target && !known) {
+      if (!meets(world, row, target.standing.row))
+        return { error: refusalError({ ok: false, code: 'NoSuchAgent' }) }
+      return {
+        error: {
+          class: 'Unavailable',
+          code: 'NoSuchMethod',
+          message: `\`${address.type}\` has no method \`${args.method}\``,
+        },
+      }
+    }
+    const under = args.under === undefined ? undefined : agent.state.holding.handles[args.under]
+    const outcome = send(world, {
+      id,
+      from: row.id,
+      to,
+      method: args.method,
+      tool,
+      for: turns.map((turn) => turn.id),
+      ...(effect.via !== undefined && { via: effect.via }),
+      ...(under !== undefined && { under }),
+      ...(args.admits !== undefined && { admits: admitsOf(args.admits) }),
+    })
+    if (!outcome.ok) return { error: refusalError(outcome) }
+    const debits = via ? [{ card: via.id, of: { calls: '1' } }] : []
+    const turn = world.turns.get(id) as TurnRow
+    if (!target || isStopped(world, turn.agent)) {
+      world.turns.delete(id)
+      return { invocation: undefined, debits }
+    }
+    this.#accept(agent, effect, target, id, turn, args, known?.shared === true)
+    return { invocation: id, debits }
+  }
+
+  #accept(
+    agent: LiveAgent,
+    effect: OpenEffect,
+    target: LiveAgent,
+    id: InvocationId,
+    turn: TurnRow,
+    args: CallArgs,
+    shared: boolean,
+  ): void {
+    const key = this.#keyOf(target, agent, effect)
+    const text = JSON.stringify(args.args ?? null)
+    const event = `{"t":"invoke","id":"${id}","method":${JSON.stringify(args.method)},"args":${text}}`
+    const waits = effect.tool === 'agent.invoke'
+    const { caller } = turn
+    if (caller?.kind !== 'agent') throw new Error('a message has a sender')
+    const data: TurnData = {
+      scope: scopeData(turn),
+      ...(waits && {
+        caller: {
+          agent: agent.name,
+          effect: effect.id,
+          floor: codec.encodeFloor(caller.floor),
+          admits: codec.encodeAdmits(caller.admits),
+        },
+      }),
+    }
+    const meta = {
+      what: 'invoke',
+      invocation: id,
+      method: args.method,
+      principal: agent.name,
+      deadline: this.#deadline(target, args),
+      ...(shared && { shared }),
+      key,
+      same: key,
+      from: `${agent.name}@${effect.id}`,
+      turn: 1,
+    }
+    target.append('accepted', meta, [Buffer.from(event), Buffer.from(JSON.stringify(data))])
+    this.#ctx.crashPoint('message.accepted')
+    target.requestKeys.set(key, { same: key, invocation: id })
+  }
+
+  #deadline(target: LiveAgent, { timeoutMs }: CallArgs): number {
+    const { clock, control } = this.#ctx
+    const most = control.findGeneration(target.address.tenant, target.address.type)?.timeoutMs ?? 0
+    return clock.nowMs() + Math.min(most, timeoutMs ?? most)
+  }
+
+  /** The sender's entry: from here on it waits, or it has its receipt. */
+  #sent(
+    agent: LiveAgent,
+    effect: OpenEffect,
+    target: LiveAgent | undefined,
+    invocation: InvocationId | undefined,
+    args: CallArgs,
+    debits: readonly Taken[],
+    address?: Address,
+  ): void {
+    const callee = target?.name ?? showAddress(address as Address)
+    if (effect.tool === 'agent.send') {
+      const more = debits.length > 0 ? { debits } : {}
+      return agent.outgoing.receive(effect, { ok: true, value: null }, false, more)
+    }
+    const serial = target && invocation && !target.state.invocations.get(invocation)?.shared
+    const waits = serial === true && this.#waits(agent, effect)
+    const due = target
+      ? (target.state.invocations.get(invocation as InvocationId)?.deadline ?? this.#deadline(target, args))
+      : this.#ctx.clock.nowMs() + (args.timeoutMs ?? this.#lostMs(agent))
+    const meta = {
+      effect: effect.id,
+      callee,
+      ...(invocation && { invocation }),
+      due,
+      ...(effect.due > 0 && { timed: true }),
+      ...(waits && { waits }),
+      ...(debits.length > 0 && { debits }),
+    }
+    agent.append('sent', meta, [])
+    this.#ctx.crashPoint('message.sent')
+    if (waits) this.#ctx.waits.add(agent.name, effect.id, callee)
+    agent.pump()
+  }
+
+  #lostMs(agent: LiveAgent): number {
+    return this.#ctx.control.findGeneration(agent.address.tenant, agent.address.type)?.timeoutMs ?? 0
+  }
+
+  /** An answer has been given: its caller takes it in, whether it sleeps or not. */
+  answered(answer: Answer): void {
+    this.#answer(answer).catch((error: unknown) => {
+      if (error instanceof KernelError) return
+      this.#fatal(error)
+    })
+  }
+
+  async #answer({ caller, effect: id, reply, influence, from, stopped }: Answer): Promise<void> {
+    const agent = await this.#agents.find(parseAddress(caller))
+    const effect = agent && [...agent.state.effects.values()].find((e) => e.id === id)
+    if (!agent || !effect || agent.stopping) return
+    if (stopped !== undefined) {
+      const { world, row } = agent.standing
+      const shown = stopShown(world, row, world.agents.get(stopped) as AgentRow)
+      // Whoever may not see the stop waits until its deadline.
+      if (!shown) return
+      for (const one of shown) join(row, one)
+    }
+    agent.outgoing.receiveAnswer(effect, receiptOf(reply), influence, from)
+  }
+
+  /** The caller no longer waits: the callee is told, if that costs it nothing to know. */
+  async #cancel(agent: LiveAgent, effect: OpenEffect): Promise<void> {
+    const invocation = effect.sent
+    agent.outgoing.receive(effect, { ok: false, error: CANCELLED }, false)
+    if (invocation === undefined || invocation === 'lost') return
+    const { to } = callArgs(effect.args)
+    const target = await this.#find(calleeOf(agent.address.tenant, to) as Address)
+    if (!target || target instanceof KernelError || !target.state.invocations.has(invocation)) return
+    const { world, row } = agent.standing
+    const influence = influenceOf(world, row)
+    if (costOf(world, floorOf(world, target.standing.row), influence)) return
+    join(target.standing.row, influence)
+    target.ending.end(invocation, 'Cancelled', 'Cancelled', CANCELLED_BY_CALLER)
+  }
+
+  async #spawn(agent: LiveAgent, effect: OpenEffect): Promise<void> {
+    const { tenant } = agent.address
+    const { type, key, cards, keep } = parseSpawnArgs(effect.args)
+    const address: Address = { tenant, type, key: key ?? childKey(agent.address.key, effect.child ?? 0) }
+    const name = showAddress(address)
+    const generation = this.#ctx.control.findGeneration(tenant, type)
+    if (!generation) {
+      const error = {
+        class: 'Refused',
+        code: 'NoSuchAgent',
+        by: 'card',
+        message: `no agent type \`${type}\` is applied`,
+      } as const
+      return agent.outgoing.receive(effect, { ok: false, error }, false)
+    }
+    const image = await this.#ctx.images.get(generation.image)
+    if (agent.stopping || !agent.state.effects.has(effect.id)) return
+    const { world, row } = agent.standing.actor()
+    const known = world.agents.get(name)
+    const names = cards.map((_card, i) => cardName(agent.identity.birth, `${effect.id}.${i}`))
+    const child = { address: name, cards: names, invocation: effect.invocation, keep: keep === true }
+    // Born before the node stopped, and its maker was not told.
+    if (known?.births[0]?.id === names[0])
+      return agent.outgoing.receive(effect, { ok: true, value: { address: name } }, false, { child })
+    const turns = effect.serves.flatMap((serve) => world.turns.get(serve) ?? [])
+    const from = parentOf(row, effect)
+    if (!from) return agent.outgoing.receive(effect, refusedWith({ ok: false, code: 'AmbiguousCard' }), false)
+    const short = budgetShort(from, FANOUT)
+    if (short)
+      return agent.outgoing.receive(
+        effect,
+        refusedWith({ ok: false, code: 'Refused', by: 'limit', missing: short }),
+        false,
+      )
+    const permitted = permit(world, row, { tool: 'agent.spawn', type, key: address.key }, effect.via, turns)
+    const done = spawn(world, {
+      agent: name,
+      by: row.id,
+      cards: names.map((card, i) => ({ card, from: from.id, ...(narrowOf(cards[i] ?? {}) as Narrow) })),
+      for: turns.map((turn) => turn.id),
+      ...(effect.via !== undefined && { via: effect.via }),
+    })
+    if (!done.ok) return agent.outgoing.receive(effect, refusedWith(done), false)
+    if (isRefusal(permitted)) throw new Error('a spawn that was done is permitted')
+    debit(from, FANOUT)
+    const births = (world.agents.get(name) as AgentRow).births
+    const debits = [
+      { card: permitted.id, of: { calls: '1' } },
+      { card: from.id, of: { fanout: '1' } },
+    ]
+    const minted = births.map(mintedMeta)
+    const bounds = births.map(mintedBounds)
+    this.#agents.bear(address, image, generation.generation, {
+      row: world.agents.get(name) as AgentRow,
+      spawned: { by: agent.name, effect: effect.id },
+      cards: minted,
+      debits,
+      payload: {
+        minted: bounds,
+        influence: codec.encodeInfluence((world.agents.get(name) as AgentRow).birth),
+      },
+    })
+    this.#ctx.crashPoint('spawn.born')
+    agent.outgoing.receive(effect, { ok: true, value: { address: name } }, false, { child })
+    const over = child.invocation !== null && !agent.state.invocations.has(child.invocation)
+    if (over && !child.keep) agent.ending.endLate(child.invocation as InvocationId)
+  }
+}
+
+/** The card that a child's are taken from: the one named, else the only birth card. */
+function parentOf(row: AgentRow, { via }: OpenEffect): CardRow | undefined {
+  if (via === undefined) return row.births.length === 1 ? row.births[0] : undefined
+  return [...row.held].find((card) => card.id === via)
+}
+
+function mintedMeta(card: CardRow): MintedMeta {
+  return {
+    id: card.id,
+    ...(card.parent && { parent: card.parent.id }),
+    limits: codec.encodeLimits(card.limits),
+  }
+}
+
+function mintedBounds(card: CardRow): MintedBounds {
+  return { now: codec.encodeBound(card.now), ever: codec.encodeBound(card.ever) }
+}
+
+function scopeData({ scope }: TurnRow): ScopeData {
+  return scope.map((part) =>
+    part.kind === 'bound'
+      ? { bound: codec.encodeBound(part.bound) }
+      : { cards: part.cards.map((card) => card.id) },
+  )
+}
+
+function admitsOf(given: NonNullable<CallArgs['admits']>) {
+  if (given === '*') return given
+  return codec.decodeAdmits({ labels: given.labels ?? [], ...(given.flow && { flow: given.flow }) })
+}
+
+function receiptOf(reply: Reply): Receipt {
+  if (reply.ok) return reply
+  const { class: cls, code, message, effect } = reply.error
+  return { ok: false, error: { class: cls as WireError['class'], code, message, ...(effect && { effect }) } }
+}
+
+function refusedWith(refusal: Refusal): Receipt {
+  return { ok: false, error: refusalError(refusal) }
+}
+
+function unavailable({ code, message }: KernelError): Receipt {
+  return { ok: false, error: { class: 'Unavailable', code, message } }
+}
+
+const CANCELLED: WireError = { class: 'Cancelled', code: 'Cancelled', message: 'cancelled by the program' }

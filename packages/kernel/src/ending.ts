@@ -1,0 +1,211 @@
+/**
+ * How invocations of one awake agent end, and what ends with them: answers on their way to callers,
+ * children that were made for an invocation, and the agent itself when its cards are dead.
+ */
+import { answer, costOf, debit, floorOf, influenceOf, join, revoke } from '@cardinal/cards'
+import type { Tip } from '@cardinal/oplog'
+import { type Acts, noActs, toldBy } from './acts.ts'
+import type { LiveAgent, Surroundings } from './agent.ts'
+import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
+import type { InvocationId } from './ids.ts'
+import { refusalError } from './refusals.ts'
+import type { Reply, ReplyError } from './reply.ts'
+import type { RepliedMeta } from './wire.ts'
+
+/** How long the `finally` of an invocation that was ended may keep the next one waiting. */
+const ENDING_MS = 30_000
+export const FANOUT: ReadonlyMap<string, bigint> = new Map([['fanout', 1n]])
+const FANOUT_BACK: ReadonlyMap<string, bigint> = new Map([['fanout', -1n]])
+
+/** An answer that a turn gave, and what may become of it. */
+export interface Answered {
+  readonly id: InvocationId
+  readonly ok: boolean
+  /** The code of why it may not be passed on. */
+  readonly refused?: string
+  /** What a caller from outside is shown. */
+  readonly shown?: Reply
+  /** The agent that waits for it, if it may have it. */
+  readonly to?: { readonly caller: string; readonly effect: string; readonly reply: Reply }
+}
+
+interface Given {
+  readonly invocation: InvocationId
+  readonly ok: boolean
+  readonly value: unknown
+}
+
+export const WITHHELD: ReplyError = {
+  class: 'Refused',
+  code: 'WouldFlow',
+  message: 'what the agent has read by then may not flow to whoever asked',
+}
+
+export class Ending {
+  readonly #around: Surroundings
+  readonly #agent: LiveAgent
+
+  constructor(around: Surroundings, agent: LiveAgent) {
+    this.#around = around
+    this.#agent = agent
+  }
+
+  /** Decides for each answer of a turn whether whoever asked may have it (R7). */
+  answers(given: readonly Given[], acts: Acts): Answered[] {
+    const { state, standing } = this.#agent
+    const { world } = standing
+    return given.flatMap(({ invocation: id, ok, value }): Answered[] => {
+      if (!state.invocations.has(id)) return []
+      const passed = answer(world, id)
+      const refused = passed.ok ? {} : { refused: passed.code }
+      const caller = state.served.get(id)?.caller
+      if (!caller || 'principal' in caller) {
+        const shown = passed.ok ? this.#agent.showReply(ok, value) : { ok: false as const, error: WITHHELD }
+        return [{ id, ok, ...refused, shown }]
+      }
+      if (!passed.ok) return [{ id, ok, ...refused }]
+      acts.tells = true
+      const reply = this.#agent.showReply(ok, value)
+      return [{ id, ok, to: { caller: caller.agent, effect: caller.effect, reply } }]
+    })
+  }
+
+  /** Takes an answer to the agent that waits for it: it stands behind this agent's entry in the log. */
+  passOn({ to }: Answered, tip: Tip): void {
+    if (!to) return
+    const { row, world } = this.#agent.standing
+    const influence = influenceOf(world, row)
+    this.#around.answered({ ...to, influence, from: `${this.#agent.name}@${tip.seq}` })
+  }
+
+  /** Revokes the cards of children that end with their invocation; they stop by that. */
+  endChildren(ended: readonly InvocationId[], acts: Acts): void {
+    const { state, standing } = this.#agent
+    if (state.children.size === 0 || ended.length === 0) return
+    const { world, row } = standing
+    for (const child of state.children.values()) {
+      if (child.keep || child.invocation === null || !ended.includes(child.invocation)) continue
+      for (const card of child.cards) {
+        if (!revoke(world, card, row.id).ok) continue
+        acts.revoked.push(card)
+        acts.tells = true
+      }
+      const parent = world.cards.get(child.cards[0] as string)?.parent
+      if (!parent) continue
+      debit(parent, FANOUT_BACK)
+      acts.refunds.push({ card: parent.id, of: { fanout: '1' } })
+    }
+  }
+
+  /** What the acts of a turn add to the readable part of its entry. */
+  metaOf({ cards, revoked, took, gave, debits, refunds }: Acts): AuthorityMeta {
+    const lists = { cards, revoked, took, gave, debits, refunds }
+    return Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length > 0))
+  }
+
+  payloadOf(acts: Acts): AuthorityPayload {
+    const told = toldBy(this.#agent.standing, acts)
+    const { previewed = [] } = this.#agent.state.holding
+    return {
+      ...(acts.minted.length > 0 && { minted: acts.minted }),
+      ...(told && { told }),
+      ...(acts.previewed.length > 0 && { previewed: [...new Set([...previewed, ...acts.previewed])] }),
+    }
+  }
+
+  /** After the entry of a turn is written: revocations are on record, and whoever they stop ends. */
+  told({ pos }: Tip, { revoked, gave, took }: Acts): void {
+    const { authority } = this.#around.ctx
+    for (const card of revoked) authority.noteRevoked({ pos, card, by: this.#agent.name })
+    if (revoked.length + gave.length + took.length > 0) this.#around.sunk(this.#agent.address.tenant)
+  }
+
+  /** Ends an invocation by the kernel's word; a guest that already works on it is told at its next await. */
+  end(id: InvocationId, cls: string, code: string, why: string): void {
+    const agent = this.#agent
+    agent.betweenTurns(() => {
+      const open = agent.state.invocations.get(id)
+      if (!open) return
+      const error: ReplyError = { class: cls, code, message: why }
+      if (open.delivered && !agent.state.stopped) {
+        const event = Buffer.from(JSON.stringify({ t: 'cancel', id, why }))
+        agent.append('accepted', { what: 'cancel', invocation: id, principal: 'kernel' }, [event])
+      }
+      const caller = agent.state.served.get(id)?.caller
+      const acts = noActs()
+      this.endChildren([id], acts)
+      const meta = { invocation: id, code, ...this.#ending(open), ...this.metaOf(acts) }
+      const tip = agent.append('replied', meta, [Buffer.from(JSON.stringify(error))], this.payloadOf(acts))
+      this.told(tip, acts)
+      const reply: Reply = { ok: false, error }
+      if (caller && !('principal' in caller)) {
+        const from = `${agent.name}@${tip.seq}`
+        this.#around.answered({
+          caller: caller.agent,
+          effect: caller.effect,
+          reply,
+          influence: undefined,
+          from,
+        })
+      } else this.#around.ctx.log.whenDurable(tip.pos, () => this.#around.released(id, reply))
+      agent.pump()
+    })
+  }
+
+  /** A child was born after the invocation that it was made for had ended. */
+  endLate(id: InvocationId): void {
+    const acts = noActs()
+    this.endChildren([id], acts)
+    if (acts.revoked.length === 0) return
+    this.told(this.#agent.append('revoked', this.metaOf(acts), [], this.payloadOf(acts)), acts)
+  }
+
+  /** What a serial invocation that the guest knows may still do, so that nothing else sees it half done. */
+  #ending({ delivered, shared }: { delivered: boolean; shared: boolean }): Partial<RepliedMeta> {
+    if (!delivered) return { undelivered: true }
+    return shared ? {} : { until: this.#around.ctx.clock.nowMs() + ENDING_MS }
+  }
+
+  /** The agent is stopped: whoever waits for it is told so, as far as it may know, and nothing of it runs again. */
+  halt(): void {
+    const agent = this.#agent
+    if (agent.outgoing.busy || agent.state.stopped) return
+    const error = refusalError({ ok: false, code: 'Stopped' })
+    for (const [id, open] of [...agent.state.invocations]) {
+      const caller = agent.state.served.get(id)?.caller
+      const meta = { invocation: id, code: 'Stopped', ...(open.delivered ? {} : { undelivered: true }) }
+      const tip = agent.append('replied', meta, [Buffer.from(JSON.stringify(error))])
+      const reply: Reply = { ok: false, error }
+      if (caller && !('principal' in caller)) {
+        const from = `${agent.name}@${tip.seq}`
+        this.#around.answered({
+          caller: caller.agent,
+          effect: caller.effect,
+          reply,
+          influence: undefined,
+          from,
+          stopped: agent.name,
+        })
+      } else this.#around.ctx.log.whenDurable(tip.pos, () => this.#around.released(id, reply))
+    }
+    for (const id of agent.state.effects.keys()) this.#around.ctx.waits.remove(agent.name, id)
+    agent.append('stopped', {}, [])
+    this.#around.quiet(agent)
+  }
+
+  /** Tells the agent of offers to it that cost it nothing to know of; it takes on what their offerers had read. */
+  announceOffers(): void {
+    const agent = this.#agent
+    const { world, row } = agent.standing
+    if (world.offers.size === 0) return
+    for (const { card, by, influence, lapses } of world.offers.values()) {
+      if (card.owner !== row || lapses <= world.nowMs || agent.state.holding.handles.includes(card.id))
+        continue
+      if (costOf(world, floorOf(world, row), influence)) continue
+      join(row, influence)
+      const handle = agent.state.holding.handles.length
+      const event = Buffer.from(JSON.stringify({ t: 'offer', card: handle, id: card.id, from: by.id }))
+      agent.append('accepted', { what: 'offer', card: card.id, principal: by.id }, [event])
+    }
+  }
+}

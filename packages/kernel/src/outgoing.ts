@@ -1,0 +1,228 @@
+/**
+ * The effects that one awake agent has out: performing them, waiting for answers and approvals, and
+ * recording what came of each.
+ */
+import {
+  approve,
+  decodeBudgets,
+  encodeBudgets,
+  type Influence,
+  join,
+  receipt as settle,
+} from '@cardinal/cards'
+import type { Receipt, WireError } from '@cardinal/tools'
+import type { LiveAgent, Surroundings } from './agent.ts'
+import { effectKey } from './asking.ts'
+import type { Child, Taken } from './authority-wire.ts'
+import { type EffectId, effectId } from './ids.ts'
+import { cancelledReceipt, encodeOutcome } from './outcome.ts'
+import { performEffect, Stopping } from './perform.ts'
+import { isAsked, type OpenEffect, onlyWaits } from './state.ts'
+import type { EffectMeta, ReceiptMeta } from './wire.ts'
+
+/** What a receipt says besides the outcome. */
+interface Besides {
+  readonly child?: Child
+  readonly answer?: string
+  readonly denied?: string
+  readonly debits?: readonly Taken[]
+}
+
+export class Outgoing {
+  readonly #around: Surroundings
+  readonly #agent: LiveAgent
+  readonly #attempts = new Map<EffectId, AbortController>()
+
+  constructor(around: Surroundings, agent: LiveAgent) {
+    this.#around = around
+    this.#agent = agent
+  }
+
+  /** Whether an attempt is under way. */
+  get busy(): boolean {
+    return this.#attempts.size > 0
+  }
+
+  isOut(id: EffectId): boolean {
+    return this.#attempts.has(id)
+  }
+
+  /** Takes up what an earlier run of the node left open. */
+  recover(): void {
+    this.#agent.standing.restoreEffects()
+    const now = this.#around.ctx.clock.nowMs()
+    for (const effect of [...this.#agent.state.effects.values()]) {
+      // The callee may have answered before the node stopped.
+      if (effect.class === 'call' && effect.sent !== undefined) this.#around.dispatch(this.#agent, effect)
+      else if (onlyWaits(effect, now)) continue
+      else if (effect.class === 'call' || effect.class === 'spawn') this.#around.dispatch(this.#agent, effect)
+      // Cancelled before it began: it must not begin now. A keyed one may have begun, and is repeated.
+      else if (effect.dropped && effect.class !== 'idempotent' && !effect.started)
+        this.receive(effect, cancelledReceipt(), false)
+      else this.perform(effect, true)
+    }
+  }
+
+  /** Sends the messages of a turn on their way; inside the node nothing waits for the disk. */
+  dispatch(seq: number, metas: readonly EffectMeta[]): void {
+    metas.forEach(({ verdict, class: cls, due }, index) => {
+      if (verdict !== 'allow' || (cls !== 'call' && cls !== 'spawn') || due !== undefined) return
+      const effect = this.#agent.state.effects.get(effectId(seq, index))
+      if (effect) this.#around.dispatch(this.#agent, effect)
+    })
+  }
+
+  perform(effect: OpenEffect, again: boolean): void {
+    const { ctx, fatal } = this.#around
+    const agent = this.#agent
+    const controller = new AbortController()
+    this.#attempts.set(effect.id, controller)
+    const started = async () => {
+      if (agent.stopping) throw new Stopping()
+      const tip = agent.append('started', { effect: effect.id }, [])
+      await ctx.log.untilDurable(tip.pos)
+    }
+    const who = { actor: () => agent.standing.actor(), started, signal: controller.signal }
+    performEffect(ctx, who, effect, again)
+      .then(({ receipt, attempted, recorded }) => {
+        this.#attempts.delete(effect.id)
+        if (!(agent.stopping && controller.signal.aborted)) this.receive(effect, receipt, attempted)
+        recorded()
+      })
+      .catch((error) => {
+        if (!(error instanceof Stopping)) fatal(error)
+      })
+  }
+
+  /**
+   * Records the outcome of an effect; the guest sees exactly these bytes in its next turn. `attempted`
+   * says whether it may tell of the world outside, which then binds the agent.
+   */
+  receive(effect: OpenEffect, receipt: Receipt, attempted: boolean, besides: Besides = {}): void {
+    const { ctx } = this.#around
+    const agent = this.#agent
+    const open = agent.state.effects.get(effect.id)
+    if (!open) return
+    const { event, outcome } = encodeOutcome(agent.name, effect, receipt)
+    const { class: cls, code } = outcome.ok ? { class: undefined, code: undefined } : outcome.error
+    const before = agent.standing.row.influence
+    const refund = this.#settle(open, outcome, attempted)
+    const sank = before !== agent.standing.row.influence || besides.answer !== undefined
+    const waited = open.class === 'call' ? open.sent !== undefined || open.due > 0 : onlyWaits(open, 0)
+    const meta: ReceiptMeta = {
+      effect: effect.id,
+      ok: outcome.ok,
+      ...(cls && code && { class: cls, code }),
+      ...(open.dropped && { dropped: true }),
+      ...(waited && { sleep: true }),
+      ...(refund && { refund }),
+      ...besides,
+    }
+    agent.append('receipt', meta, [event])
+    ctx.crashPoint('receipt.appended')
+    ctx.waits.remove(agent.name, effect.id)
+    if (sank) this.#around.lowered(agent.address.tenant)
+    agent.pump()
+  }
+
+  /** What came of an effect for budgets and for what the agent has read. */
+  #settle(effect: OpenEffect, outcome: Receipt, attempted: boolean): Taken | undefined {
+    const { world, name, rootCard } = this.#agent.standing.actor()
+    const key = effectKey(name, effect.id)
+    const known = world.effects.get(key)
+    if (!known?.open) {
+      world.effects.delete(key)
+      return undefined
+    }
+    const unsure =
+      !outcome.ok && (outcome.error.class === 'Indeterminate' || outcome.error.class === 'Withheld')
+    const kept = outcome.ok || unsure
+    const how = attempted || kept ? (unsure ? 'unknown' : 'done') : 'failed'
+    const spend = kept ? {} : { spend: new Map<string, bigint>() }
+    const settled = settle(world, { id: key, outcome: how, ...spend, more: false, learned: attempted })
+    if (!settled.ok) throw new Error(`an effect was not settled: ${settled.code}`)
+    if (kept) return undefined
+    const back = decodeBudgets(effect.reserved)
+    // What left the node counts as a call; what was to be paid was not.
+    if (attempted)
+      for (const budget of [...back.keys()]) if (!budget.startsWith('spend.')) back.delete(budget)
+    return back.size > 0 ? { card: effect.via ?? rootCard, of: encodeBudgets(back) } : undefined
+  }
+
+  /** Stops an attempt that nobody waits for, unless it may change the world and has begun. */
+  abandon(id: EffectId): void {
+    const effect = this.#agent.state.effects.get(id)
+    if (!effect || effect.class === 'read' || !effect.started) this.#attempts.get(id)?.abort()
+    if (effect?.class === 'call') this.#around.dispatch(this.#agent, effect)
+    else if (effect && isAsked(effect)) this.receive(effect, cancelledReceipt(), false)
+  }
+
+  abortAll(): void {
+    for (const controller of this.#attempts.values()) controller.abort()
+  }
+
+  /** What waited for this moment: waits end, messages go out, calls that nobody answered give up. */
+  due(now: number): void {
+    for (const effect of [...this.#agent.state.effects.values()]) {
+      if (effect.due === 0 || effect.due > now) continue
+      if (effect.class === 'sleep') this.receive(effect, { ok: true, value: null }, false)
+      else if (effect.class === 'call' && effect.sent === undefined)
+        this.#around.dispatch(this.#agent, effect)
+      else if (effect.class === 'call') this.receive(effect, { ok: false, error: LATE }, false)
+    }
+  }
+
+  /** The answer of another agent, with what it had read by then. */
+  receiveAnswer(effect: OpenEffect, receipt: Receipt, influence: Influence | undefined, from: string): void {
+    const { row } = this.#agent.standing.actor()
+    if (influence) join(row, influence)
+    this.receive(effect, receipt, false, { answer: from })
+  }
+
+  /** A person approved: on record, then the effect is decided anew. Returns what is still missing. */
+  approve(effect: OpenEffect, role: string, principal: string): 'allow' | 'ask' | WireError {
+    const { ctx } = this.#around
+    const agent = this.#agent
+    const { world, name, rootCard } = agent.standing.actor()
+    const decided = approve(world, effectKey(name, effect.id), role)
+    const verdict = decided.ok ? decided.verdict : undefined
+    if (!verdict || verdict.verdict === 'refuse') {
+      this.receive(effect, { ok: false, error: CUT }, false)
+      return CUT
+    }
+    const reserved = world.effects.get(effectKey(name, effect.id))?.open?.reserved
+    const meta = {
+      effect: effect.id,
+      role,
+      principal,
+      verdict: verdict.verdict,
+      ...(verdict.card.id !== rootCard && { via: verdict.card.id }),
+      ...(reserved && { spends: { card: verdict.card.id, of: encodeBudgets(reserved) } }),
+    }
+    const tip = agent.append('approved', meta, [])
+    if (verdict.verdict === 'allow')
+      ctx.log.whenDurable(tip.pos, () => {
+        const open = agent.state.effects.get(effect.id)
+        if (open && !agent.stopping && !this.isOut(effect.id)) this.perform(open, false)
+      })
+    return verdict.verdict
+  }
+
+  /** The rules have ended a pending ask: its authority sank (R15). */
+  cut(id: EffectId): void {
+    const effect = this.#agent.state.effects.get(id)
+    if (effect && isAsked(effect)) this.receive(effect, { ok: false, error: CUT }, false)
+  }
+}
+
+const LATE: WireError = {
+  class: 'Unavailable',
+  code: 'TimedOut',
+  message: 'no answer came within the time allowed',
+}
+const CUT: WireError = {
+  class: 'Refused',
+  code: 'Cut',
+  by: 'revoked',
+  message: 'what it was asked under has sunk since: it would no longer be allowed',
+}
