@@ -15,10 +15,19 @@ export { type Algorithm, type PublicKeyBytes, TokenError } from './biscuit/wire.
 export { type Bound, has, leq, meet, normalise } from './bound.ts'
 export type { Box, Dimension, Request } from './box.ts'
 export { fillCard, parseCard, type RootCard } from './card.ts'
+export { limitToHosts } from './egress.ts'
 export { CardError, type CardErrorCode } from './errors.ts'
 export { NumberText } from './exact-json.ts'
-export { type DefaultsOf, type Grant, type GrantDefaults, grantFor, parseGrant, showGrant } from './grant.ts'
-export { expandGrantTexts, showGrantText } from './grant-text.ts'
+export {
+  type DefaultsOf,
+  type Grant,
+  type GrantDefaults,
+  grantFor,
+  parseGrant,
+  parseGrants,
+  showGrant,
+} from './grant.ts'
+export { expandGrantTexts, parseGrantText, showGrantText } from './grant-text.ts'
 export { decodeBudgets, encodeBudgets, NODE_NAMES, parseAmounts, showLimits } from './limits.ts'
 export { placeOfPath, placeOfResource } from './names.ts'
 export { isRefusal, permit } from './rules/act.ts'
@@ -29,6 +38,7 @@ export {
   addCard,
   derive,
   drop,
+  give,
   joinRevocations,
   offer,
   preview,
@@ -36,13 +46,13 @@ export {
   spawn,
 } from './rules/acts-on-cards.ts'
 export { budgetShort, debit } from './rules/budget.ts'
-export { influenceOf } from './rules/ceiling.ts'
+export { birthTerm, ceilingTerms, flowSinksOf, influenceOf, nowTerms } from './rules/ceiling.ts'
 export * as codec from './rules/codec.ts'
 export { approve, begin, cut, receipt } from './rules/effects.ts'
 export { type Explained, explain } from './rules/explain.ts'
 export { judge, type Verdict } from './rules/judge.ts'
 export { isLive, isStopped } from './rules/live.ts'
-export type { Narrow } from './rules/mint.ts'
+export { type Minted, mintChild, type Narrow } from './rules/mint.ts'
 export type { Outcome, Refusal } from './rules/outcome.ts'
 export {
   type Agent as AgentRow,
@@ -59,4 +69,6 @@ export {
   type World,
 } from './rules/state.ts'
 export { costOf, floorOf, join, meets } from './rules/taint.ts'
+export { showFullBound } from './sim/full-form.ts'
 export { Sim } from './sim/sim.ts'
+export { showSinks } from './sink.ts'

@@ -2,6 +2,7 @@
 import '@cardinal/kernel'
 import { Command, CommanderError, Option } from 'commander'
 import { addAgentCommands } from './commands/agents.ts'
+import { addApprovalCommands } from './commands/approvals.ts'
 import { addCardCommands } from './commands/cards.ts'
 import { addNodeCommands } from './commands/node.ts'
 import { exitCode } from './errors.ts'
@@ -22,6 +23,7 @@ async function main(): Promise<void> {
   addNodeCommands(program)
   addAgentCommands(program)
   addCardCommands(program)
+  addApprovalCommands(program)
   for (const command of allCommands(program)) command.exitOverride()
   try {
     await program.parseAsync()

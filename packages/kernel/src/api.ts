@@ -7,9 +7,11 @@ import { ManifestError, parseFiles } from '@cardinal/manifests'
 import { LogError } from '@cardinal/oplog'
 import { isRange } from '@cardinal/tools'
 import { type ServerType, serve } from '@hono/node-server'
-import { OpenAPIHono, type RouteConfig, type z } from '@hono/zod-openapi'
+import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
+import { approvalRoutes, cardRoutes } from './api-cards.ts'
+import { address, json, on, param, parse } from './api-parts.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
 import type { Kernel } from './kernel.ts'
 import type { Reply } from './reply.ts'
@@ -110,6 +112,8 @@ function makeApp(served: Served): OpenAPIHono {
   nodeRoutes(app, served)
   agentRoutes(app, served)
   readRoutes(app, served.kernel)
+  cardRoutes(app, served.kernel)
+  approvalRoutes(app, served.kernel)
   app.doc31('/v1/openapi.json', {
     openapi: '3.1.0',
     info: { title: 'Cardinal', version: '1', description: 'Agents under cards. Loopback only, one token.' },
@@ -117,12 +121,6 @@ function makeApp(served: Served): OpenAPIHono {
   })
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
   return app
-}
-
-/** Serves a route, and writes it into the OpenAPI document. */
-function on(app: OpenAPIHono, route: RouteConfig, handle: (c: Context) => Promise<Response>): void {
-  app.openAPIRegistry.registerPath(route)
-  app.on(route.method, [route.path.replaceAll(/\{(\w+)\}/g, ':$1')], handle)
 }
 
 function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
@@ -154,6 +152,7 @@ function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
 function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
   on(app, routes.invoke, async (c) => {
     const key = c.req.header('idempotency-key')
+    const under = c.req.query('under')
     // Everything that may be wrong with the request is found before anything is taken in.
     const waitS = waitOf(c.req.header('prefer') ?? '')
     const args = c.req.header('content-length') === '0' ? null : await json(c)
@@ -163,6 +162,7 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
       args,
       principal: 'operator',
       ...(key !== undefined && { idempotencyKey: key }),
+      ...(under !== undefined && { under }),
     }
     const { id, reply, acknowledged } = await kernel.begin(call)
     return answer(c, id, { state: 'open', pending: reply }, { waitS, closing, acknowledged })
@@ -199,14 +199,6 @@ function readRoutes(app: OpenAPIHono, kernel: Kernel): void {
   // A reference holds slashes, which a client may or may not have encoded.
   app.openAPIRegistry.registerPath(routes.why)
   app.get('/v1/why/:ref{.+}', async (c) => c.json(await kernel.view.why(c.req.param('ref'))))
-}
-
-function param(c: Context, name: string): string {
-  return c.req.param(name) ?? ''
-}
-
-function address(c: Context): string {
-  return `${param(c, 'tenant')}/${param(c, 'type')}/${param(c, 'key')}`
 }
 
 /** Seconds that a `Prefer` header asks to wait (RFC 7240). */
@@ -254,27 +246,6 @@ async function within<T>(
   } finally {
     clearTimeout(timer)
   }
-}
-
-async function json(c: Context): Promise<unknown> {
-  const text = await c.req.text()
-  if (text === '') return null
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw new KernelError('Malformed', 'BadJson', `the body is not JSON: ${(error as Error).message}`)
-  }
-}
-
-function parse<T extends z.ZodType>(schema: T, given: unknown): z.output<T> {
-  const parsed = schema.safeParse(given)
-  if (parsed.success) return parsed.data
-  const [issue] = parsed.error.issues
-  throw new KernelError(
-    'Malformed',
-    'BadRequest',
-    `\`${issue?.path.join('.') ?? ''}\`: ${issue?.message ?? 'not valid'}`,
-  )
 }
 
 /** `application/problem+json`; what is not one of our errors is a bug, and its text stays inside. */

@@ -35,6 +35,7 @@ export class AuthorityBatch {
   minted(pos: Pos, meta: AuthorityMeta): void {
     meta.cards?.forEach((card, part) => {
       this.#card(this.#agent(card.owner as string), undefined, pos, part, card, false)
+      this.#state(card.id, 'minted')
     })
   }
 
@@ -182,7 +183,7 @@ export class AuthorityBatch {
     return (this.#db.get('select id from agents where address = ?', address) as { id: number }).id
   }
 
-  #state(card: string, state: 'held' | 'dropped'): void {
+  #state(card: string, state: 'held' | 'dropped' | 'minted'): void {
     this.#db.run('update cards set state = ? where name = ?', state, card)
   }
 }

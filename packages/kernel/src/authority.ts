@@ -70,6 +70,18 @@ export class Authority {
     return this.#tenant(tenant).world
   }
 
+  /** A card of any tenant, by its name. */
+  findCard(name: string): Card | undefined {
+    for (const world of this.#worlds.values()) {
+      const known = world.peekCard(name)
+      if (known) return known
+    }
+    const { derived } = this.#from
+    const row = derived.findCard(name)
+    const owner = row && derived.findAgentByRow(row.owner)
+    return owner && this.of(owner.tenant).cards.get(name)
+  }
+
   /** Fills in what an agent holds and has read: it is awake from here on. */
   wake(address: Address, name: string, holding: Holding): Agent {
     return this.#tenant(address.tenant).wake(name, holding)
@@ -163,6 +175,10 @@ class TenantWorld {
     const language = { defaultsOf: from.defaultsOf(tenant), limits: NODE_NAMES }
     this.world = { ...newWorld(language), agents: this.#agents, cards: this.#cards }
     this.refresh()
+  }
+
+  peekCard(name: string): Card | undefined {
+    return this.#cards.peek(name)
   }
 
   get rows(): number {

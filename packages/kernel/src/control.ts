@@ -166,18 +166,18 @@ export class Control {
     return [...this.#confinements.values()]
   }
 
-  confine(row: ConfinementData): Pos {
-    this.#record('confined', { id: row.id, target: row.target }, row)
+  confine(row: ConfinementData, by: string): Pos {
+    this.#record('confined', { id: row.id, target: row.target, by }, row)
     return this.#tip.pos
   }
 
-  lift(id: string): Pos {
-    this.#record('lifted', { id }, { id })
+  lift(id: string, by: string): Pos {
+    this.#record('lifted', { id, by }, { id })
     return this.#tip.pos
   }
 
   /** Records cards that the host minted for an agent; their bounds stand in the payload. */
-  minted(meta: AuthorityMeta, body: AuthorityPayload): Pos {
+  minted(meta: AuthorityMeta & { readonly by: string }, body: AuthorityPayload): Pos {
     this.#record('minted', { ...meta }, body)
     return this.#tip.pos
   }

@@ -36,7 +36,7 @@ const SCHEMA = `
   create table counters(card integer not null, name text not null, spent text not null, primary key(card, name)) without rowid;
   create table revocations(pos integer not null, card text not null, agent integer, primary key(pos, card)) without rowid;
   create table calls(agent integer not null, effect text not null, callee text not null, invocation text not null, waits integer not null, primary key(agent, effect)) without rowid;
-  create table asks(agent integer not null, effect text not null, pos integer not null, roles text not null, approved text not null, state text not null, primary key(agent, effect)) without rowid;
+  create table asks(id integer primary key, agent integer not null, effect text not null, pos integer not null, roles text not null, approved text not null, state text not null, unique(agent, effect));
   create index asks_open on asks(pos) where state = 'open';
   create index agents_work on agents(work) where work > 0;
   create index agents_erased on agents(erased) where erased = 1;
@@ -90,7 +90,8 @@ export interface CardRow {
   readonly part: number
   readonly limits: string
   readonly birth: number
-  readonly state: 'held' | 'offered' | 'dropped'
+  /** `minted`: by the host, and held by nobody yet. */
+  readonly state: 'held' | 'offered' | 'dropped' | 'minted'
   readonly lapses: number | null
 }
 
@@ -110,6 +111,7 @@ export interface CallRow {
 }
 
 export interface AskRow {
+  readonly id: number
   readonly agent: number
   readonly effect: EffectId
   readonly pos: Pos
@@ -315,8 +317,11 @@ export class Derived {
     ) as (AskRow & { address: string })[]
   }
 
-  findAsk(agent: number, effect: string): AskRow | undefined {
-    return this.#get('select * from asks where agent = ? and effect = ?', agent, effect) as AskRow | undefined
+  findAskByRow(id: number): (AskRow & { address: string }) | undefined {
+    return this.#get(
+      'select k.*, a.address from asks k join agents a on a.id = k.agent where k.id = ?',
+      id,
+    ) as (AskRow & { address: string }) | undefined
   }
 
   /** Agents of a tenant that wait for an approval, or have somebody waiting for them. */

@@ -23,6 +23,7 @@ import {
 import type { Bundle } from '@cardinal/sdk/bundle'
 import { defaultsAmong, type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
 import { Agents } from './agents.ts'
+import { Approvals } from './approvals.ts'
 import { Authority } from './authority.ts'
 import { catchUp } from './catch-up.ts'
 import { type Clock, systemClock } from './clock.ts'
@@ -34,6 +35,7 @@ import { Derived } from './derived.ts'
 import { KernelError } from './errors.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
 import { readAuthority } from './holding.ts'
+import { HostCards } from './host-cards.ts'
 import { type InvocationId, parseAddress, parseEffectRef } from './ids.ts'
 import { Images } from './images.ts'
 import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
@@ -82,6 +84,8 @@ export interface Kernel {
   readonly publicKey: string
   readonly folder: Folder
   readonly view: View
+  readonly cards: HostCards
+  readonly approvals: Approvals
   apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
   invoke(call: Invoke): Promise<{ id: InvocationId; reply: Promise<Reply> }>
   begin(call: Invoke): Promise<Begun>
@@ -141,6 +145,8 @@ class Node implements Kernel {
   readonly #ctx: Context
   readonly #agents: Agents
   readonly #intake: Intake
+  readonly cards: HostCards
+  readonly approvals: Approvals
   readonly #http: HttpTool
   readonly #ownPorts = new Set<number>()
   readonly #fatal: (error: unknown) => void
@@ -235,6 +241,8 @@ class Node implements Kernel {
     )
     this.view = new View(this.#ctx)
     const delivery = new Delivery(this.#ctx, this.#agents, this.view, this.#fatal)
+    this.cards = new HostCards(this.#ctx, this.#agents)
+    this.approvals = new Approvals(this.#ctx, this.#agents, this.view)
     this.#intake = new Intake(this.#ctx, this.#agents, invocations, this.view)
     if (options.acceptLoss !== undefined) control.note('loss-accepted', { end: options.acceptLoss })
   }

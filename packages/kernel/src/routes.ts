@@ -10,7 +10,7 @@ const whole = (max: number) =>
     .transform((text) => Math.min(Number(text), max))
 
 const LINES = 10_000
-const limit = whole(LINES)
+export const limit = whole(LINES)
   .optional()
   .openapi({ type: 'integer', description: 'the newest so many; 100 if left out' })
 
@@ -30,7 +30,7 @@ const refused = {
 }
 
 /** A route whose success is JSON of this shape, and whose every failure is a problem. */
-function route<R extends Omit<RouteConfig, 'responses'>>(
+export function route<R extends Omit<RouteConfig, 'responses'>>(
   config: R,
   answer: z.ZodType,
   more: RouteConfig['responses'] = {},
@@ -39,7 +39,7 @@ function route<R extends Omit<RouteConfig, 'responses'>>(
   return createRoute({ ...config, responses: { 200: ok, ...more, default: refused } }) as R & RouteConfig
 }
 
-const json = <T extends z.ZodType>(schema: T) => ({
+export const json = <T extends z.ZodType>(schema: T) => ({
   required: true,
   content: { 'application/json': { schema } },
 })
@@ -122,6 +122,12 @@ export const invoke = route(
       headers: z.object({
         'idempotency-key': z.string().optional(),
         prefer: z.string().optional(),
+      }),
+      query: z.object({
+        under: z
+          .string()
+          .optional()
+          .openapi({ description: 'a card: what is done for the call must lie in what it allows' }),
       }),
       body: json(anything),
     },

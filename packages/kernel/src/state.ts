@@ -24,7 +24,7 @@ import { type GuestOutput, parseOutput, receiptEvent } from './wire.ts'
 
 export interface PendingInput {
   readonly ref: string
-  readonly kind: 'birth' | 'invoke' | 'receipt' | 'emit' | 'cancel' | 'abandon' | 'offer'
+  readonly kind: 'birth' | 'invoke' | 'receipt' | 'emit' | 'cancel' | 'abandon' | 'offer' | 'card'
   readonly invocation: InvocationId | null
   /** The invocations that whatever comes of it is done for. */
   readonly serves: readonly InvocationId[]
@@ -197,9 +197,9 @@ function push(
 
 function foldAccepted(state: AgentState, entry: Folded, meta: AcceptedMeta): void {
   if (meta.what === 'emit') return push(state, entry, 'emit', null)
-  if (meta.what === 'offer') {
+  if (meta.what === 'offer' || meta.what === 'card') {
     state.holding.handles.push(meta.card as string)
-    return push(state, entry, 'offer', null)
+    return push(state, entry, meta.what, null)
   }
   const id = meta.invocation as InvocationId
   if (meta.what === 'abandon') {

@@ -1,5 +1,5 @@
 /** What operators read: history, logs, why. Everything comes from durable entries and changes nothing. */
-import { codec } from '@cardinal/cards'
+import { codec, isStopped } from '@cardinal/cards'
 import type { Entry, PayloadKey } from '@cardinal/oplog'
 import type { WireError } from '@cardinal/tools'
 import type { Answer } from './agent.ts'
@@ -94,18 +94,26 @@ export class View {
     limit?: number | undefined
   }): object[] {
     this.#ctx.derived.apply()
-    return this.#ctx.derived.listAgents({ ...where, limit: where.limit ?? 100 }).map(showRow)
+    return this.#ctx.derived
+      .listAgents({ ...where, limit: where.limit ?? 100 })
+      .map((row) => showRow(row, this.#isStopped(row)))
   }
 
   async agent(address: string): Promise<object> {
     const row = await this.requireRow(parseAddress(address))
     return {
-      ...showRow(row),
+      ...showRow(row, this.#isStopped(row)),
       birth: row.birth.toString('hex'),
       image: row.image,
       generation: row.generation,
       entries: row.seq,
     }
+  }
+
+  #isStopped(row: AgentRow): boolean {
+    const world = this.#ctx.authority.of(row.tenant)
+    const standing = world.agents.get(row.address)
+    return standing !== undefined && isStopped(world, standing)
   }
 
   /** The newest entries, oldest first. */
@@ -185,6 +193,24 @@ export class View {
       ...(detail && { nearest: detail.nearest }),
       grantedBy: `whoever applies the manifest of \`${row.tenant}/${row.type}\``,
       ...(receipt && { outcome: this.#outcome(row, effect, receipt.error) }),
+    }
+  }
+
+  /** What an effect asked for, and for whom it is done. */
+  async asked(ref: string): Promise<{ tool: string; request: unknown; for: string }> {
+    const { address, seq, index } = parseEffectRef(ref)
+    const row = await this.requireRow(address)
+    const entry = this.#newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq >= seq)[0]
+    if (entry?.header.kind !== 'turn')
+      throw new KernelError('NotFound', 'NoSuchEffect', `\`${ref}\` is no effect that was asked for`)
+    const { payloads } = toFolded(entry, this.keyOf(row))
+    const asked = parseOutput(payloads[0] as Buffer).effects[index]
+    const invocation = asked?.invocation ? this.#ctx.derived.findInvocation(asked.invocation) : undefined
+    const accepted = invocation && toFolded(this.#ctx.log.read(invocation.accepted), this.keyOf(row))
+    return {
+      tool: asked?.tool ?? '?',
+      request: asked?.args,
+      for: accepted ? (accepted.meta as AcceptedMeta).principal : row.address,
     }
   }
 
@@ -346,6 +372,8 @@ function acceptedLine(
       return { ...base, text: `cancelled ${meta.invocation}: ${event.why}` }
     case 'offer':
       return { ...base, text: `${meta.principal} offered card ${meta.card}` }
+    case 'card':
+      return { ...base, text: `${meta.principal} gave card ${meta.card}` }
     case 'abandon':
       return { ...base, text: `abandoned ${meta.invocation}: it was ended, and did not finish` }
   }
@@ -379,16 +407,18 @@ function iso(ms: number): string {
   return new Date(ms).toISOString()
 }
 
-function showRow(row: AgentRow): object {
+function showRow(row: AgentRow, stopped: boolean): object {
   const state = row.erased
     ? 'erased'
     : row.quarantined
       ? 'quarantined'
-      : row.work > 0
-        ? 'working'
-        : row.open > 0
-          ? 'waiting'
-          : 'quiet'
+      : stopped
+        ? 'stopped'
+        : row.work > 0
+          ? 'working'
+          : row.open > 0
+            ? 'waiting'
+            : 'quiet'
   return {
     address: row.address,
     state,

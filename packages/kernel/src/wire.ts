@@ -134,9 +134,9 @@ export interface BirthMeta extends AuthorityMeta {
   readonly spawned?: { readonly by: string; readonly effect: EffectId }
 }
 
-export interface AcceptedMeta {
+export interface AcceptedMeta extends AuthorityMeta {
   /** `abandon`: the guest forgets an invocation that was ended long ago and did not finish. */
-  readonly what: 'invoke' | 'emit' | 'cancel' | 'abandon' | 'offer'
+  readonly what: 'invoke' | 'emit' | 'cancel' | 'abandon' | 'offer' | 'card'
   readonly invocation?: InvocationId
   readonly method?: string
   readonly shared?: boolean
@@ -147,7 +147,7 @@ export interface AcceptedMeta {
   readonly same?: string
   /** The effect of another agent that this is, as `address@effect`. */
   readonly from?: string
-  /** The card that is offered. */
+  /** The card that is offered, or that the host gave. */
   readonly card?: string
   /** Labels of the route that it came by. */
   readonly labels?: readonly string[]

@@ -33,7 +33,14 @@ describe('a manifest', () => {
         tenant: 'acme',
         name: 'clerk',
         timeoutMs: 3_600_000,
-        card: { limits: { calls: 3, homeBytes: 67_108_864 } },
+        card: {
+          limits: {
+            budgets: new Map([
+              ['calls', 3n],
+              ['homeBytes', 67_108_864n],
+            ]),
+          },
+        },
       },
     ])
     const zone =

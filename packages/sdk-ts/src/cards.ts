@@ -110,3 +110,4 @@ function noteOffer({ card: handle, id, from }: Named & { readonly from: string }
 }
 
 atEvents('offer', (event) => noteOffer(event as unknown as Named & { readonly from: string }))
+atEvents('card', (event) => void take(event as unknown as Named))

@@ -48,6 +48,7 @@ type Event =
   | { readonly t: 'emit'; readonly name: string; readonly value: Json }
   | { readonly t: 'cancel'; readonly id: string; readonly why: string }
   | { readonly t: 'abandon'; readonly ids: readonly string[] }
+  | { readonly t: 'card'; readonly card: number; readonly id: string }
   | { readonly t: 'offer'; readonly card: number; readonly id: string; readonly from: string }
 
 interface Waiter {
@@ -82,6 +83,7 @@ let birth: Birth | undefined
 let agent: Record<string, unknown> | undefined
 let onTurn: () => void = () => {}
 let onOffer: (event: object) => void = () => {}
+let onCard: (event: object) => void = () => {}
 
 /** Called once by the bundle with the module's default export. */
 export function register(given: unknown, base: new () => object): void {
@@ -103,8 +105,9 @@ export function atEvent(reset: () => void): void {
 }
 
 /** Who takes in events of a kind that this file only passes on. */
-export function atEvents(_kind: 'offer', take: (event: object) => void): void {
-  onOffer = take
+export function atEvents(kind: 'offer' | 'card', take: (event: object) => void): void {
+  if (kind === 'offer') onOffer = take
+  else onCard = take
 }
 
 export function requireBirth(): Birth {
@@ -221,6 +224,9 @@ export function deliver(text: string): string {
       break
     case 'offer':
       onOffer(event)
+      break
+    case 'card':
+      onCard(event)
       break
     case 'cancel':
       serve(event.id)

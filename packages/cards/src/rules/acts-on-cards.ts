@@ -196,6 +196,16 @@ export function accept(world: World, agentId: string, id: string, allowLoss: boo
   return DONE
 }
 
+/** The host gives a card to an agent, unasked: as if the agent had accepted it. */
+export function give(world: World, agent: Agent, card: Card, allowLoss: boolean): Outcome {
+  const accepted = acceptedWith(world, agent, card.ever)
+  if (!accepted) return no('TooManyGrants')
+  if (!allowLoss && wouldLose(world, agent, accepted)) return no('WouldLose')
+  agent.held.add(card)
+  agent.accepted = accepted
+  return DONE
+}
+
 /** The accepted term with one more `ever` in it; undefined if it or the ceiling would hold too many grants. */
 function acceptedWith(world: World, agent: Agent, ever: Bound): Bound | undefined {
   try {

@@ -35,6 +35,7 @@ export function addAgentCommands(program: Command): void {
     .option('--key <key>', 'idempotency key: the same call again gives the same answer', requestKey)
     .option('--detach', 'print the invocation id and do not wait')
     .option('--wait <seconds>', 'wait so long', whole(0), 30)
+    .option('--under <card>', 'what is done for the call must lie in what this card allows')
     .action(invoke)
   program
     .command('result <invocation>')
@@ -172,7 +173,7 @@ function full(address: string): string {
     : address
 }
 
-function route(agent: string): string {
+export function route(agent: string): string {
   const parts = full(agent).split('/')
   if (parts.length !== 3 || parts.some((p) => /^\.*$/.test(p)))
     throw new CliError('Usage', 'BadAddress', `\`${agent}\` is no address; write [tenant/]type/key`)
@@ -181,7 +182,7 @@ function route(agent: string): string {
 
 const STDIN = 0
 
-function readArgs(given: string | undefined): unknown {
+export function readArgs(given: string | undefined): unknown {
   if (given === undefined) return null
   const from = given === '-' || given === '@-' ? STDIN : given.startsWith('@') ? given.slice(1) : undefined
   const name = from === STDIN ? 'standard input' : (from ?? 'the arguments')
@@ -199,7 +200,7 @@ async function invoke(
   agent: string,
   method: string,
   args: string | undefined,
-  options: { key?: string; detach?: boolean; wait: number },
+  options: { key?: string; detach?: boolean; wait: number; under?: string },
   command: Command,
 ): Promise<void> {
   const endpoint = endpointOf(command)
@@ -209,7 +210,8 @@ async function invoke(
     ...(options.key !== undefined && { 'idempotency-key': options.key }),
   }
   const began = Date.now()
-  const first = await ask(endpoint, `${route(agent)}/invoke/${encodeURIComponent(method)}`, {
+  const under = options.under === undefined ? '' : `?under=${encodeURIComponent(options.under)}`
+  const first = await ask(endpoint, `${route(agent)}/invoke/${encodeURIComponent(method)}${under}`, {
     body: readArgs(args),
     headers,
   })

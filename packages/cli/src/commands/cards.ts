@@ -14,9 +14,11 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { CliError } from '../errors.ts'
 import { formatOf } from '../options.ts'
 import { print, table } from '../output.ts'
+import { addHostCardCommands } from './host-cards.ts'
 
 export function addCardCommands(program: Command): void {
   const cards = program.command('cards').description('what agents may do, and may ever do')
+  addHostCardCommands(cards)
   cards
     .command('sim')
     .description(

@@ -1,0 +1,63 @@
+/** Serving the routes about cards and approvals. */
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { address, json, on, param, parse } from './api-parts.ts'
+import type { Kernel } from './kernel.ts'
+import * as routes from './routes-cards.ts'
+
+/** One token, one operator, until callers authenticate as themselves. */
+const OPERATOR = 'operator'
+
+export function cardRoutes(app: OpenAPIHono, { cards }: Kernel): void {
+  on(app, routes.listCards, async (c) =>
+    c.json({ cards: cards.list(parse(routes.listCards.request.query, c.req.query())) }),
+  )
+  on(app, routes.getCard, async (c) => c.json(cards.get(param(c, 'id'))))
+  on(app, routes.cardTree, async (c) => {
+    const { limit } = parse(routes.cardTree.request.query, c.req.query())
+    return c.json(cards.tree(param(c, 'id'), limit))
+  })
+  on(app, routes.mintCard, async (c) => {
+    const wish = parse(routes.mintCard.request.body.content['application/json'].schema, await json(c))
+    return c.json(await cards.mint(wish, OPERATOR))
+  })
+  on(app, routes.revokeCard, async (c) => {
+    const id = param(c, 'id')
+    const { dryRun } = parse(routes.revokeCard.request.body.content['application/json'].schema, await json(c))
+    const reached = cards.blast(id)
+    if (!dryRun) await cards.revoke(id, OPERATOR)
+    return c.json({ revoked: !dryRun, ...reached })
+  })
+  on(app, routes.explain, async (c) => {
+    const { agent, tool, args, via } = parse(
+      routes.explain.request.body.content['application/json'].schema,
+      await json(c),
+    )
+    return c.json(await cards.explain(agent, tool, args, via))
+  })
+  on(app, routes.standing, async (c) => c.json(await cards.standing(address(c))))
+  on(app, routes.confine, async (c) => {
+    const wish = parse(routes.confine.request.body.content['application/json'].schema, await json(c))
+    return c.json(await cards.confine(wish, OPERATOR))
+  })
+  on(app, routes.listConfinements, async (c) => c.json({ confinements: cards.confinements() }))
+  on(app, routes.lift, async (c) => {
+    await cards.lift(param(c, 'id'), OPERATOR)
+    return c.json({ lifted: param(c, 'id') })
+  })
+}
+
+export function approvalRoutes(app: OpenAPIHono, { approvals }: Kernel): void {
+  on(app, routes.listApprovals, async (c) => {
+    const { state, limit } = parse(routes.listApprovals.request.query, c.req.query())
+    return c.json({ approvals: await approvals.list(state, limit) })
+  })
+  on(app, routes.getApproval, async (c) => c.json(await approvals.get(param(c, 'id'))))
+  on(app, routes.approve, async (c) => {
+    const body = parse(routes.approve.request.body.content['application/json'].schema, await json(c))
+    return c.json(await approvals.approve(param(c, 'id'), body.digest, body.role, OPERATOR))
+  })
+  on(app, routes.deny, async (c) => {
+    const { why } = parse(routes.deny.request.body.content['application/json'].schema, await json(c))
+    return c.json(await approvals.deny(param(c, 'id'), OPERATOR, why ?? 'a person said no'))
+  })
+}

@@ -1,0 +1,39 @@
+/** What all routes of the API have in common: being served, and reading what was sent. */
+import type { OpenAPIHono, RouteConfig, z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { KernelError } from './errors.ts'
+
+/** Serves a route, and writes it into the OpenAPI document. */
+export function on(app: OpenAPIHono, route: RouteConfig, handle: (c: Context) => Promise<Response>): void {
+  app.openAPIRegistry.registerPath(route)
+  app.on(route.method, [route.path.replaceAll(/\{(\w+)\}/g, ':$1')], handle)
+}
+
+export function param(c: Context, name: string): string {
+  return c.req.param(name) ?? ''
+}
+
+export function address(c: Context): string {
+  return `${param(c, 'tenant')}/${param(c, 'type')}/${param(c, 'key')}`
+}
+
+export async function json(c: Context): Promise<unknown> {
+  const text = await c.req.text()
+  if (text === '') return null
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new KernelError('Malformed', 'BadJson', `the body is not JSON: ${(error as Error).message}`)
+  }
+}
+
+export function parse<T extends z.ZodType>(schema: T, given: unknown): z.output<T> {
+  const parsed = schema.safeParse(given)
+  if (parsed.success) return parsed.data
+  const [issue] = parsed.error.issues
+  throw new KernelError(
+    'Malformed',
+    'BadRequest',
+    `\`${issue?.path.join('.') ?? ''}\`: ${issue?.message ?? 'not valid'}`,
+  )
+}

@@ -1,0 +1,128 @@
+/**
+ * Effects that wait for a person: listed, shown in full, approved or denied on the digest of exactly
+ * what was shown.
+ */
+import { sha256 } from '@cardinal/oplog'
+import type { Agents } from './agents.ts'
+import type { Context } from './context.ts'
+import type { AskRow } from './derived.ts'
+import { KernelError } from './errors.ts'
+import type { EffectId } from './ids.ts'
+import type { View } from './view.ts'
+
+export interface Approval {
+  readonly id: string
+  /** `tenant/type/key@turn.index`. */
+  readonly effect: string
+  readonly tool: string
+  readonly args: unknown
+  /** Who asked for it. */
+  readonly for: string
+  /** The sets of roles of which one must approve. */
+  readonly ask: readonly (readonly string[])[]
+  readonly approved: readonly string[]
+  readonly state: AskRow['state']
+  /** Names what is shown here, and nothing else. */
+  readonly digest: string
+}
+
+type Asked = AskRow & { readonly address: string }
+
+/** Shorter ones could be met by chance. */
+const MIN_DIGEST = 4
+
+export class Approvals {
+  readonly #ctx: Context
+  readonly #agents: Agents
+  readonly #view: View
+
+  constructor(ctx: Context, agents: Agents, view: View) {
+    this.#ctx = ctx
+    this.#agents = agents
+    this.#view = view
+  }
+
+  /** Open ones, oldest first, or all of a state. */
+  async list(state: AskRow['state'] = 'open', limit = 100): Promise<Approval[]> {
+    const { derived } = this.#ctx
+    derived.apply()
+    return Promise.all(derived.listAsks(state, limit).map((row) => this.#show(row)))
+  }
+
+  async get(id: string): Promise<Approval> {
+    return this.#show(this.#require(id))
+  }
+
+  /** Adds the approval of a role. Once no other is missing, the effect is decided anew and performed. */
+  async approve(id: string, digest: string, role: string | undefined, principal: string): Promise<Approval> {
+    const { row, shown } = await this.#open(id, digest)
+    const roles = [...new Set(shown.ask.flat())]
+    const chosen = role ?? (roles.length === 1 ? roles[0] : undefined)
+    if (chosen === undefined || !roles.includes(chosen))
+      throw new KernelError('Malformed', 'BadRole', `say as which role: ${roles.join(', ')}`)
+    const { agent, effect } = await this.#effect(row)
+    const left = agent.outgoing.approve(effect, chosen, principal)
+    await this.#ctx.log.untilDurable(agent.state.tip.pos)
+    if (typeof left === 'object') throw new KernelError('Refused', left.code, left.message)
+    this.#ctx.crashPoint('approved.durable')
+    return this.get(id)
+  }
+
+  async deny(id: string, principal: string, why: string): Promise<Approval> {
+    const { row } = await this.#open(id)
+    const { agent, effect } = await this.#effect(row)
+    const error = { class: 'Refused', code: 'Denied', by: 'person', message: why } as const
+    agent.outgoing.receive(effect, { ok: false, error }, false, { denied: principal })
+    await this.#ctx.log.untilDurable(agent.state.tip.pos)
+    return this.get(id)
+  }
+
+  #require(id: string): Asked {
+    const { derived } = this.#ctx
+    derived.apply()
+    const number = /^ap_(\d{1,15})$/.exec(id)?.[1]
+    const row = number === undefined ? undefined : derived.findAskByRow(Number(number))
+    if (!row) throw new KernelError('NotFound', 'NoSuchApproval', `no approval \`${id}\``)
+    return row
+  }
+
+  async #open(id: string, digest?: string): Promise<{ row: Asked; shown: Approval }> {
+    const row = this.#require(id)
+    const shown = await this.#show(row)
+    if (row.state !== 'open') throw new KernelError('Conflict', 'AlreadyDecided', `\`${id}\` is ${row.state}`)
+    const named = digest === undefined || (digest.length >= MIN_DIGEST && shown.digest.startsWith(digest))
+    if (!named)
+      throw new KernelError(
+        'Conflict',
+        'OtherDigest',
+        `\`${digest}\` is not the digest of what \`${id}\` asks for`,
+      )
+    return { row, shown }
+  }
+
+  async #effect(row: Asked) {
+    const address = this.#ctx.derived.findAgentByRow(row.agent)
+    const agent = address && (await this.#agents.find(address))
+    const effect = agent?.state.effects.get(row.effect as EffectId)
+    if (!agent || !effect?.asks) throw new KernelError('Conflict', 'AlreadyDecided', 'it waits no more')
+    return { agent, effect }
+  }
+
+  async #show(row: Asked): Promise<Approval> {
+    const { tool, request, for: principal } = await this.#view.asked(`${row.address}@${row.effect}`)
+    const effect = `${row.address}@${row.effect}`
+    return {
+      id: `ap_${row.id}`,
+      effect,
+      tool,
+      args: request,
+      for: principal,
+      ask: JSON.parse(row.roles),
+      approved: JSON.parse(row.approved),
+      state: row.state,
+      digest: sha256(Buffer.from(JSON.stringify([effect, tool, request])))
+        .toString('hex')
+        .slice(0, 32),
+    }
+  }
+}

@@ -1,0 +1,203 @@
+/** What the host does with cards on a running node. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import {
+  applyPrograms,
+  crashCopy,
+  functionTool,
+  openTestKernel,
+  programFile,
+  type TestKernel,
+} from '../support/kernel.ts'
+
+let t: TestKernel
+const tools = [
+  { ...functionTool('web.a', 'read', () => 'a'), sinks: ['a.example'] },
+  { ...functionTool('web.b', 'read', () => 'b'), sinks: ['b.other'] },
+  functionTool('calc.one', 'read', () => 1),
+]
+const ALL = [
+  '{ tool: web.*, args: "*" }',
+  '{ tool: calc.*, args: "*" }',
+  '{ tool: agent.*, resource: "*", method: "*" }',
+]
+const boss = (now: readonly string[]) => ({
+  name: 'boss',
+  file: programFile('boss.ts'),
+  now,
+  limits: '{ depth: 4 }',
+})
+const tool = (name: string) => ({ name, args: {} })
+
+beforeEach(async () => {
+  t = await openTestKernel([boss(ALL)], { tools })
+})
+afterEach(() => t.close())
+
+async function ask(who: string, method: string, args: unknown = {}): Promise<unknown> {
+  const reply = await t.call(`boss/${who}`, method, args)
+  return reply.ok ? reply.value : reply.error
+}
+
+async function cardOf(who: string): Promise<string> {
+  const [card] = (await ask(who, 'held')) as string[]
+  return card as string
+}
+
+async function reopen(): Promise<void> {
+  const old = t
+  t = await crashCopy(t, { tools })
+  await old.close()
+}
+
+describe('a revocation', () => {
+  it('kills the card and all below it, and nothing else, from the next decision on and over a crash', async () => {
+    await ask('ann', 'spawn', { keep: true, card: { limits: { depth: 2 } } })
+    await ask('ann.1', 'spawn', { keep: true, card: {} })
+    await ask('ann', 'spawn', { keep: true, card: {} })
+    const card = await cardOf('ann.1')
+    expect(t.kernel.cards.blast(card)).toEqual({ cards: 2, agents: 2 })
+    await t.kernel.cards.revoke(card, 'operator')
+    const dead = async () => {
+      for (const who of ['ann.1', 'ann.1.1'])
+        await expect(ask(who, 'tool', tool('calc.one'))).rejects.toMatchObject({ class: 'Stopped' })
+      expect(await ask('ann', 'tool', tool('calc.one'))).toEqual({ ok: 1 })
+      expect(await ask('ann.2', 'tool', tool('calc.one'))).toEqual({ ok: 1 })
+      expect(await ask('ann', 'call', { to: 'boss/ann.1', method: 'held' })).toMatchObject({
+        error: 'Stopped',
+      })
+    }
+    await dead()
+    await reopen()
+    await dead()
+    expect(t.kernel.cards.get(card)).toMatchObject({ live: false })
+  })
+
+  it('ends whoever waits for the agent that it stops', async () => {
+    await ask('ann', 'spawn', { keep: true, card: {} })
+    const waiting = t.call('boss/ann', 'call', {
+      to: 'boss/ann.1',
+      method: 'late',
+      args: { ...tool('calc.one'), after: '1ms' },
+    })
+    await waiting
+    const long = t.call('boss/ann.1', 'call', { to: 'boss/nobody', method: 'x' })
+    await long
+    const open = t.kernel.invoke({
+      address: 'acme/boss/ann.1',
+      method: 'call',
+      args: { to: 'boss/ann', method: 'serial', args: {} },
+    })
+    await t.kernel.cards.revoke(await cardOf('ann.1'), 'operator')
+    const { reply } = await open
+    expect(await reply).toBeDefined()
+  })
+})
+
+describe('a confinement', () => {
+  it('limits where data goes at once, for those who sleep too, until it is lifted', async () => {
+    expect(await ask('ann', 'tool', tool('web.b'))).toEqual({ ok: 'b' })
+    await t.kernel.suspend('acme/boss/ann')
+    const { id } = await t.kernel.cards.confine(
+      { target: 'acme/boss/ann', egress: ['*.example'] },
+      'operator',
+    )
+    const confined = async () => {
+      expect(await ask('ann', 'tool', tool('web.b'))).toMatchObject({ error: 'Refused', by: 'flow' })
+      expect(await ask('ann', 'tool', tool('web.a'))).toEqual({ ok: 'a' })
+      expect(await ask('bob', 'tool', tool('web.b'))).toEqual({ ok: 'b' })
+    }
+    await confined()
+    await reopen()
+    await confined()
+    await t.kernel.cards.lift(id, 'operator')
+    expect(await ask('ann', 'tool', tool('web.b'))).toEqual({ ok: 'b' })
+  })
+
+  it('by grants is a ceiling, which binds children', async () => {
+    await ask('ann', 'spawn', { keep: true, card: {} })
+    await t.kernel.cards.confine(
+      { target: 'acme/boss/ann', ceiling: [{ tool: 'calc.*', args: '*' }] },
+      'operator',
+    )
+    for (const who of ['ann', 'ann.1']) {
+      expect(await ask(who, 'tool', tool('web.a'))).toMatchObject({ error: 'Refused', by: 'ceiling' })
+      expect(await ask(who, 'tool', tool('calc.one'))).toEqual({ ok: 1 })
+    }
+  })
+})
+
+describe('a card minted like another', () => {
+  it('with less egress is held by its agent at once, and binds it', async () => {
+    const like = await cardOf('ann')
+    const minted = (await t.kernel.cards.mint(
+      { like, egress: ['a.example'], expiresInMs: 60_000, attach: 'acme/boss/ann' },
+      'it',
+    )) as {
+      id: string
+      limits: { expires: number }
+    }
+    expect(minted.limits.expires).toBeGreaterThan(Date.now())
+    const held = async () => {
+      expect(await ask('ann', 'held')).toEqual([like, minted.id])
+      expect(await ask('ann', 'tool', { ...tool('web.a'), via: 1 })).toEqual({ ok: 'a' })
+      expect(await ask('ann', 'tool', { ...tool('web.b'), via: 1 })).toMatchObject({ by: 'card' })
+      expect(await ask('ann', 'tool', tool('web.b'))).toMatchObject({ error: 'Refused', by: 'ceiling' })
+      expect(await ask('ann', 'tool', tool('calc.one'))).toEqual({ ok: 1 })
+    }
+    await held()
+    await t.kernel.suspend('acme/boss/ann')
+    await held()
+    await reopen()
+    await held()
+  })
+
+  it('and not attached bounds a call that is made under it', async () => {
+    const like = await cardOf('ann')
+    const { id } = (await t.kernel.cards.mint({ like, egress: ['a.example'] }, 'it')) as { id: string }
+    const under = async (name: string) => {
+      const { reply } = await t.kernel.invoke({
+        address: 'acme/boss/ann',
+        method: 'tool',
+        args: tool(name),
+        under: id,
+      })
+      const done = await reply
+      return done.ok ? done.value : done.error
+    }
+    expect(await under('web.b')).toMatchObject({ error: 'Refused', by: 'scope' })
+    expect(await under('web.a')).toEqual({ ok: 'a' })
+    await reopen()
+    expect(await under('web.b')).toMatchObject({ error: 'Refused', by: 'scope' })
+    expect(await ask('ann', 'tool', tool('web.b'))).toEqual({ ok: 'b' })
+  })
+
+  it('below another dies with it', async () => {
+    const like = await cardOf('ann')
+    const { id } = (await t.kernel.cards.mint(
+      { like, below: true, narrow: { now: [{ tool: 'calc.*', args: '*' }] } },
+      'it',
+    )) as { id: string }
+    expect(t.kernel.cards.get(id)).toMatchObject({ parent: like, live: true })
+    await t.kernel.cards.revoke(like, 'operator')
+    expect(t.kernel.cards.get(id)).toMatchObject({ live: false })
+  })
+})
+
+describe('an apply', () => {
+  it('widens and narrows for agents that sleep, and for what was minted from them', async () => {
+    await ask('ann', 'spawn', { keep: true, card: {} })
+    for (const who of ['ann', 'ann.1']) await t.kernel.suspend(`acme/boss/${who}`)
+    expect(t.kernel.stats().live).toBe(0)
+    await applyPrograms(t.kernel, [boss([ALL[1] as string, ALL[2] as string])])
+    const narrowed = async () => {
+      for (const who of ['ann', 'ann.1'])
+        expect(await ask(who, 'tool', tool('web.a'))).toMatchObject({ by: 'card' })
+    }
+    await narrowed()
+    await reopen()
+    await narrowed()
+    await applyPrograms(t.kernel, [boss(ALL)])
+    expect(await ask('ann', 'tool', tool('web.a'))).toEqual({ ok: 'a' })
+    expect(await ask('ann.1', 'tool', tool('web.a'))).toEqual({ ok: 'a' })
+  })
+})
