@@ -40,6 +40,8 @@ export interface Surroundings {
   readonly answered: (answer: Answer) => void
   /** Somebody has read more: asks that fail by that are cut. */
   readonly lowered: (tenant: string) => void
+  /** Something was offered to an agent, which may be awake. */
+  readonly offered: (address: string) => void
   /** Cards died or sank: whoever is stopped by that ends, and asks that fail are cut. */
   readonly sunk: (tenant: string) => void
 }

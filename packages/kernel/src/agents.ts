@@ -52,12 +52,13 @@ export class Agents {
   #signalling: Promise<void> = Promise.resolve()
   #closed = false
 
-  constructor(around: Omit<Surroundings, 'quiet' | 'lowered' | 'sunk'>, options: AgentsOptions) {
+  constructor(around: Omit<Surroundings, 'quiet' | 'lowered' | 'sunk' | 'offered'>, options: AgentsOptions) {
     this.#around = {
       ...around,
       quiet: (agent) => this.#becameQuiet(agent),
       lowered: (tenant) => this.#cutAsks(tenant),
       sunk: (tenant) => this.sunk(tenant),
+      offered: (address) => this.#live.get(address)?.pump(),
     }
     this.#options = options
   }

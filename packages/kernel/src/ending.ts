@@ -113,10 +113,11 @@ export class Ending {
     }
   }
 
-  /** After the entry of a turn is written: revocations are on record, and whoever they stop ends. */
-  told({ pos }: Tip, { revoked, gave, took }: Acts): void {
+  /** After the entry of a turn is written: revocations are on record, whoever they stop ends, offers are announced. */
+  told({ pos }: Tip, { cards, revoked, gave, took }: Acts): void {
     const { authority } = this.#around.ctx
     for (const card of revoked) authority.noteRevoked({ pos, card, by: this.#agent.name })
+    for (const { owner } of cards) if (owner !== undefined) this.#around.offered(owner)
     if (revoked.length + gave.length + took.length > 0) this.#around.sunk(this.#agent.address.tenant)
   }
 

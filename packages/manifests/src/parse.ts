@@ -188,9 +188,11 @@ function cardOf(
             `spec.card.${side}[${i}].${later}`,
             `\`${later}\` needs ${LATER[later]}, which this version does not have yet`,
           )
-        const small = [(grant as { method?: unknown }).method]
-          .flat()
-          .find((m) => /[a-z]/.test(String(m ?? '')))
+        // Of an agent, methods are what its program calls them.
+        const { tool, method } = grant as { tool: string; method?: unknown }
+        const small = (tool.startsWith('agent.') ? [] : [method].flat()).find((m) =>
+          /[a-z]/.test(String(m ?? '')),
+        )
         if (small !== undefined)
           throw new CardError(
             'BadGrant',
