@@ -29,7 +29,11 @@ beforeEach(async () => {
   paid = []
   t = await openTestKernel([boss([PAY, READ, TALK])], { tools })
 })
-afterEach(() => t.close())
+/** Whatever happened is decided again from the log, and comes out the same. */
+afterEach(async () => {
+  expect((await t.kernel.audit()).mismatches).toEqual([])
+  await t.close()
+})
 
 /** Begins a payment, and waits until it asks. */
 async function pay(who = 'ann', amount = 5) {

@@ -27,7 +27,11 @@ async function ask(who: string, method: string, args: unknown = {}): Promise<unk
   return reply.ok ? reply.value : reply.error
 }
 
-afterEach(() => t.close())
+/** Whatever happened is decided again from the log, and comes out the same. */
+afterEach(async () => {
+  expect((await t.kernel.audit()).mismatches).toEqual([])
+  await t.close()
+})
 
 describe('a parent', () => {
   it('makes a child with a narrower card, calls it, and gets its answer', async () => {

@@ -31,7 +31,11 @@ const tool = (name: string) => ({ name, args: {} })
 beforeEach(async () => {
   t = await openTestKernel([boss(ALL)], { tools })
 })
-afterEach(() => t.close())
+/** Whatever happened is decided again from the log, and comes out the same. */
+afterEach(async () => {
+  expect((await t.kernel.audit()).mismatches).toEqual([])
+  await t.close()
+})
 
 async function ask(who: string, method: string, args: unknown = {}): Promise<unknown> {
   const reply = await t.call(`boss/${who}`, method, args)

@@ -46,7 +46,11 @@ const get = (url: string) => ({ name: 'web.get', args: { url } })
 /** A card with which only one address may be asked for. */
 const only = (url: string) => ({ only: [{ tool: 'web.get', args: { url: [url] } }] })
 
-afterEach(() => t.close())
+/** Whatever happened is decided again from the log, and comes out the same. */
+afterEach(async () => {
+  expect((await t.kernel.audit()).mismatches).toEqual([])
+  await t.close()
+})
 
 describe('what is done for a caller', () => {
   it('lies in what the caller may do, while another one’s timer and promise are pending', async () => {

@@ -76,10 +76,20 @@ export default class Boss extends Agent {
   }
 
   /** Makes one child a task, calls each, and tells how many answered what. */
-  async gather({ tasks, method, args }: { tasks: Narrow[]; method: string; args: unknown[] }) {
+  async gather({
+    tasks,
+    method,
+    args,
+    timeout = '20s',
+  }: {
+    tasks: Narrow[]
+    method: string
+    args: unknown[]
+    timeout?: `${number}${'ms' | 's'}`
+  }) {
     const children = await Promise.all(tasks.map((card) => spawn<object>('boss', { card })))
     const settled = await Promise.allSettled(
-      children.map((child, i) => (child as unknown as Caller)[method]?.(args[i], { timeout: '20s' })),
+      children.map((child, i) => (child as unknown as Caller)[method]?.(args[i], { timeout })),
     )
     return settled.map((one) => (one.status === 'fulfilled' ? { ok: one.value } : shown(one.reason)))
   }

@@ -87,7 +87,7 @@ export function isAct(tool: string): tool is ActName {
 
 type Done = { readonly value: unknown } | { readonly error: WireError }
 
-export function actOnCards(ctx: Context, who: Actor, asking: Asking, acts: Acts): One {
+export function actOnCards(ctx: Pick<Context, 'findTool'>, who: Actor, asking: Asking, acts: Acts): One {
   const tool = asking.effect.tool as ActName
   const parsed = ARGS[tool].safeParse(asking.effect.args)
   if (!parsed.success)
@@ -101,7 +101,14 @@ export function actOnCards(ctx: Context, who: Actor, asking: Asking, acts: Acts)
   return { meta: { tool, class: 'act', verdict: 'done' }, value: done.value }
 }
 
-function perform(ctx: Context, who: Actor, asking: Asking, tool: ActName, args: unknown, acts: Acts): Done {
+function perform(
+  ctx: Pick<Context, 'findTool'>,
+  who: Actor,
+  asking: Asking,
+  tool: ActName,
+  args: unknown,
+  acts: Acts,
+): Done {
   const { card } = args as { card: number }
   const name = cardOfHandle(who, card)
   if (name === undefined || name === null) return { error: refusalError({ ok: false, code: 'NoSuchCard' }) }
@@ -253,7 +260,7 @@ function revokeCard({ world, row }: Actor, id: string, acts: Acts): Done {
 
 /** What would be decided now, of this agent's own authority. Changes nothing. */
 function explainCall(
-  ctx: Context,
+  ctx: Pick<Context, 'findTool'>,
   who: Actor,
   { turns }: Asking,
   via: string,

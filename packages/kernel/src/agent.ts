@@ -9,6 +9,7 @@ import { type Influence, isStopped } from '@cardinal/cards'
 import { EngineFailure, type Instance } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
 import { noActs } from './acts.ts'
+import { answersOf, endChildren } from './answers.ts'
 import { appendEntry } from './append.ts'
 import type { AuthorityPayload } from './authority-wire.ts'
 import type { Timer } from './clock.ts'
@@ -219,8 +220,9 @@ export class LiveAgent {
     const actor = this.standing.actor()
     const acts = noActs()
     const decided = decideEffects(ctx, actor, output, { ...base, seq }, acts)
-    const answers = this.ending.answers(output.replies, acts)
-    this.ending.endChildren(
+    const answers = answersOf(this, output.replies, acts)
+    endChildren(
+      this,
       answers.map(({ id }) => id),
       acts,
     )
@@ -280,11 +282,12 @@ export class LiveAgent {
     const shown = ctx.images.mapStack(this.image.hash, detail)
     const { meta, payloads, error } = failedEntry(this.state, base, inputs, kind, shown)
     const acts = noActs()
-    const answers = this.ending.answers(
+    const answers = answersOf(
+      this,
       meta.ends.map((invocation) => ({ invocation, ok: false, value: error })),
       acts,
     )
-    this.ending.endChildren(meta.ends, acts)
+    endChildren(this, meta.ends, acts)
     const withheld = answers.filter((a) => a.refused !== undefined).map((a) => a.id)
     const said = { ...meta, ...this.ending.metaOf(acts), ...(withheld.length > 0 && { withheld }) }
     const tip = this.append('turn', said, payloads, this.ending.payloadOf(acts))

@@ -351,6 +351,8 @@ export class Agents {
     const key = ctx.slots.open(row.slot, ctx.control.tenantKey(row.tenant))
     const tip = { pos: row.pos, seq: row.seq, hash: row.hash }
     const erased = appendEntry(ctx, { birth: row.birth, key }, tip, 'erased', {}, [])
+    ctx.authority.erased(address, name)
+    this.sunk(address.tenant)
     await ctx.log.untilDurable(erased.pos)
     ctx.crashPoint('erase.durable')
     await this.#untilApplied(erased.pos)

@@ -140,6 +140,7 @@ function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
     await kernel.cancel(param(c, 'id'), c.req.query('why') ?? 'cancelled by the caller')
     return c.json({ cancelled: param(c, 'id') })
   })
+  on(app, routes.audit, async (c) => c.json(await kernel.audit()))
   on(app, routes.listEffects, async (c) => c.json({ effects: kernel.view.effectsInDoubt() }))
   on(app, routes.resolveEffect, async (c) => {
     const { content } = routes.resolveEffect.request.body

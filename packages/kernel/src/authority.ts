@@ -34,9 +34,23 @@ import { Rows } from './lazy-rows.ts'
 
 type Language = World['language']
 
+/** The rows of derived state that are read here. */
+export type StoredRows = Pick<
+  Derived,
+  | 'behind'
+  | 'revocations'
+  | 'findAgent'
+  | 'findAgentByRow'
+  | 'findCard'
+  | 'findCardByRow'
+  | 'birthCards'
+  | 'countersOf'
+  | 'offersOf'
+>
+
 /** What the worlds are made of. */
-export interface Sources {
-  readonly derived: Derived
+interface Sources {
+  readonly derived: StoredRows
   readonly control: Pick<Control, 'requireGeneration' | 'findGeneration' | 'confinements'>
   readonly nowMs: () => number
   /** The authority payload of an agent's entry, or of the node's own; undefined if its key is gone. */
@@ -116,6 +130,12 @@ export class Authority {
   /** The host applied a manifest: the roots of a type mean something else from now on (R18). */
   reroot(tenant: string, type: string): void {
     this.#worlds.get(tenant)?.reroot(type)
+  }
+
+  /** The agent's key is destroyed: it never acts again, and nobody acts for it. */
+  erased({ tenant }: Address, name: string): void {
+    const agent = this.peek(tenant).agents.get(name)
+    for (const card of agent?.births ?? []) card.revocations.push({ by: undefined, influence: UNTOUCHED })
   }
 
   /** Tools were declared or confinements made. */

@@ -47,11 +47,20 @@ export interface TurnEvent {
   readonly failed?: { readonly kind: string; readonly detail: string }
 }
 
-/** Time never runs backwards in a node's log. */
+/**
+ * Time never runs backwards in a node's log, and stands still within a step: what is decided in it and
+ * the entry that says so are of one moment.
+ */
 export function monotonic(clock: Clock): () => number {
   let last = 0
+  let known = false
   return () => {
+    if (known) return last
     last = Math.max(last, clock.nowMs())
+    known = true
+    queueMicrotask(() => {
+      known = false
+    })
     return last
   }
 }

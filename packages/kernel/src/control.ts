@@ -3,7 +3,7 @@
  * own chain; this is that chain folded.
  */
 import { codec, type Grant, parseCard, type RootCard, type World } from '@cardinal/cards'
-import type { KeySlots, Log, PayloadKey, Pos, Tip } from '@cardinal/oplog'
+import type { Entry, KeySlots, Log, PayloadKey, Pos, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
 import type { ToolDeclaration, Zone } from '@cardinal/tools'
 import { appendEntry, type Sink } from './append.ts'
@@ -78,20 +78,23 @@ export class Control {
 
   /** Folds the node's own entries, found by the scan. */
   restore(positions: readonly Pos[]): void {
-    for (const pos of positions) {
-      const entry = this.#sink.log.read(pos)
-      this.#tip = { pos, seq: entry.header.seq, hash: entry.hash }
-      const meta = JSON.parse(entry.header.meta) as Record<string, unknown>
-      if (entry.header.kind === 'node') this.#key = this.#slots.open(meta.slot as number)
-      else if (entry.header.kind === 'tenant')
-        this.#tenants.set(meta.name as string, this.#slots.open(meta.slot as number))
-      else
-        this.#fold(
-          entry.header.kind,
-          meta,
-          entry.payloads(() => this.#key as PayloadKey),
-        )
-    }
+    for (const pos of positions) this.take(this.#sink.log.read(pos))
+  }
+
+  /** Folds one of the node's own entries. */
+  take(entry: Entry): void {
+    const { pos } = entry
+    this.#tip = { pos, seq: entry.header.seq, hash: entry.hash }
+    const meta = JSON.parse(entry.header.meta) as Record<string, unknown>
+    if (entry.header.kind === 'node') this.#key = this.#slots.open(meta.slot as number)
+    else if (entry.header.kind === 'tenant')
+      this.#tenants.set(meta.name as string, this.#slots.open(meta.slot as number))
+    else
+      this.#fold(
+        entry.header.kind,
+        meta,
+        entry.payloads(() => this.#key as PayloadKey),
+      )
   }
 
   #fold(kind: string, meta: Record<string, unknown>, payloads: readonly Buffer[]): void {

@@ -33,6 +33,9 @@ const SLEEP = 'cardinal.sleep'
 const MIN_SLEEP_MS = 10
 const MAX_SLEEP_MS = 10 * 365 * 86_400_000
 
+/** Where tools are found. */
+export type Tools = Pick<Context, 'findTool'>
+
 export interface Decided {
   readonly metas: EffectMeta[]
   readonly details: VerdictDetail[]
@@ -40,7 +43,7 @@ export interface Decided {
 
 /** `acts` gathers what acts on cards change, for the turn's entry. */
 export function decideEffects(
-  ctx: Context,
+  ctx: Tools,
   who: Actor,
   output: GuestOutput,
   base: { readonly seq: number; readonly time: number; readonly inputs: readonly string[] },
@@ -76,7 +79,7 @@ export function decideEffects(
 }
 
 /** A name that a guest made up is an argument like any other, and stays out of the readable part. */
-function shownTool(ctx: Context, { row }: Actor, tool: string): string {
+function shownTool(ctx: Tools, { row }: Actor, tool: string): string {
   const known = tool === SLEEP || isMessage(tool) || isAct(tool) || ctx.findTool(row.tenant, tool)
   return known ? tool : '?'
 }
@@ -90,7 +93,7 @@ function tooMany(): One {
   })
 }
 
-function decideOne(ctx: Context, who: Actor, asked: Omit<Asking, 'via'>, acts: Acts): One {
+function decideOne(ctx: Tools, who: Actor, asked: Omit<Asking, 'via'>, acts: Acts): One {
   const { effect } = asked
   if (effect.tool === SLEEP) return sleep(effect, asked.timeMs)
   const via = cardOfHandle(who, effect.via)
@@ -107,7 +110,7 @@ function decideOne(ctx: Context, who: Actor, asked: Omit<Asking, 'via'>, acts: A
   return decideTool(ctx, who, asking)
 }
 
-function decideTool(ctx: Context, who: Actor, { effect, id, via, turns }: Asking): One {
+function decideTool(ctx: Tools, who: Actor, { effect, id, via, turns }: Asking): One {
   const { row, world, settings } = who
   const asked = requestOf(ctx, row.tenant, effect.tool, effect.args, settings)
   if (!asked)
@@ -197,9 +200,14 @@ function sleep(effect: GuestEffect, timeMs: number): One {
 
 /**
  * Decides a request of an admitted effect anew: before a repeat after a crash, and for every redirect
- * hop. What may be read by it is noted with the effect. Returns why not, or nothing.
+ * hop. `reads`: what is read by it is noted with the effect. Returns why not, or nothing.
  */
-export function redecide(who: Actor, effect: OpenEffect, request: EffectRequest): WireError | undefined {
+export function redecide(
+  who: Actor,
+  effect: OpenEffect,
+  request: EffectRequest,
+  reads: boolean,
+): WireError | undefined {
   const { row, world } = who
   const turns = effect.serves.flatMap((id) => world.turns.get(id) ?? [])
   const verdict = judge(world, {
@@ -212,7 +220,8 @@ export function redecide(who: Actor, effect: OpenEffect, request: EffectRequest)
   })
   if (verdict.verdict === 'allow') {
     const open = world.effects.get(effectKey(who.name, effect.id))
-    if (open?.open) open.open = { ...open.open, flows: [...new Set([...open.open.flows, ...verdict.flows])] }
+    if (reads && open?.open)
+      open.open = { ...open.open, flows: [...new Set([...open.open.flows, ...verdict.flows])] }
     return undefined
   }
   if (verdict.verdict === 'ask')

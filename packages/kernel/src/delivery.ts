@@ -29,6 +29,7 @@ import {
 import type { Receipt, WireError } from '@cardinal/tools'
 import type { Answer, LiveAgent } from './agent.ts'
 import type { Agents } from './agents.ts'
+import { FANOUT } from './answers.ts'
 import {
   cardName,
   type MintedBounds,
@@ -38,10 +39,9 @@ import {
   type TurnData,
 } from './authority-wire.ts'
 import { type Context, hmac } from './context.ts'
-import { FANOUT } from './ending.ts'
 import { KernelError } from './errors.ts'
 import { type Address, type InvocationId, newInvocationId, parseAddress, showAddress } from './ids.ts'
-import { type CallArgs, callArgs, calleeOf, childKey, parseSpawnArgs } from './messages.ts'
+import { admitsOf, type CallArgs, callArgs, calleeOf, childKey, parseSpawnArgs } from './messages.ts'
 import { narrowOf } from './narrow.ts'
 import { refusalError } from './refusals.ts'
 import type { Reply } from './reply.ts'
@@ -430,11 +430,6 @@ function scopeData({ scope }: TurnRow): ScopeData {
       ? { bound: codec.encodeBound(part.bound) }
       : { cards: part.cards.map((card) => card.id) },
   )
-}
-
-function admitsOf(given: NonNullable<CallArgs['admits']>) {
-  if (given === '*') return given
-  return codec.decodeAdmits({ labels: given.labels ?? [], ...(given.flow && { flow: given.flow }) })
 }
 
 function receiptOf(reply: Reply): Receipt {

@@ -2,10 +2,11 @@
  * How invocations of one awake agent end, and what ends with them: answers on their way to callers,
  * children that were made for an invocation, and the agent itself when its cards are dead.
  */
-import { answer, costOf, debit, floorOf, influenceOf, join, revoke } from '@cardinal/cards'
+import { costOf, floorOf, influenceOf, join } from '@cardinal/cards'
 import type { Tip } from '@cardinal/oplog'
 import { type Acts, noActs, toldBy } from './acts.ts'
 import type { LiveAgent, Surroundings } from './agent.ts'
+import { type Answered, endChildren } from './answers.ts'
 import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
 import type { InvocationId } from './ids.ts'
 import { refusalError } from './refusals.ts'
@@ -14,32 +15,6 @@ import type { RepliedMeta } from './wire.ts'
 
 /** How long the `finally` of an invocation that was ended may keep the next one waiting. */
 const ENDING_MS = 30_000
-export const FANOUT: ReadonlyMap<string, bigint> = new Map([['fanout', 1n]])
-const FANOUT_BACK: ReadonlyMap<string, bigint> = new Map([['fanout', -1n]])
-
-/** An answer that a turn gave, and what may become of it. */
-export interface Answered {
-  readonly id: InvocationId
-  readonly ok: boolean
-  /** The code of why it may not be passed on. */
-  readonly refused?: string
-  /** What a caller from outside is shown. */
-  readonly shown?: Reply
-  /** The agent that waits for it, if it may have it. */
-  readonly to?: { readonly caller: string; readonly effect: string; readonly reply: Reply }
-}
-
-interface Given {
-  readonly invocation: InvocationId
-  readonly ok: boolean
-  readonly value: unknown
-}
-
-export const WITHHELD: ReplyError = {
-  class: 'Refused',
-  code: 'WouldFlow',
-  message: 'what the agent has read by then may not flow to whoever asked',
-}
 
 export class Ending {
   readonly #around: Surroundings
@@ -50,51 +25,12 @@ export class Ending {
     this.#agent = agent
   }
 
-  /** Decides for each answer of a turn whether whoever asked may have it (R7). */
-  answers(given: readonly Given[], acts: Acts): Answered[] {
-    const { state, standing } = this.#agent
-    const { world } = standing
-    return given.flatMap(({ invocation: id, ok, value }): Answered[] => {
-      if (!state.invocations.has(id)) return []
-      const passed = answer(world, id)
-      const refused = passed.ok ? {} : { refused: passed.code }
-      const caller = state.served.get(id)?.caller
-      if (!caller || 'principal' in caller) {
-        const shown = passed.ok ? this.#agent.showReply(ok, value) : { ok: false as const, error: WITHHELD }
-        return [{ id, ok, ...refused, shown }]
-      }
-      if (!passed.ok) return [{ id, ok, ...refused }]
-      acts.tells = true
-      const reply = this.#agent.showReply(ok, value)
-      return [{ id, ok, to: { caller: caller.agent, effect: caller.effect, reply } }]
-    })
-  }
-
   /** Takes an answer to the agent that waits for it: it stands behind this agent's entry in the log. */
   passOn({ to }: Answered, tip: Tip): void {
     if (!to) return
     const { row, world } = this.#agent.standing
     const influence = influenceOf(world, row)
     this.#around.answered({ ...to, influence, from: `${this.#agent.name}@${tip.seq}` })
-  }
-
-  /** Revokes the cards of children that end with their invocation; they stop by that. */
-  endChildren(ended: readonly InvocationId[], acts: Acts): void {
-    const { state, standing } = this.#agent
-    if (state.children.size === 0 || ended.length === 0) return
-    const { world, row } = standing
-    for (const child of state.children.values()) {
-      if (child.keep || child.invocation === null || !ended.includes(child.invocation)) continue
-      for (const card of child.cards) {
-        if (!revoke(world, card, row.id).ok) continue
-        acts.revoked.push(card)
-        acts.tells = true
-      }
-      const parent = world.cards.get(child.cards[0] as string)?.parent
-      if (!parent) continue
-      debit(parent, FANOUT_BACK)
-      acts.refunds.push({ card: parent.id, of: { fanout: '1' } })
-    }
   }
 
   /** What the acts of a turn add to the readable part of its entry. */
@@ -134,7 +70,7 @@ export class Ending {
       }
       const caller = agent.state.served.get(id)?.caller
       const acts = noActs()
-      this.endChildren([id], acts)
+      endChildren(agent, [id], acts)
       const meta = { invocation: id, code, ...this.#ending(open), ...this.metaOf(acts) }
       const tip = agent.append('replied', meta, [Buffer.from(JSON.stringify(error))], this.payloadOf(acts))
       this.told(tip, acts)
@@ -156,7 +92,7 @@ export class Ending {
   /** A child was born after the invocation that it was made for had ended. */
   endLate(id: InvocationId): void {
     const acts = noActs()
-    this.endChildren([id], acts)
+    endChildren(this.#agent, [id], acts)
     if (acts.revoked.length === 0) return
     this.told(this.#agent.append('revoked', this.metaOf(acts), [], this.payloadOf(acts)), acts)
   }

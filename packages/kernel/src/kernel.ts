@@ -7,7 +7,7 @@
  * const { reply } = await kernel.invoke({ address: 'acme/clerk/alice', method: 'status' })
  */
 import os from 'node:os'
-import { codec, type DefaultsOf, type World } from '@cardinal/cards'
+import type { DefaultsOf } from '@cardinal/cards'
 import { Engine } from '@cardinal/engine'
 import type { AgentManifest, Manifest } from '@cardinal/manifests'
 import {
@@ -24,6 +24,7 @@ import type { Bundle } from '@cardinal/sdk/bundle'
 import { defaultsAmong, type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
 import { Agents } from './agents.ts'
 import { Approvals } from './approvals.ts'
+import { Audit, type AuditReport } from './audit.ts'
 import { Authority } from './authority.ts'
 import { catchUp } from './catch-up.ts'
 import { type Clock, systemClock } from './clock.ts'
@@ -42,6 +43,7 @@ import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
 import { Invocations } from './invocations.ts'
 import { replay } from './replay.ts'
 import type { Reply } from './reply.ts'
+import { toolRows } from './tool-rows.ts'
 import { View } from './view.ts'
 import { Waits } from './waits.ts'
 
@@ -79,6 +81,8 @@ interface Applied {
 
 const DEFAULT_LIMITS: TurnLimits = { fuel: 10_000_000_000, memoryBytes: 256 << 20 }
 const GRACE_MS = 5000
+/** An audit lets others work after so many entries. */
+const AUDIT_PAUSE = 256
 
 export interface Kernel {
   readonly publicKey: string
@@ -93,6 +97,7 @@ export interface Kernel {
   cancel(id: string, why: string): Promise<void>
   emit(address: string, name: string, value: unknown): Promise<void>
   replay(address: string, toSeq?: number): Promise<{ turns: number; entries: number }>
+  audit(onProgress?: (entries: number) => void): Promise<AuditReport>
   resolveEffect(ref: string, outcome: 'done' | 'failed', principal: string): Promise<void>
   erase(address: string): Promise<void>
   suspend(address: string): Promise<void>
@@ -148,6 +153,7 @@ class Node implements Kernel {
   readonly cards: HostCards
   readonly approvals: Approvals
   readonly #http: HttpTool
+  readonly #own: ReadonlyMap<string, Tool>
   readonly #ownPorts = new Set<number>()
   readonly #fatal: (error: unknown) => void
   #closing = false
@@ -201,6 +207,7 @@ class Node implements Kernel {
       timeoutMs: options.requestTimeoutMs ?? 30_000,
     })
     const own = new Map([this.#http, ...(options.tools ?? [])].map((tool) => [tool.name, tool]))
+    this.#own = own
     const declared = new DeclaredTools(control, this.#http)
     const findTool = (tenant: string, name: string) => own.get(name) ?? declared.find(tenant, name)
     const authority = new Authority({
@@ -354,6 +361,28 @@ class Node implements Kernel {
     return { turns: done.turns, entries: done.state.tip.seq }
   }
 
+  /** Decides everything anew that was ever decided here, from the log alone, and compares. */
+  async audit(onProgress: (entries: number) => void = () => {}): Promise<AuditReport> {
+    const { log, slots, images } = this.#ctx
+    await log.untilDurable((log.end - 1) as Pos)
+    const audit = new Audit({
+      slots,
+      images,
+      own: this.#own,
+      defaultsOf: (control) => (tool, tenant) =>
+        this.#own.get(tool)?.defaults ?? defaultsAmong(tool, control.toolsOf(tenant)),
+    })
+    let taken = 0
+    for (const pos of log.positions()) {
+      await audit.take(log.read(pos))
+      if (++taken % AUDIT_PAUSE === 0) {
+        onProgress(taken)
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    }
+    return audit.report
+  }
+
   /** An operator says what became of an effect in doubt. It is recorded; the agent was told `Indeterminate` already. */
   async resolveEffect(ref: string, outcome: 'done' | 'failed', principal: string): Promise<void> {
     const { address, effect } = parseEffectRef(ref)
@@ -432,24 +461,6 @@ function readOwn({ log, derived, slots, control }: Own, agent: string | undefine
   }
   const entry = log.read(pos)
   return key && readAuthority(entry.payloads(() => key))
-}
-
-/** Tools as the rules know them. What agents do to one another has no sinks: it is joined into whoever receives it. */
-function toolRows(tools: readonly Tool[]): World['tools'] {
-  const rows: World['tools'] = new Map()
-  for (const name of ['agent.invoke', 'agent.send', 'agent.spawn'])
-    rows.set(name, { place: name.split('.'), sinks: [], yields: [] })
-  for (const { name, sinks, yields } of tools) {
-    const cells = sinks.map((sink) => (sink === '{host}' ? 'host' : sinkOf(sink)))
-    rows.set(name, { place: name.split('.'), sinks: cells, yields })
-  }
-  return rows
-}
-
-function sinkOf(text: string) {
-  const [cell] = codec.decodeFlow({ sinks: [text] }).sinks
-  if (!cell) throw new Error('a sink is a cell')
-  return cell
 }
 
 function requireDistinct(manifests: readonly Manifest[]): void {

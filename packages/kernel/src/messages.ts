@@ -4,7 +4,7 @@
  * The second decision, and everything that concerns the receiver, is made when the message arrives
  * (`delivery.ts`), with both awake.
  */
-import { type AgentRow, isRefusal, permit } from '@cardinal/cards'
+import { type AgentRow, codec, isRefusal, permit } from '@cardinal/cards'
 import { z } from 'zod'
 import { type Actor, type Asking, cardOfHandle, type One, refuse } from './asking.ts'
 import { type Address, parseAddress, showAddress } from './ids.ts'
@@ -134,4 +134,10 @@ function viaOf(via: string | undefined): { readonly via?: string } {
 
 export function childKey(parent: string, child: number): string {
   return `${parent}.${child}`
+}
+
+/** What a caller lets the answer add to it. */
+export function admitsOf(given: NonNullable<CallArgs['admits']>) {
+  if (given === '*') return given
+  return codec.decodeAdmits({ labels: given.labels ?? [], ...(given.flow && { flow: given.flow }) })
 }

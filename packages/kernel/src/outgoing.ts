@@ -2,14 +2,7 @@
  * The effects that one awake agent has out: performing them, waiting for answers and approvals, and
  * recording what came of each.
  */
-import {
-  approve,
-  decodeBudgets,
-  encodeBudgets,
-  type Influence,
-  join,
-  receipt as settle,
-} from '@cardinal/cards'
+import { approve, type EffectRequest, encodeBudgets, type Influence, join } from '@cardinal/cards'
 import type { Receipt, WireError } from '@cardinal/tools'
 import type { LiveAgent, Surroundings } from './agent.ts'
 import { effectKey } from './asking.ts'
@@ -17,8 +10,9 @@ import type { Child, Taken } from './authority-wire.ts'
 import { type EffectId, effectId } from './ids.ts'
 import { cancelledReceipt, encodeOutcome } from './outcome.ts'
 import { performEffect, Stopping } from './perform.ts'
+import { encodeRequest, settleEffect } from './settle.ts'
 import { isAsked, type OpenEffect, onlyWaits } from './state.ts'
-import type { EffectMeta, ReceiptMeta } from './wire.ts'
+import type { EffectMeta, IntentMeta, ReceiptMeta } from './wire.ts'
 
 /** What a receipt says besides the outcome. */
 interface Besides {
@@ -82,7 +76,11 @@ export class Outgoing {
       const tip = agent.append('started', { effect: effect.id }, [])
       await ctx.log.untilDurable(tip.pos)
     }
-    const who = { actor: () => agent.standing.actor(), started, signal: controller.signal }
+    const decided = (intent: IntentMeta, request: EffectRequest) => {
+      if (agent.stopping) throw new Stopping()
+      agent.append('intent', intent, [Buffer.from(JSON.stringify(encodeRequest(request)))])
+    }
+    const who = { actor: () => agent.standing.actor(), started, decided, signal: controller.signal }
     performEffect(ctx, who, effect, again)
       .then(({ receipt, attempted, recorded }) => {
         this.#attempts.delete(effect.id)
@@ -106,7 +104,7 @@ export class Outgoing {
     const { event, outcome } = encodeOutcome(agent.name, effect, receipt)
     const { class: cls, code } = outcome.ok ? { class: undefined, code: undefined } : outcome.error
     const before = agent.standing.row.influence
-    const refund = this.#settle(open, outcome, attempted)
+    const refund = settleEffect(agent.standing.actor(), open, outcome, attempted)
     const sank = before !== agent.standing.row.influence || besides.answer !== undefined
     const waited = open.class === 'call' ? open.sent !== undefined || open.due > 0 : onlyWaits(open, 0)
     const meta: ReceiptMeta = {
@@ -115,6 +113,7 @@ export class Outgoing {
       ...(cls && code && { class: cls, code }),
       ...(open.dropped && { dropped: true }),
       ...(waited && { sleep: true }),
+      ...(attempted && { read: 1 as const }),
       ...(refund && { refund }),
       ...besides,
     }
@@ -123,30 +122,6 @@ export class Outgoing {
     ctx.waits.remove(agent.name, effect.id)
     if (sank) this.#around.lowered(agent.address.tenant)
     agent.pump()
-  }
-
-  /** What came of an effect for budgets and for what the agent has read. */
-  #settle(effect: OpenEffect, outcome: Receipt, attempted: boolean): Taken | undefined {
-    const { world, name, rootCard } = this.#agent.standing.actor()
-    const key = effectKey(name, effect.id)
-    const known = world.effects.get(key)
-    if (!known?.open) {
-      world.effects.delete(key)
-      return undefined
-    }
-    const unsure =
-      !outcome.ok && (outcome.error.class === 'Indeterminate' || outcome.error.class === 'Withheld')
-    const kept = outcome.ok || unsure
-    const how = attempted || kept ? (unsure ? 'unknown' : 'done') : 'failed'
-    const spend = kept ? {} : { spend: new Map<string, bigint>() }
-    const settled = settle(world, { id: key, outcome: how, ...spend, more: false, learned: attempted })
-    if (!settled.ok) throw new Error(`an effect was not settled: ${settled.code}`)
-    if (kept) return undefined
-    const back = decodeBudgets(effect.reserved)
-    // What left the node counts as a call; what was to be paid was not.
-    if (attempted)
-      for (const budget of [...back.keys()]) if (!budget.startsWith('spend.')) back.delete(budget)
-    return back.size > 0 ? { card: effect.via ?? rootCard, of: encodeBudgets(back) } : undefined
   }
 
   /** Stops an attempt that nobody waits for, unless it may change the world and has begun. */

@@ -4,15 +4,20 @@
  * A `once` effect is started on the record before anything leaves; if the node dies after that,
  * nobody can know, and recovery turns it into `Indeterminate`. Reads and keyed effects are repeated.
  */
+
+import type { EffectRequest } from '@cardinal/cards'
 import type { Attempt, Receipt, Tool, Translated, WireError } from '@cardinal/tools'
 import type { Actor } from './asking.ts'
 import { type Context, hmac } from './context.ts'
 import { redecide } from './decide.ts'
 import { effectRequest } from './requests.ts'
 import type { OpenEffect } from './state.ts'
+import type { IntentMeta } from './wire.ts'
 
 export interface Performer {
   readonly actor: () => Actor
+  /** Records a decision that was made anew. */
+  readonly decided: (intent: IntentMeta, request: EffectRequest) => void
   /** Records that an attempt begins, and resolves once that is durable. */
   readonly started: () => Promise<void>
   readonly signal: AbortSignal
@@ -77,7 +82,7 @@ export async function performEffect(
   if (again) {
     if (effect.class === 'once' && effect.started)
       return indeterminate('it was started before the node stopped; whether it was done is unknown')
-    const no = redecide(who.actor(), effect, effectRequest(effect.tool, translated))
+    const no = anew(who, effect, effectRequest(effect.tool, translated), 'again')
     // A keyed effect may already have happened: a refusal now must not tell the guest that it did not.
     if (no)
       return effect.class === 'idempotent'
@@ -126,24 +131,35 @@ function attemptOf(
   translated: Translated,
   recorded: Promise<void>,
 ): Attempt {
-  const decide = ({ request, cost }: Pick<Translated, 'request' | 'cost'>) =>
-    redecide(who.actor(), effect, effectRequest(effect.tool, { request, cost }))
   return {
     idempotencyKey: hmac(hmac(ctx.secret, 'idempotency', who.actor().birth), effect.id)
       .toString('hex')
       .slice(0, 40),
     started: async () => {
       // It may have waited its turn behind others: authority that sank meanwhile counts.
-      const no = decide(translated)
+      const no = redecide(who.actor(), effect, effectRequest(effect.tool, translated), false)
       if (no) throw new Sunk(no)
       if (effect.class !== 'once') return
       await who.started()
       ctx.crashPoint('effect.started')
     },
     recorded,
-    decide: (request) => decide({ request, cost: { calls: 0, bytesOut: 0 } }),
+    decide: (request) => anew(who, effect, { q: request, tool: effect.tool, spend: new Map() }, 'hop'),
     signal: who.signal,
   }
+}
+
+/** Decides on a request that its turn did not say, and records that. */
+function anew(
+  who: Performer,
+  effect: OpenEffect,
+  request: EffectRequest,
+  what: IntentMeta['what'],
+): WireError | undefined {
+  const no = redecide(who.actor(), effect, request, true)
+  const verdict = no ? 'refuse' : 'allow'
+  who.decided({ effect: effect.id, what, verdict, ...(no?.by && { by: no.by }) }, request)
+  return no
 }
 
 function refused(error: WireError): Performed {

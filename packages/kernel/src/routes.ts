@@ -230,6 +230,23 @@ export const why = route(
   z.object({ effect: z.string(), verdict: z.enum(['allow', 'refuse', 'drop']) }),
 )
 
+export const audit = route(
+  {
+    method: 'post',
+    path: '/v1/audit',
+    summary: 'decide everything anew that was ever decided, from the log alone, and compare',
+  },
+  z.object({
+    entries: z.int(),
+    agents: z.int(),
+    verdicts: z.int(),
+    unreadable: z.int(),
+    mismatches: z.array(
+      z.object({ at: z.string(), what: z.string(), recorded: z.unknown(), derived: z.unknown() }),
+    ),
+  }),
+)
+
 export const listEffects = route(
   { method: 'get', path: '/v1/effects', summary: 'effects that were or are in doubt' },
   z.object({ effects: z.array(z.object({ effect: z.string(), resolved: z.string().nullable() })) }),

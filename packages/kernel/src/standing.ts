@@ -19,6 +19,8 @@ import type { MethodInfo } from './images.ts'
 import { effectRequest, requestOf } from './requests.ts'
 import { type AgentState, isAsked, type OpenEffect } from './state.ts'
 
+type RulesContext = Pick<Context, 'authority' | 'control' | 'findTool'>
+
 /** The agent whose standing it is. */
 export interface Who {
   readonly address: Address
@@ -30,13 +32,13 @@ export interface Who {
 
 export class Standing {
   readonly row: AgentRow
-  readonly #ctx: Context
+  readonly #ctx: RulesContext
   readonly #who: Who
   readonly #turns = new Map<InvocationId, TurnRow>()
   #said: { influence: object | undefined; accepted: object | undefined; held: readonly string[] }
 
   /** For an agent whose row is there: it was just born, or `wake` has filled it in. */
-  constructor(ctx: Context, who: Who, row: AgentRow) {
+  constructor(ctx: RulesContext, who: Who, row: AgentRow) {
     this.#ctx = ctx
     this.#who = who
     this.row = row

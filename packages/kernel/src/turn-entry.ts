@@ -1,6 +1,7 @@
 /** What a turn's entry says: of one that went well, and of one that failed and is undone. */
+
+import type { Answered } from './answers.ts'
 import type { Decided } from './decide.ts'
-import type { Answered } from './ending.ts'
 import { assert } from './errors.ts'
 import type { EffectId } from './ids.ts'
 import type { ReplyError } from './reply.ts'

@@ -201,6 +201,8 @@ export interface ReceiptMeta extends AuthorityMeta {
   readonly refund?: Taken
   /** The agent that it made. */
   readonly child?: Child
+  /** Something was attempted: what it says of the world binds the agent. */
+  readonly read?: 1
   /** Whose answer it is, as `address@seq`. */
   readonly answer?: string
 }
@@ -215,6 +217,14 @@ export interface SentMeta extends AuthorityMeta {
   /** It was not sent at once: a timer stood for it. */
   readonly timed?: boolean
   readonly waits?: boolean
+}
+
+/** An effect decided anew: before it is repeated after a crash, or to follow a redirect. */
+export interface IntentMeta {
+  readonly effect: EffectId
+  readonly what: 'again' | 'hop'
+  readonly verdict: 'allow' | 'refuse'
+  readonly by?: string
 }
 
 export interface ApprovedMeta {

@@ -230,6 +230,21 @@ export class Log {
     return this.#reader.read(pos)
   }
 
+  /** Where each durable entry begins, in their order, read from the segments. */
+  positions(): Pos[] {
+    const found: Pos[] = []
+    const end = this.#durable
+    const { folder, nodeKey } = this.#options
+    scanLog(folder, {
+      node: nodeKey.node,
+      publicKey: nodeKey.publicKey,
+      onEntry: ({ pos }) => {
+        if (pos < end) found.push(pos)
+      },
+    })
+    return found
+  }
+
   /** Makes everything durable and ends the thread. */
   async close(): Promise<void> {
     if (!this.#failed && this.end > this.#durable) await this.untilDurable((this.end - 1) as Pos)

@@ -10,6 +10,14 @@ import { readProject } from '../project.ts'
 
 const DEFAULT_TENANT = 'default'
 
+interface Audit {
+  readonly entries: number
+  readonly agents: number
+  readonly verdicts: number
+  readonly unreadable: number
+  readonly mismatches: readonly { at: string; what: string; recorded: unknown; derived: unknown }[]
+}
+
 export function addAgentCommands(program: Command): void {
   program
     .command('apply [path]')
@@ -134,6 +142,27 @@ function addReading(program: Command): void {
       const ref = effect === 'last' ? effect : full(effect)
       const { body } = await ask(endpointOf(command), `/v1/why/${encodeURIComponent(ref)}`)
       print(formatOf(command), body, () => showWhy(body))
+    })
+  program
+    .command('audit')
+    .description('decide everything anew that was ever decided, from the log alone, and compare')
+    .action(async (_options: unknown, command: Command) => {
+      const { body } = await ask(endpointOf(command), '/v1/audit', { method: 'POST' })
+      const { entries, agents, verdicts, unreadable, mismatches } = body as unknown as Audit
+      const erased = unreadable > 0 ? `, ${unreadable} agents erased and unreadable` : ''
+      print(formatOf(command), body, () =>
+        table([
+          [
+            mismatches.length === 0 ? 'as recorded' : 'DIFFERS',
+            `${verdicts} decisions, ${entries} entries, ${agents} agents${erased}`,
+          ],
+          ...mismatches.map((m) => [
+            m.at,
+            `${m.what}: recorded ${JSON.stringify(m.recorded)}, derived ${JSON.stringify(m.derived)}`,
+          ]),
+        ]),
+      )
+      if (mismatches.length > 0) process.exitCode = exitCode('Diverged')
     })
   program
     .command('replay <agent>')

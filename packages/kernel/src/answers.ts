@@ -1,0 +1,83 @@
+/** Answers as the rules see them: who may have one, and which children end with it. */
+import { answer, debit, revoke } from '@cardinal/cards'
+import type { Acts } from './acts.ts'
+import type { InvocationId } from './ids.ts'
+import type { Reply, ReplyError } from './reply.ts'
+import type { Standing } from './standing.ts'
+import type { AgentState } from './state.ts'
+
+export const FANOUT: ReadonlyMap<string, bigint> = new Map([['fanout', 1n]])
+const FANOUT_BACK: ReadonlyMap<string, bigint> = new Map([['fanout', -1n]])
+
+/** Whoever answers. */
+export interface Answering {
+  readonly state: AgentState
+  readonly standing: Standing
+  showReply(ok: boolean, value: unknown): Reply
+}
+
+/** An answer that a turn gave, and what may become of it. */
+export interface Answered {
+  readonly id: InvocationId
+  readonly ok: boolean
+  /** The code of why it may not be passed on. */
+  readonly refused?: string
+  /** What a caller from outside is shown. */
+  readonly shown?: Reply
+  /** The agent that waits for it, if it may have it. */
+  readonly to?: { readonly caller: string; readonly effect: string; readonly reply: Reply }
+}
+
+interface Given {
+  readonly invocation: InvocationId
+  readonly ok: boolean
+  readonly value: unknown
+}
+
+export const WITHHELD: ReplyError = {
+  class: 'Refused',
+  code: 'WouldFlow',
+  message: 'what the agent has read by then may not flow to whoever asked',
+}
+
+/** Decides for each answer of a turn whether whoever asked may have it (R7). */
+export function answersOf(who: Answering, given: readonly Given[], acts: Acts): Answered[] {
+  const { state, standing } = who
+  const { world } = standing
+  return given.flatMap(({ invocation: id, ok, value }): Answered[] => {
+    if (!state.invocations.has(id)) return []
+    const passed = answer(world, id)
+    const refused = passed.ok ? {} : { refused: passed.code }
+    const caller = state.served.get(id)?.caller
+    if (!caller || 'principal' in caller) {
+      const shown = passed.ok ? who.showReply(ok, value) : { ok: false as const, error: WITHHELD }
+      return [{ id, ok, ...refused, shown }]
+    }
+    if (!passed.ok) return [{ id, ok, ...refused }]
+    acts.tells = true
+    const reply = who.showReply(ok, value)
+    return [{ id, ok, to: { caller: caller.agent, effect: caller.effect, reply } }]
+  })
+}
+
+/** Revokes the cards of children that end with their invocation; they stop by that. */
+export function endChildren(
+  { state, standing }: Pick<Answering, 'state' | 'standing'>,
+  ended: readonly InvocationId[],
+  acts: Acts,
+): void {
+  if (state.children.size === 0 || ended.length === 0) return
+  const { world, row } = standing
+  for (const child of state.children.values()) {
+    if (child.keep || child.invocation === null || !ended.includes(child.invocation)) continue
+    for (const card of child.cards) {
+      if (!revoke(world, card, row.id).ok) continue
+      acts.revoked.push(card)
+      acts.tells = true
+    }
+    const parent = world.cards.get(child.cards[0] as string)?.parent
+    if (!parent) continue
+    debit(parent, FANOUT_BACK)
+    acts.refunds.push({ card: parent.id, of: { fanout: '1' } })
+  }
+}

@@ -1,0 +1,408 @@
+/**
+ * Audit: everything that was ever decided on this node, decided again from the log alone (R16).
+ *
+ * Entries are taken in their order, by the same rules and the same translation as when the node ran, on
+ * rows that are derived from nothing but the entries before. Every verdict, every answer that was kept
+ * back, every minted card and every change of what an agent holds and has read must come out as it is
+ * recorded. Performs nothing and changes nothing.
+ */
+import {
+  type AgentRow,
+  approve,
+  codec,
+  give,
+  input,
+  join,
+  meets,
+  send,
+  spawn,
+  UNTOUCHED,
+} from '@cardinal/cards'
+import type { Entry, PayloadKey } from '@cardinal/oplog'
+import { noActs } from './acts.ts'
+import { answersOf, endChildren, FANOUT } from './answers.ts'
+import { type Actor, effectKey } from './asking.ts'
+import { type Audited, AuditRows, type AuditSources } from './audit-rows.ts'
+import { type AuthorityMeta, type AuthorityPayload, cardName } from './authority-wire.ts'
+import { decideEffects, redecide } from './decide.ts'
+import { readAuthority } from './holding.ts'
+import type { EffectId, InvocationId } from './ids.ts'
+import { admitsOf, callArgs, parseSpawnArgs } from './messages.ts'
+import { narrowOf } from './narrow.ts'
+import { toFolded } from './replay.ts'
+import { decodeRequest, settleEffect } from './settle.ts'
+import { detailsOf, type Folded, fold, isAsked } from './state.ts'
+import {
+  type AcceptedMeta,
+  type ApprovedMeta,
+  type BirthMeta,
+  type FailedTurnMeta,
+  type IntentMeta,
+  parseOutput,
+  type ReceiptMeta,
+  type RepliedMeta,
+  type SentMeta,
+  type TurnMeta,
+} from './wire.ts'
+
+export interface AuditReport {
+  readonly entries: number
+  readonly agents: number
+  /** Decisions that were made again. */
+  readonly verdicts: number
+  /** Agents whose key is destroyed: what stands in their entries nobody can read any more. */
+  readonly unreadable: number
+  readonly mismatches: readonly Mismatch[]
+}
+
+export interface Mismatch {
+  /** `tenant/type/key@seq`, or `node@seq`. */
+  readonly at: string
+  readonly what: string
+  readonly recorded: unknown
+  readonly derived: unknown
+}
+
+const MAX_MISMATCHES = 100
+
+export class Audit {
+  readonly #rows: AuditRows
+  readonly #mismatches: Mismatch[] = []
+  readonly #blind = new Set<string>()
+  #entries = 0
+  #verdicts = 0
+
+  constructor(from: AuditSources) {
+    this.#rows = new AuditRows(from)
+  }
+
+  get report(): AuditReport {
+    return {
+      entries: this.#entries,
+      agents: this.#rows.count,
+      verdicts: this.#verdicts,
+      unreadable: this.#blind.size,
+      mismatches: this.#mismatches,
+    }
+  }
+
+  /** Takes the next entry of the log. */
+  async take(entry: Entry): Promise<void> {
+    this.#entries++
+    this.#rows.nowMs = entry.header.timeMs
+    if (this.#rows.isNode(entry)) return this.#rows.takeNode(entry)
+    const birth = entry.header.agent.toString('hex')
+    if (this.#blind.has(birth)) return
+    const key = this.#rows.keyOf(entry)
+    if (!key) {
+      this.#blind.add(birth)
+      return this.#rows.forget(entry)
+    }
+    const folded = readable(entry, key)
+    const who = entry.header.kind === 'birth' ? await this.#born(entry, folded) : this.#rows.find(birth)
+    if (!who)
+      return this.#differ(`${birth}@${entry.header.seq}`, 'an entry of nobody', entry.header.kind, undefined)
+    const at = `${who.name}@${entry.header.seq}`
+    if (entry.header.kind !== 'birth') this.#again(who, at, folded)
+    fold(who.state, folded)
+    who.standing.sync()
+    if (entry.header.kind !== 'birth') this.#compareHolding(who, at, folded)
+  }
+
+  #differ(at: string, what: string, recorded: unknown, derived: unknown): void {
+    if (this.#mismatches.length < MAX_MISMATCHES) this.#mismatches.push({ at, what, recorded, derived })
+  }
+
+  #same(at: string, what: string, recorded: unknown, derived: unknown): void {
+    const [a, b] = [recorded, derived].map((value) => JSON.stringify(value))
+    if (a !== b) this.#differ(at, what, recorded, derived)
+  }
+
+  async #born(entry: Entry, folded: Folded): Promise<Audited> {
+    const meta = folded.meta as BirthMeta
+    const { spawned } = meta
+    if (!spawned) return this.#rows.root(entry, meta)
+    const maker = this.#rows.byName(spawned.by)
+    const effect = maker?.state.effects.get(spawned.effect)
+    const name = `${meta.tenant}/${meta.type}/${meta.key}`
+    if (maker && effect) {
+      const { cards } = parseSpawnArgs(effect.args)
+      const from =
+        effect.via === undefined
+          ? maker.standing.row.births[0]
+          : [...maker.standing.row.held].find((c) => c.id === effect.via)
+      const world = maker.standing.world
+      const done = spawn(world, {
+        agent: name,
+        by: maker.name,
+        cards: cards.map((card, i) => ({
+          card: cardName(maker.birth, `${effect.id}.${i}`),
+          from: from?.id ?? '',
+          ...narrowOf(card),
+        })),
+        for: effect.serves.filter((id) => world.turns.has(id)),
+        ...(effect.via !== undefined && { via: effect.via }),
+      })
+      this.#verdicts++
+      if (!done.ok) this.#differ(name, 'a birth', 'allowed', done)
+      else if (from) this.#rows.debit(from, FANOUT)
+    } else this.#differ(name, 'a birth', spawned, undefined)
+    const who = await this.#rows.child(entry, meta)
+    const { minted: recorded, influence } = readAuthority(folded.payloads)
+    this.#same(
+      `${name}@1`,
+      'what its maker had read',
+      influence,
+      codec.encodeInfluence(who.standing.row.birth),
+    )
+    const derived = who.standing.row.births.map((c) => ({
+      now: codec.encodeBound(c.now),
+      ever: codec.encodeBound(c.ever),
+    }))
+    this.#same(`${name}@1`, 'minted cards', recorded, derived)
+    return who
+  }
+
+  /** Does again what the entry says was done. */
+  #again(who: Audited, at: string, entry: Folded): void {
+    switch (entry.kind) {
+      case 'accepted':
+        return this.#accepted(who, at, entry.meta as AcceptedMeta, entry)
+      case 'turn':
+        if ('failed' in (entry.meta as object)) return this.#failed(who, at, entry)
+        return this.#turn(who, at, entry)
+      case 'intent':
+        return this.#intent(who, at, entry)
+      case 'sent':
+        return this.#sent(who, at, entry.meta as SentMeta)
+      case 'approved':
+        return this.#approved(who, at, entry.meta as ApprovedMeta)
+      case 'receipt':
+        return this.#receipt(who, at, entry.meta as ReceiptMeta)
+      case 'replied':
+        return this.#replied(who, at, entry.meta as RepliedMeta)
+      case 'revoked':
+        return this.#ended(who, at, entry.meta as AuthorityMeta)
+      case 'stopped':
+        for (const [key, effect] of who.standing.world.effects)
+          if (effect.agent === who.standing.row) who.standing.world.effects.delete(key)
+        return
+    }
+  }
+
+  #accepted(who: Audited, at: string, meta: AcceptedMeta, entry: Folded): void {
+    const { world, row } = who.standing
+    if (meta.from !== undefined) return this.#arrived(who, at, meta)
+    switch (meta.what) {
+      case 'invoke': {
+        const id = meta.invocation as string
+        const { method, principal, labels = [] } = meta
+        const taken = input(world, { id, to: row.id, method: method as string, principal, labels })
+        this.#verdicts++
+        if (!taken.ok) this.#differ(at, 'a call from outside', 'taken', taken)
+        // One under a card is read from the entry's own payload.
+        if (meta.turn) world.turns.delete(id)
+        return
+      }
+      case 'emit':
+        return join(row, { flow: UNTOUCHED.flow, labels: new Set(meta.labels ?? []) })
+      case 'offer': {
+        const card = world.cards.get(meta.card as string)
+        const offer = card && world.offers.get(card)
+        if (offer) join(row, offer.influence)
+        else this.#differ(at, 'an offer', meta.card, undefined)
+        return
+      }
+      case 'card': {
+        const card = world.cards.get(meta.card as string)
+        const given = card && give(world, row, card, true)
+        if (!given?.ok) this.#differ(at, 'a card from the host', meta.card, given)
+        return
+      }
+      case 'cancel':
+        // Of a caller's cancel, what the caller had read stands in the change.
+        return this.#joinSaid(row, entry)
+    }
+  }
+
+  /** A cancel by a caller joins what the caller had read: more than what is recorded cannot be known. */
+  #joinSaid(row: AgentRow, entry: Folded): void {
+    const { influence } = (entry.meta as AuthorityMeta).auth === 1 ? readAuthority(entry.payloads) : {}
+    if (influence) join(row, codec.decodeInfluence(influence))
+  }
+
+  /** A message of another agent: both its decision and what it added. */
+  #arrived(who: Audited, at: string, meta: AcceptedMeta): void {
+    const from = meta.from as string
+    const mark = from.lastIndexOf('@')
+    const sender = this.#rows.byName(from.slice(0, mark))
+    const effect = sender?.state.effects.get(from.slice(mark + 1) as EffectId)
+    if (!sender || !effect) return this.#differ(at, 'a message', from, undefined)
+    const done = this.#send(sender, effect, meta.invocation as string, who.name)
+    if (!done.ok) this.#differ(at, 'a message', 'taken', done)
+  }
+
+  #send(
+    sender: Audited,
+    effect: NonNullable<ReturnType<Audited['state']['effects']['get']>>,
+    id: string,
+    to: string,
+  ) {
+    const args = callArgs(effect.args)
+    const { world } = sender.standing
+    const under = args.under === undefined ? undefined : sender.state.holding.handles[args.under]
+    this.#verdicts++
+    return send(world, {
+      id,
+      from: sender.name,
+      to,
+      method: args.method,
+      tool: effect.tool as 'agent.invoke' | 'agent.send',
+      for: effect.serves.filter((serve) => world.turns.has(serve)),
+      ...(effect.via !== undefined && { via: effect.via }),
+      ...(under !== undefined && { under }),
+      ...(args.admits !== undefined && { admits: admitsOf(args.admits) }),
+    })
+  }
+
+  #turn(who: Audited, at: string, entry: Folded): void {
+    const meta = entry.meta as TurnMeta
+    const output = parseOutput(entry.payloads[0] as Buffer)
+    const acts = noActs()
+    const actor: Actor = who.standing.actor()
+    const base = { seq: entry.tip.seq, time: meta.time, inputs: meta.inputs }
+    const decided = decideEffects(this.#rows, actor, output, base, acts)
+    this.#verdicts += decided.metas.length
+    this.#same(at, 'verdicts', meta.effects, decided.metas)
+    this.#same(at, 'refusals and results', [...detailsOf(entry).values()], decided.details)
+    const answers = answersOf(who, output.replies, acts)
+    this.#verdicts += answers.length
+    const kept = answers.map(({ id, ok, refused }) => (refused === undefined ? [id, ok] : [id, ok, refused]))
+    this.#same(at, 'answers', meta.replies, kept)
+    endChildren(
+      who,
+      answers.map(({ id }) => id),
+      acts,
+    )
+    this.#same(at, 'revocations', meta.revoked ?? [], acts.revoked)
+    this.#same(at, 'minted cards', meta.cards ?? [], acts.cards)
+    this.#rows.noteAnswers(at, who)
+  }
+
+  #failed(who: Audited, at: string, entry: Folded): void {
+    const meta = entry.meta as FailedTurnMeta
+    const acts = noActs()
+    const given = meta.ends.map((invocation) => ({ invocation, ok: false, value: null }))
+    const answers = answersOf(who, given, acts)
+    this.#verdicts += answers.length
+    const withheld = answers.filter((a) => a.refused !== undefined).map((a) => a.id)
+    this.#same(at, 'answers', meta.withheld ?? [], withheld)
+    endChildren(who, meta.ends, acts)
+    this.#same(at, 'revocations', meta.revoked ?? [], acts.revoked)
+    this.#rows.noteAnswers(at, who)
+  }
+
+  #intent(who: Audited, at: string, entry: Folded): void {
+    const { effect: id, verdict } = entry.meta as IntentMeta
+    const effect = who.state.effects.get(id)
+    if (!effect) return this.#differ(at, 'an intent', id, undefined)
+    const said = (entry.meta as AuthorityMeta).auth === 1 ? entry.payloads.slice(0, -1) : entry.payloads
+    const request = decodeRequest(JSON.parse((said[0] as Buffer).toString()))
+    const no = redecide(who.standing.actor(), effect, request, true)
+    this.#verdicts++
+    this.#same(at, 'an intent', verdict, no ? 'refuse' : 'allow')
+  }
+
+  /** A call that arrived was decided with its receiver's entry; one that was lost is decided here. */
+  #sent(who: Audited, at: string, meta: SentMeta): void {
+    const effect = who.state.effects.get(meta.effect)
+    if (!effect || meta.invocation !== undefined) return
+    const id = `lost ${at}`
+    const done = this.#send(who, effect, id, meta.callee)
+    who.standing.world.turns.delete(id)
+    if (!done.ok) this.#differ(at, 'a message that was lost', 'taken', done)
+  }
+
+  #approved(who: Audited, at: string, meta: ApprovedMeta): void {
+    const decided = approve(who.standing.world, effectKey(who.name, meta.effect), meta.role)
+    this.#verdicts++
+    this.#same(at, 'an approval', meta.verdict, decided.ok ? decided.verdict.verdict : decided.code)
+  }
+
+  #receipt(who: Audited, at: string, meta: ReceiptMeta): void {
+    const effect = who.state.effects.get(meta.effect)
+    if (!effect) return
+    const { world, row } = who.standing
+    if (effect.class === 'call' && effect.sent === undefined && !meta.ok && meta.dropped !== true)
+      this.#refusedCall(who, at, meta)
+    if (meta.answer !== undefined) for (const one of this.#rows.answered(meta.answer, who)) join(row, one)
+    const outcome = meta.ok
+      ? ({ ok: true } as const)
+      : ({ ok: false, error: { class: meta.class ?? '' } } as const)
+    if (isAsked(effect)) world.effects.delete(effectKey(who.name, effect.id))
+    else {
+      const refund = settleEffect(who.standing.actor(), effect, outcome, meta.read === 1)
+      this.#same(at, 'what is given back', meta.refund, refund)
+    }
+  }
+
+  /** A call that never arrived: refused by the rules, or for what the rules do not know. */
+  #refusedCall(who: Audited, at: string, meta: ReceiptMeta): void {
+    const effect = who.state.effects.get(meta.effect)
+    if (!effect || !RULES_REFUSE.has(meta.code ?? '')) return
+    const { to } = callArgs(effect.args)
+    const address = to.split('/').length === 2 ? `${who.standing.row.tenant}/${to}` : to
+    const { world, row } = who.standing
+    if (meta.code === 'NoSuchMethod') {
+      const target = world.agents.get(address)
+      if (target) meets(world, row, target)
+      return
+    }
+    const id = `refused ${at}`
+    const done = this.#send(who, effect, id, address)
+    if (done.ok) this.#differ(at, 'a message', meta.code, 'allowed')
+  }
+
+  #replied(who: Audited, at: string, meta: RepliedMeta): void {
+    const acts = noActs()
+    endChildren(who, [meta.invocation], acts)
+    this.#same(at, 'revocations', meta.revoked ?? [], acts.revoked)
+    if (meta.code === 'Stopped') this.#rows.noteStop(at, who)
+  }
+
+  #ended(who: Audited, at: string, meta: AuthorityMeta): void {
+    const over = [...who.state.children.values()].flatMap(({ invocation }) =>
+      invocation !== null && !who.state.invocations.has(invocation) ? [invocation] : [],
+    )
+    const acts = noActs()
+    endChildren(who, over as InvocationId[], acts)
+    this.#same(at, 'revocations', meta.revoked ?? [], acts.revoked)
+  }
+
+  /** What the entry says of the agent's own row is what the rules have made of it. */
+  #compareHolding(who: Audited, at: string, { meta, payloads }: Folded): void {
+    const derived = who.standing.change() ?? {}
+    const said = (meta as AuthorityMeta).auth === 1 ? readAuthority(payloads) : {}
+    this.#same(at, 'what it holds and has read', pick(said), pick(derived))
+  }
+}
+
+/** Refusals of messages that the rules made: others are the kernel's, about what rules do not know. */
+const RULES_REFUSE = new Set([
+  'NoSuchAgent',
+  'NoSuchCard',
+  'NotLive',
+  'NoSuchMethod',
+  'NoGrant',
+  'WouldTaint',
+  'Stopped',
+  'BudgetSpent',
+])
+
+function pick({ influence, accepted, held }: AuthorityPayload): object {
+  return { ...(influence && { influence }), ...(accepted && { accepted }), ...(held && { held }) }
+}
+
+function readable(entry: Entry, key: PayloadKey): Folded {
+  return toFolded(entry, key)
+}

@@ -1,0 +1,21 @@
+/** Tools as the rules know them. */
+import { codec, type World } from '@cardinal/cards'
+import type { Tool } from '@cardinal/tools'
+
+/** What agents do to one another has no sinks: it is joined into whoever receives it. */
+export function toolRows(tools: readonly Tool[]): World['tools'] {
+  const rows: World['tools'] = new Map()
+  for (const name of ['agent.invoke', 'agent.send', 'agent.spawn'])
+    rows.set(name, { place: name.split('.'), sinks: [], yields: [] })
+  for (const { name, sinks, yields } of tools) {
+    const cells = sinks.map((sink) => (sink === '{host}' ? 'host' : sinkOf(sink)))
+    rows.set(name, { place: name.split('.'), sinks: cells, yields })
+  }
+  return rows
+}
+
+function sinkOf(text: string) {
+  const [cell] = codec.decodeFlow({ sinks: [text] }).sinks
+  if (!cell) throw new Error('a sink is a cell')
+  return cell
+}
