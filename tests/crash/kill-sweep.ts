@@ -2,9 +2,10 @@
  * The kill sweep: agents pay through a real bank while their node is killed, at random moments and
  * at every named crash point; after each restart the claims are checked.
  *
- * The claims: the bank's own ledger holds each payment once; every acknowledged invocation is
- * answered; a turn that fails is answered and undone; an erasure that was asked for is ended;
- * `verify` and `replay` pass.
+ * The claims: the bank's own ledger holds each payment once, whether an agent made it or a child of
+ * its own; every acknowledged invocation is answered; a turn that fails is answered and undone; an
+ * erasure that was asked for is ended; children have ended with what they were made for; a card that was
+ * revoked stays dead; `verify`, `replay` and `audit` pass.
  */
 import fs from 'node:fs'
 import path from 'node:path'
@@ -26,6 +27,11 @@ export const CRASH_POINTS = [
   'snapshot.saved',
   'erase.durable',
   'erase.destroyed',
+  'spawn.born',
+  'message.accepted',
+  'message.sent',
+  'revoke.appended',
+  'revoke.durable',
 ] as const
 
 export interface SweepOptions {
@@ -116,13 +122,21 @@ export async function askAll(
 ): Promise<void> {
   await Promise.all(
     names.map(async (agent) => {
-      const answer = await node.ask({ op: 'pay', agent, n: payments }).catch(() => undefined)
+      const op = isFamily(agent) ? 'family' : 'pay'
+      const answer = await node.ask({ op, agent, n: payments }).catch(() => undefined)
       if (typeof answer?.acked === 'string') acked.set(agent, answer.acked)
     }),
   )
 }
 
+/** Every fourth agent has its payments made by children. */
+function isFamily(agent: string): boolean {
+  return Number(agent.slice(1)) % 4 === 3
+}
+
 const FAILING = 'failing'
+const PARENT = 'parent'
+const LONE = `${PARENT}.lone`
 const ERASED = 'gone'
 
 /** What also happens in the meantime: a turn that fails, and an agent that is erased. */
@@ -133,6 +147,26 @@ export async function askOdd(node: NodeProcess): Promise<void> {
   if (typeof paid?.acked !== 'string') return
   await node.ask({ op: 'wait', id: paid.acked }).catch(dead)
   await node.ask({ op: 'erase', agent: ERASED }).catch(dead)
+  const made = await node.ask({ op: 'lone', agent: PARENT }).catch(dead)
+  if (typeof made?.acked !== 'string') return
+  await node.ask({ op: 'wait', id: made.acked }).catch(dead)
+  await node.ask({ op: 'revoke', agent: LONE }).catch(dead)
+}
+
+/** What became of children, and whether everything is decided again as it was. */
+async function checkCards(node: NodeProcess): Promise<string[]> {
+  const problems: string[] = []
+  const { children } = (await node.ask({ op: 'children' })) as unknown as {
+    children: { address: string; state: string }[]
+  }
+  for (const { address, state } of children)
+    if (state !== 'stopped') problems.push(`the child ${address} is ${state}`)
+  if (!children.some(({ address }) => address.endsWith(LONE))) problems.push('the lone child is gone')
+  const audited = await node.ask({ op: 'audit' })
+  if (audited.error) problems.push(`audit: ${audited.error.message}`)
+  const { mismatches = [] } = audited as unknown as { mismatches?: unknown[] }
+  for (const mismatch of mismatches) problems.push(`audit: ${JSON.stringify(mismatch)}`)
+  return problems
 }
 
 async function checkOdd(node: NodeProcess): Promise<string[]> {
@@ -180,6 +214,7 @@ export async function check(
     }
   }
   problems.push(...(await checkOdd(node)))
+  problems.push(...(await checkCards(node)))
   const replayed = await node.ask({ op: 'replayAll' })
   if (replayed.error) problems.push(`replay: ${replayed.error.message}`)
   const verified = await node.ask({ op: 'verify' })

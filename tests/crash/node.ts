@@ -67,7 +67,9 @@ metadata: { tenant: acme, name: payer }
 spec:
   program: ${config.program}
 ${idempotency}  card:
+    limits: { depth: 2 }
     now:
+      - { tool: agent.spawn, resource: payer/* }
       - { tool: http.fetch, scheme: [http], host: 127.0.0.1, port: [${port}], method: [POST], path: /payees/*, args: { body: "*" } }
 `
 if (kernel.stats().agents === 0) {
@@ -80,7 +82,21 @@ if (kernel.stats().agents === 0) {
 say({ ready: true, publicKey: kernel.publicKey })
 
 interface Asked {
-  readonly op: 'pay' | 'payAll' | 'fail' | 'erase' | 'agent' | 'wait' | 'replayAll' | 'doubts' | 'verify'
+  readonly op:
+    | 'pay'
+    | 'payAll'
+    | 'family'
+    | 'lone'
+    | 'revoke'
+    | 'children'
+    | 'audit'
+    | 'fail'
+    | 'erase'
+    | 'agent'
+    | 'wait'
+    | 'replayAll'
+    | 'doubts'
+    | 'verify'
   readonly agent?: string
   readonly n?: number
   readonly id?: string
@@ -107,6 +123,25 @@ async function answer(asked: Asked): Promise<object> {
       })
       return { acked: id }
     }
+    case 'family':
+    case 'lone': {
+      const args = asked.op === 'family' ? { n: asked.n, port } : null
+      const address = `acme/payer/${asked.agent}`
+      const { id } = await kernel.invoke({ address, method: asked.op, args, idempotencyKey: asked.op })
+      return { acked: id }
+    }
+    case 'revoke': {
+      const [card] = kernel.cards.list({ agent: `acme/payer/${asked.agent}` }) as { id: string }[]
+      if (!card) return { revoked: false }
+      await kernel.cards.revoke(card.id, 'sweep')
+      return { revoked: true }
+    }
+    case 'children': {
+      const all = kernel.view.agents({ limit: 10_000 }) as { address: string; state: string }[]
+      return { children: all.filter(({ address }) => /\/[^/]+\.[^/]+$/.test(address)) }
+    }
+    case 'audit':
+      return { ...(await kernel.audit()) }
     case 'fail': {
       const address = `acme/payer/${asked.agent}`
       const { id } = await kernel.invoke({ address, method: 'fail', args: null, idempotencyKey: 'once' })

@@ -1,8 +1,8 @@
 /** Pays, one after the other or all at once; each payment has a subject of its own. */
-import { Agent, Indeterminate } from '@cardinal/sdk'
+import { Agent, Indeterminate, spawn } from '@cardinal/sdk'
 
 export default class Payer extends Agent {
-  static methods = { pay: {}, payAll: {}, fail: {} }
+  static methods = { pay: {}, payAll: {}, fail: {}, payOne: {}, family: {}, lone: {} }
   paid: string[] = []
 
   private async one(port: number, subject: string) {
@@ -30,6 +30,34 @@ export default class Payer extends Agent {
   fail() {
     this.paid.push('never')
     for (let i = 0; i < 12_000; i++) console.log(i)
+  }
+
+  payOne({ port, subject }: { port: number; subject: string }) {
+    return this.one(port, subject)
+  }
+
+  /** Has each payment made by a child of its own, which may make no other. */
+  async family({ n, port }: { n: number; port: number }) {
+    const grant = {
+      tool: 'http.fetch',
+      scheme: ['http'],
+      host: '127.0.0.1',
+      port: [port],
+      method: ['POST'],
+      path: '/payees/P/payments',
+      args: { body: '*' },
+    }
+    return Promise.all(
+      Array.from({ length: n }, async (_, i) => {
+        const child = await spawn(Payer, { card: { only: [grant], limits: { calls: 1 } } })
+        return child.payOne({ port, subject: `${this.key}-${i}` })
+      }),
+    )
+  }
+
+  /** Makes a child that stays. */
+  async lone() {
+    return (await spawn(Payer, { card: {}, keep: true, key: `${this.key}.lone` })).address
   }
 
   async payAll({ n, port }: { n: number; port: number }) {
