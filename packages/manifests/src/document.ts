@@ -113,6 +113,10 @@ const toolDocument = z.strictObject({
       .strictObject({ resource: z.string().optional(), path: z.string().optional() })
       .optional()
       .describe('which argument also stands in which dimension of a grant'),
+    spend: z
+      .record(z.string().regex(/^[A-Z]{3}$/, 'a currency, as EUR'), z.string())
+      .optional()
+      .describe('which argument is an amount of which currency: it is reserved from the budgets of cards'),
     sinks: z
       .array(z.string())
       .optional()

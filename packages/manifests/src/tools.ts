@@ -1,4 +1,5 @@
 /** A tool as a manifest declares it: what the shape alone cannot say is checked here. */
+import { codec } from '@cardinal/cards'
 import { isOwnHeader, placeholders, type ToolDeclaration, templatesOf } from '@cardinal/tools'
 import type { ToolDocument } from './document.ts'
 
@@ -24,6 +25,7 @@ export function declarationOf({ metadata, spec }: ToolDocument): ToolDeclaration
     idempotencyHeader,
     http,
     dimensions: spec.dimensions,
+    spend: spec.spend,
     sinks: spec.sinks,
     yields: spec.yields,
   }
@@ -53,6 +55,10 @@ function checkNames(declaration: ToolDeclaration): void {
     if (schema.properties[arg]?.type !== 'string' || !schema.required?.includes(arg))
       throw new ToolProblem(['dimensions', dimension], `\`${arg}\` is no required argument of type string`)
   }
+  for (const [currency, arg] of Object.entries(declaration.spend ?? {}))
+    if (!isAlways(schema, arg))
+      throw new ToolProblem(['spend', currency], `\`${arg}\` is no argument that is always there`)
+  for (const sink of declaration.sinks ?? []) checkSink(sink)
   for (const [where, template] of templatesOf(declaration)) {
     const wrong = placeholders(template).find((arg) => !known.has(arg))
     if (wrong !== undefined)
@@ -61,6 +67,14 @@ function checkNames(declaration: ToolDeclaration): void {
     const loose = placeholders(template).find((arg) => !isAlways(schema, arg))
     if (loose !== undefined)
       throw new ToolProblem(['http', ...where.split('.')], `\`${loose}\` may be left out, and this cannot`)
+  }
+}
+
+function checkSink(sink: string): void {
+  try {
+    codec.decodeFlow({ sinks: [sink] })
+  } catch (error) {
+    throw new ToolProblem(['sinks'], (error as Error).message)
   }
 }
 
