@@ -9,6 +9,7 @@ import { KeySlots, Log, NO_POS, openNodeKey, type Tip, ZERO_HASH } from '@cardin
 import { bundleGuest, bundleProgram } from '@cardinal/sdk/bundle'
 import type { Tool } from '@cardinal/tools'
 import { decisions } from './decisions.ts'
+import { families } from './families.ts'
 import { each, privateBytes, type Row, wide } from './measure.ts'
 
 const program = path.join(import.meta.dirname, '..', 'programs', 'bench.ts')
@@ -349,6 +350,7 @@ export const ROWS: readonly { readonly row: number; readonly run: (folder: strin
   { row: 3, run: overHttp },
   { row: 4, run: inProcess },
   { row: 5, run: tenSteps },
+  { row: 6, run: families },
   { row: 8, run: liveMemory },
   { row: 13, run: decisions },
   { row: 14, run: appends },

@@ -144,9 +144,10 @@ export async function askOdd(node: NodeProcess): Promise<void> {
   const dead = () => undefined
   await node.ask({ op: 'fail', agent: FAILING }).catch(dead)
   const paid = await node.ask({ op: 'pay', agent: ERASED, n: 1 }).catch(dead)
-  if (typeof paid?.acked !== 'string') return
-  await node.ask({ op: 'wait', id: paid.acked }).catch(dead)
-  await node.ask({ op: 'erase', agent: ERASED }).catch(dead)
+  if (typeof paid?.acked === 'string') {
+    await node.ask({ op: 'wait', id: paid.acked }).catch(dead)
+    await node.ask({ op: 'erase', agent: ERASED }).catch(dead)
+  }
   const made = await node.ask({ op: 'lone', agent: PARENT }).catch(dead)
   if (typeof made?.acked !== 'string') return
   await node.ask({ op: 'wait', id: made.acked }).catch(dead)

@@ -160,7 +160,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'revocations that tell nothing of the revoker',
     file: 'rules/acts-on-cards.ts',
-    from: '  for (const agent of world.agents.values()) if ([...agent.held].some(below)) join(agent, influence)\n',
+    from: 'for (const held of agent.held) if (below(held)) join(agent, influence)',
     to: '',
   },
   {

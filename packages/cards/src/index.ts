@@ -43,6 +43,7 @@ export {
   offer,
   preview,
   revoke,
+  revokeAll,
   spawn,
 } from './rules/acts-on-cards.ts'
 export { budgetShort, debit } from './rules/budget.ts'

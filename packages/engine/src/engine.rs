@@ -128,7 +128,9 @@ impl Shared {
 
     fn with_guest(&self, slot: &Slot, work: impl FnOnce(&mut Guest) -> Done) -> Done {
         let mut state = slot.state.lock().expect("slot");
-        let mut guest = match std::mem::replace(&mut *state, State::Dead) {
+        let before = std::mem::replace(&mut *state, State::Dead);
+        let sample = matches!(before, State::Fresh) && slot.image.sealed.wants_samples();
+        let mut guest = match before {
             State::Live(guest) => guest,
             State::Fresh => Box::new(self.instantiate(slot)?),
             State::Saved(bytes) => Box::new(self.resume(slot, &bytes)?),
@@ -136,6 +138,9 @@ impl Shared {
         };
         // A failed turn leaves the slot dead: its memory must never be seen again.
         let done = work(&mut guest)?;
+        if sample {
+            slot.image.sealed.learn(&sys::dirty_pages(guest.memory()).unwrap_or_default());
+        }
         *state = State::Live(guest);
         Ok(done)
     }
@@ -210,10 +215,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Loads image bytes under a number; the output is what the program declares of itself.
+    /// Loads image bytes under a number; the output is what the program declares of itself. `warm` are
+    /// the events of a turn that is thrown away: it shows which pages instances write.
     #[napi]
-    pub fn load(&self, job: f64, id: u32, bytes: Buffer, described: bool) {
-        let bytes = bytes.to_vec();
+    pub fn load(&self, job: f64, id: u32, bytes: Buffer, described: bool, warm: Buffer) {
+        let (bytes, warm) = (bytes.to_vec(), warm.to_vec());
         self.submit(job, HOST_LANE, move |s| {
             let (memory, handles) = image::decode(&bytes).map_err(host)?;
             let sealed = sys::Sealed::new(&memory).map_err(|e| host(format!("seal image: {e}")))?;
@@ -222,6 +228,10 @@ impl Engine {
             if described {
                 let mut guest = Guest::over(&s.wasmtime, &s.pre()?, &image.sealed, handles, IMAGE_MEMORY)?;
                 about = guest.describe(&build_turn())?;
+                let events = split(&warm).ok_or_else(|| host("events are cut off".into()))?;
+                // Whatever comes of it: what it wrote is what others will write.
+                let _ = guest.turn(&events, &build_turn());
+                image.sealed.learn(&sys::dirty_pages(guest.memory()).unwrap_or_default());
             }
             s.images.lock().expect("images").insert(id, image);
             Ok((about, 0))

@@ -22,7 +22,7 @@ interface NativeOutcome {
 interface NativeEngine {
   boot(job: number, script: Buffer): void
   extend(job: number, parent: number, script: Buffer, name: string): void
-  load(job: number, id: number, bytes: Buffer, described: boolean): void
+  load(job: number, id: number, bytes: Buffer, described: boolean, warm: Buffer): void
   unload(id: number): void
   create(instance: number, image: number, maximum: number, saved?: Buffer): void
   deliver(
@@ -143,10 +143,18 @@ export class Engine {
     return built(await this.#job((job) => this.#native.extend(job, parent.id, script, name)))
   }
 
-  /** Maps image bytes for instances; `about` is read from the program, unless it is a bare base. */
-  async load(bytes: Buffer, options: { readonly base?: boolean } = {}): Promise<Image> {
+  /**
+   * Maps image bytes for instances; `about` is read from the program, unless it is a bare base. `warm`
+   * are events of a first turn as instances will see it; it is run once and thrown away.
+   */
+  async load(
+    bytes: Buffer,
+    options: { readonly base?: boolean; readonly warm?: readonly Buffer[] } = {},
+  ): Promise<Image> {
     const id = this.#nextId++
-    const outcome = await this.#job((job) => this.#native.load(job, id, bytes, !options.base))
+    const outcome = await this.#job((job) =>
+      this.#native.load(job, id, bytes, !options.base, frame(options.warm ?? [])),
+    )
     if (outcome.status === 'guest') throw new EngineFailure(`image: ${outcome.kind}: ${outcome.detail}`)
     return { id, about: requireOutput(outcome).toString() }
   }

@@ -1,8 +1,9 @@
 //! The threads that run guests.
 //!
 //! A fixed number of workers take jobs from one queue. A job that has run `DEMOTE_AFTER` is
-//! demoted: its thread drops to the lowest priority, the pool starts another, and the demoted one
-//! ends after its job. Each lane (a tenant) may have only so many demoted jobs; at that number its
+//! demoted: its thread gives way to others a little, the pool starts another, and the demoted one
+//! ends after its job. One that has run `SINK_AFTER` spins, as far as anybody can tell, and drops to
+//! the lowest priority: what only has much to do would starve there on a busy machine. Each lane (a tenant) may have only so many demoted jobs; at that number its
 //! next jobs wait, so that those who spin compete with each other and not with their neighbours.
 //!
 //! Waking a thread costs more than a short turn. So one worker at a time looks for the next job for
@@ -17,6 +18,10 @@ use crate::module::NATIVE_STACK;
 use crate::sys;
 
 const DEMOTE_AFTER: Duration = Duration::from_millis(10);
+const SINK_AFTER: Duration = Duration::from_millis(100);
+/// A share of a core that is about two fifths of others', where all want it.
+const DEMOTED_NICE: i32 = 4;
+const SUNK_NICE: i32 = 19;
 const WATCH_EVERY: Duration = Duration::from_millis(5);
 const MAX_DEMOTED_PER_LANE: usize = 2;
 const LOOK: Duration = Duration::from_micros(160);
@@ -36,6 +41,7 @@ struct Running {
     lane: u32,
     since: Instant,
     demoted: bool,
+    sunk: bool,
 }
 
 #[derive(Default)]
@@ -161,7 +167,7 @@ impl Pool {
                     // Whoever submitted the rest may have woken nobody, because this thread was looking.
                     self.work.notify_one();
                 }
-                let running = Running { thread, lane: job.lane, since: Instant::now(), demoted: false };
+                let running = Running { thread, lane: job.lane, since: Instant::now(), demoted: false, sunk: false };
                 let first = state.running.is_empty();
                 state.running.insert(id, running);
                 if first {
@@ -203,9 +209,13 @@ impl Pool {
                 if !running.demoted && running.since.elapsed() >= DEMOTE_AFTER {
                     running.demoted = true;
                     if running.lane != HOST_LANE {
-                        sys::demote(running.thread);
+                        sys::demote(running.thread, DEMOTED_NICE);
                     }
                     lanes.push(running.lane);
+                }
+                if !running.sunk && running.lane != HOST_LANE && running.since.elapsed() >= SINK_AFTER {
+                    running.sunk = true;
+                    sys::demote(running.thread, SUNK_NICE);
                 }
             }
             for lane in lanes {

@@ -63,6 +63,8 @@ impl Snapshot {
     /// Applies the pages over memory that holds the image.
     pub fn apply(&self, memory: &mut [u8]) -> Result<(), String> {
         let (numbers, pages) = self.pages.split_at(self.count * 4);
+        let numbered = numbers.chunks_exact(4).map(|n| u32::from_le_bytes(n.try_into().expect("four bytes")) as usize);
+        sys::populate(memory, numbered.collect());
         for (number, page) in numbers.chunks_exact(4).zip(pages.chunks_exact(PAGE)) {
             let at = u32::from_le_bytes(number.try_into().expect("four bytes")) as usize * PAGE;
             let target = memory.get_mut(at..at + PAGE).ok_or("a snapshot page outside memory")?;

@@ -1,10 +1,11 @@
 //! All unsafe code of the engine: mapped linear memory, artefact loading, thread priority.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use wasmtime::{Engine, LinearMemory, MemoryCreator, MemoryType, Module};
 
@@ -14,7 +15,19 @@ pub const PAGE: usize = 4096;
 pub struct Sealed {
     fd: OwnedFd,
     len: usize,
+    /// Pages that most instances write in their first turn, as (first byte, bytes).
+    hot: Mutex<Arc<Vec<(usize, usize)>>>,
+    samples: Mutex<Samples>,
 }
+
+/// How often each page was written in the first turn of how many instances.
+#[derive(Default)]
+struct Samples {
+    taken: usize,
+    counts: HashMap<usize, usize>,
+}
+
+const SAMPLES: usize = 32;
 
 impl Sealed {
     /// Copies `bytes`, whose length is a multiple of the page size, into a sealed memory file.
@@ -37,7 +50,58 @@ impl Sealed {
         if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
             return Err(std::io::Error::last_os_error());
         }
-        Ok(Sealed { fd, len: bytes.len() })
+        Ok(Sealed { fd, len: bytes.len(), hot: Mutex::default(), samples: Mutex::default() })
+    }
+
+    /// Whether it is worth telling what an instance wrote in its first turn.
+    pub fn wants_samples(&self) -> bool {
+        self.samples.lock().expect("samples").taken < SAMPLES
+    }
+
+    /// Learns from the pages that an instance wrote in its first turn. Those that most write are copied
+    /// when an instance is mapped, in one call: a page that is first read and then written costs two
+    /// faults, and an interrupt of every other core that runs a thread of this process.
+    pub fn learn(&self, pages: &[usize]) {
+        let mut samples = self.samples.lock().expect("samples");
+        if samples.taken >= SAMPLES {
+            return;
+        }
+        samples.taken += 1;
+        for page in pages.iter().filter(|page| (*page + 1) * PAGE <= self.len) {
+            *samples.counts.entry(*page).or_default() += 1;
+        }
+        // Few samples say little; once there are enough, they are taken as they are.
+        let most = samples.taken * 3 / 4;
+        let hot = samples.counts.iter().filter(|(_, n)| **n > most).map(|(page, _)| *page).collect();
+        *self.hot.lock().expect("hot") = Arc::new(ranges(hot));
+    }
+
+    fn hot(&self) -> Arc<Vec<(usize, usize)>> {
+        self.hot.lock().expect("hot").clone()
+    }
+}
+
+/// Pages as (first byte, bytes), neighbours together.
+fn ranges(mut pages: Vec<usize>) -> Vec<(usize, usize)> {
+    pages.sort_unstable();
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for page in pages {
+        match ranges.last_mut() {
+            Some((at, len)) if *at + *len == page * PAGE => *len += PAGE,
+            _ => ranges.push((page * PAGE, PAGE)),
+        }
+    }
+    ranges
+}
+
+/// Copies pages of a private mapping now instead of when each is written. Where the kernel cannot, they
+/// are copied then.
+pub fn populate(memory: &mut [u8], pages: Vec<usize>) {
+    for (at, len) in ranges(pages) {
+        if let Some(range) = memory.get_mut(at..at + len) {
+            // SAFETY: the range lies in memory that we hold exclusively; its contents do not change.
+            unsafe { libc::madvise(range.as_mut_ptr().cast(), len, libc::MADV_POPULATE_WRITE) };
+        }
     }
 }
 
@@ -167,6 +231,10 @@ unsafe impl MemoryCreator for Creator {
                 if at == libc::MAP_FAILED {
                     return Err(format!("map image: {}", std::io::Error::last_os_error()));
                 }
+                for (at, len) in image.hot().iter() {
+                    // Where the kernel cannot, the pages are copied when they are written.
+                    libc::madvise(memory.base.add(*at).cast(), *len, libc::MADV_POPULATE_WRITE);
+                }
             }
             if size > image_len
                 && libc::mprotect(memory.base.add(image_len).cast(), size - image_len, rw) != 0
@@ -209,10 +277,10 @@ pub fn thread_id() -> i32 {
     unsafe { libc::syscall(libc::SYS_gettid) as i32 }
 }
 
-/// Lowers the priority of a thread of this process as far as it goes. It cannot be raised again
+/// Lowers the priority of a thread of this process to a nice value. It cannot be raised again
 /// without privileges, so the thread must end after its work.
-pub fn demote(thread: i32) {
+pub fn demote(thread: i32, nice: i32) {
     // SAFETY: setpriority takes no pointers; a thread that is gone is an error we may ignore,
     // because then there is nothing left to demote.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, thread as libc::id_t, 19) };
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, thread as libc::id_t, nice) };
 }

@@ -1,5 +1,5 @@
 /** Answers as the rules see them: who may have one, and which children end with it. */
-import { answer, debit, revoke } from '@cardinal/cards'
+import { answer, debit, revokeAll } from '@cardinal/cards'
 import type { Acts } from './acts.ts'
 import type { InvocationId } from './ids.ts'
 import type { Reply, ReplyError } from './reply.ts'
@@ -68,13 +68,17 @@ export function endChildren(
 ): void {
   if (state.children.size === 0 || ended.length === 0) return
   const { world, row } = standing
-  for (const child of state.children.values()) {
-    if (child.keep || child.invocation === null || !ended.includes(child.invocation)) continue
-    for (const card of child.cards) {
-      if (!revoke(world, card, row.id).ok) continue
-      acts.revoked.push(card)
-      acts.tells = true
-    }
+  const over = [...state.children.values()].filter(
+    ({ keep, invocation }) => !keep && invocation !== null && ended.includes(invocation),
+  )
+  const revoked = revokeAll(
+    world,
+    over.flatMap(({ cards }) => cards),
+    row.id,
+  )
+  for (const card of revoked) acts.revoked.push(card.id)
+  if (revoked.length > 0) acts.tells = true
+  for (const child of over) {
     const parent = world.cards.get(child.cards[0] as string)?.parent
     if (!parent) continue
     debit(parent, FANOUT_BACK)

@@ -26,6 +26,12 @@ export interface LoadedImage {
   readonly methods: Readonly<Record<string, MethodInfo>>
 }
 
+/** A first turn that asks for nothing: instances of any program begin like this. */
+const WARM = [
+  '{"t":"birth","address":"a/a/a","key":"a","card":{"id":""}}',
+  '{"t":"invoke","id":"","method":"","args":null}',
+].map((event) => Buffer.from(event))
+
 export class Images {
   readonly #folder: string
   readonly #engine: Engine
@@ -96,7 +102,7 @@ export class Images {
       throw new KernelError('Corrupt', 'NoImage', `image \`${hash}\` does not answer to its hash`)
     let image: Image
     try {
-      image = await this.#engine.load(bytes)
+      image = await this.#engine.load(bytes, { warm: WARM })
     } catch (error) {
       throw new KernelError('Malformed', 'BadImage', (error as Error).message.replace(/^image: \w+: /, ''))
     }

@@ -21,6 +21,7 @@ import {
   type Admits,
   type Agent,
   type Card,
+  type Influence,
   NO_ADMITS,
   type Offer,
   type Turn,
@@ -277,10 +278,35 @@ export function revoke(world: World, id: string, byId: string | undefined): Outc
   }
   const influence = influenceOf(world, by)
   card.revocations.push({ by, influence })
-  const below = (other: Card) => [...chainOf(other)].includes(card)
-  for (const agent of world.agents.values()) if ([...agent.held].some(below)) join(agent, influence)
-  for (const turn of world.turns.values()) if (scopeCards(turn).some(below)) join(turn.agent, influence)
+  tellBelow(world, new Set([card]), influence)
   return DONE
+}
+
+/** As `revoke` by an agent of many cards at once, which looks at who holds what once. Returns those that it may. */
+export function revokeAll(world: World, ids: readonly string[], byId: string): Card[] {
+  const by = actor(world, byId)
+  if (isRefusal(by)) return []
+  const influence = influenceOf(world, by)
+  const revoked = new Set<Card>()
+  for (const id of ids) {
+    const card = world.cards.get(id)
+    if (!card || ![...chainOf(card)].some((at) => at.minter === by)) continue
+    card.revocations.push({ by, influence })
+    revoked.add(card)
+  }
+  if (revoked.size > 0) tellBelow(world, revoked, influence)
+  return [...revoked]
+}
+
+/** All who hold one of the cards or one below it, or act for a call under it, take on what the revoker has read. */
+function tellBelow(world: World, cards: ReadonlySet<Card>, influence: Influence): void {
+  const below = (other: Card) => {
+    for (let at: Card | undefined = other; at; at = at.parent) if (cards.has(at)) return true
+    return false
+  }
+  for (const agent of world.agents.values())
+    for (const held of agent.held) if (below(held)) join(agent, influence)
+  for (const turn of world.turns.values()) if (scopeCards(turn).some(below)) join(turn.agent, influence)
 }
 
 function scopeCards({ scope }: Turn): Card[] {
