@@ -46,7 +46,7 @@ export {
   revokeAll,
   spawn,
 } from './rules/acts-on-cards.ts'
-export { budgetShort, debit } from './rules/budget.ts'
+export { budgetShort, counted, debit } from './rules/budget.ts'
 export { birthTerm, ceilingTerms, flowSinksOf, influenceOf, nowTerms } from './rules/ceiling.ts'
 export * as codec from './rules/codec.ts'
 export { approve, begin, cut, receipt } from './rules/effects.ts'

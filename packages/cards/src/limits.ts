@@ -1,6 +1,7 @@
 /** Limits of a card: when it ends, how far it may be handed down, and budgets counted along its chain. */
 import { decimalOf, moneyText, parseMoney } from './decimal.ts'
 import { CardError } from './errors.ts'
+import { PERIODS, type Period, periodOf, perName } from './period.ts'
 
 /** `calls` and the like, or `spend.` and a currency. Things are counted in ones, money in units of 10^-18. */
 export type BudgetName = string
@@ -10,9 +11,11 @@ export interface LimitNames {
   readonly counts: readonly string[]
   /** In bytes, with a unit. */
   readonly sizes: readonly string[]
+  /** Whether a limit may be written `{ max, per: day }`. */
+  readonly periods: boolean
 }
 
-export const SIM_NAMES: LimitNames = { counts: ['calls'], sizes: [] }
+export const SIM_NAMES: LimitNames = { counts: ['calls'], sizes: [], periods: false }
 /**
  * On a node. `fanout` counts the agents alive below the card. Nothing takes tokens, bytes of a home or of
  * the log yet; children are narrowed by them all the same.
@@ -20,6 +23,7 @@ export const SIM_NAMES: LimitNames = { counts: ['calls'], sizes: [] }
 export const NODE_NAMES: LimitNames = {
   counts: ['calls', 'asks', 'fanout', 'tokens'],
   sizes: ['bytesOut', 'homeBytes', 'logBytes'],
+  periods: true,
 }
 
 export interface CardLimits {
@@ -55,14 +59,19 @@ export function parseCardLimits(
     throw new CardError('BadGrant', path, 'a mapping of limits')
   const budgets = new Map<BudgetName, bigint>()
   const written: { depth?: number; expires?: number } = {}
+  const limit = (name: BudgetName, value: unknown, at: string, amount: (max: unknown) => bigint) => {
+    const per = names.periods ? perOf(value, at) : undefined
+    budgets.set(per ? perName(name, per.period) : name, amount(per ? per.max : value))
+  }
   for (const [name, value] of Object.entries(given)) {
     const at = `${path}.${name}`
     if (name === 'depth') written.depth = whole(value, at, MAX_DEPTH)
     else if (name === 'expires') written.expires = names === SIM_NAMES ? whole(value, at) : moment(value, at)
-    else if (names.counts.includes(name)) budgets.set(name, BigInt(whole(value, at)))
-    else if (names.sizes.includes(name)) budgets.set(name, BigInt(size(value, at)))
+    else if (names.counts.includes(name)) limit(name, value, at, (max) => BigInt(whole(max, at)))
+    else if (names.sizes.includes(name)) limit(name, value, at, (max) => BigInt(size(max, at)))
     else if (name === 'spend')
-      for (const [c, amount] of parseAmounts(value, at)) budgets.set(`spend.${c}`, amount)
+      for (const [c, amount] of Object.entries(amountsOf(value, at)))
+        limit(`spend.${c}`, amount, at, (max) => moneyOf(c, max, at))
     else throw new CardError('BadGrant', at, unknownLimit(name, names))
   }
   return { ...written, budgets }
@@ -97,18 +106,32 @@ function whole(value: unknown, path: string, most = Number.MAX_SAFE_INTEGER): nu
   return number
 }
 
+/** `{ max, per }`, of a limit that starts anew each day or month; undefined if it is none. */
+function perOf(value: unknown, path: string): { max: unknown; period: Period } | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || !('per' in value))
+    return undefined
+  const { max, per, ...rest } = value as Record<string, unknown>
+  const period = PERIODS.find((p) => p === per)
+  if (!period || max === undefined || Object.keys(rest).length > 0)
+    throw new CardError('BadGrant', path, 'a limit per period is `{ max: 10, per: day }`, or `month`')
+  return { max, period }
+}
+
 /** Amounts by currency, as exact decimal texts. */
 export function parseAmounts(given: unknown, path: string): Map<string, bigint> {
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    throw new CardError('BadGrant', path, 'amounts by currency, as { EUR: "500.00" }')
-  const amounts = new Map<string, bigint>()
-  for (const [currency, value] of Object.entries(given)) {
-    const amount = parseMoney(value)
-    if (!CURRENCY.test(currency) || amount === undefined)
-      throw new CardError('BadGrant', `${path}.${currency}`, 'a currency and a plain decimal, 0 or more')
-    amounts.set(currency, amount)
-  }
-  return amounts
+  const amounts = Object.entries(amountsOf(given, path))
+  return new Map(amounts.map(([currency, value]) => [currency, moneyOf(currency, value, path)]))
+}
+
+function amountsOf(given: unknown, path: string): object {
+  if (typeof given === 'object' && given !== null && !Array.isArray(given)) return given
+  throw new CardError('BadGrant', path, 'amounts by currency, as { EUR: "500.00" }')
+}
+
+function moneyOf(currency: string, value: unknown, path: string): bigint {
+  const amount = parseMoney(value)
+  if (CURRENCY.test(currency) && amount !== undefined) return amount
+  throw new CardError('BadGrant', `${path}.${currency}`, 'a currency and a plain decimal, 0 or more')
 }
 
 /** The first limit, in the order depth, expires, calls, spend, by which a child would have more than its parent. */
@@ -144,18 +167,18 @@ export function childLimits(written: WrittenLimits, parent: CardLimits): CardLim
 
 /** Limits as people write them. */
 export function showLimits({ depth, expires, budgets }: CardLimits): Record<string, unknown> {
-  const isMoney = ([name]: [string, bigint]) => name.startsWith('spend.')
-  const sorted = [...budgets].sort(([a], [b]) => (a < b ? -1 : 1))
-  const spend = sorted.filter(isMoney)
-  const counts = sorted.filter((budget) => !isMoney(budget)).map(([name, v]) => [name, Number(v)])
-  return {
-    depth,
-    ...(expires !== undefined && { expires }),
-    ...Object.fromEntries(counts),
-    ...(spend.length > 0 && {
-      spend: Object.fromEntries(spend.map(([name, v]) => [name.slice('spend.'.length), moneyText(v)])),
-    }),
+  const shown: Record<string, unknown> = { depth, ...(expires !== undefined && { expires }) }
+  const spend: Record<string, unknown> = {}
+  for (const [name, most] of [...budgets].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const period = periodOf(name)
+    const plain = period ? name.slice(0, -period.length - 1) : name
+    const currency = plain.startsWith('spend.') ? plain.slice('spend.'.length) : undefined
+    const max = currency === undefined ? Number(most) : moneyText(most)
+    const value = period ? { max, per: period } : max
+    if (currency === undefined) shown[plain] = value
+    else spend[currency] = value
   }
+  return { ...shown, ...(Object.keys(spend).length > 0 && { spend }) }
 }
 
 /** Budgets as texts of their units, for records. */

@@ -7,8 +7,10 @@ import {
   accept,
   type CardRow,
   codec,
+  counted,
   derive,
   drop,
+  encodeBudgets,
   explain,
   influenceOf,
   judge,
@@ -211,7 +213,8 @@ function offerCard(who: Actor, asking: Asking, from: string, args: ArgsOf<'cards
   const card = world.cards.get(id) as CardRow
   const { lapses } = world.offers.get(card) as { lapses: number }
   note(acts, card, { owner: to, lapses })
-  acts.debits.push({ card: from, of: { calls: '1' } })
+  const parent = card.parent as CardRow
+  acts.debits.push({ card: from, of: encodeBudgets(counted(parent, new Map([['calls', 1n]]), world.nowMs)) })
   acts.tells = true
   return { value: null }
 }

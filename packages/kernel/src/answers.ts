@@ -46,9 +46,12 @@ export function answersOf(who: Answering, given: readonly Given[], acts: Acts): 
   const { world } = standing
   return given.flatMap(({ invocation: id, ok, value }): Answered[] => {
     if (!state.invocations.has(id)) return []
+    // Of a message nobody waits for an answer.
+    const served = state.served.get(id)
+    if (served && !served.caller) return [{ id, ok }]
     const passed = answer(world, id)
     const refused = passed.ok ? {} : { refused: passed.code }
-    const caller = state.served.get(id)?.caller
+    const caller = served?.caller
     if (!caller || 'principal' in caller) {
       const shown = passed.ok ? who.showReply(ok, value) : { ok: false as const, error: WITHHELD }
       return [{ id, ok, ...refused, shown }]

@@ -140,18 +140,17 @@ function decideTool(ctx: Tools, who: Actor, { effect, id, via, turns }: Asking):
   if (verdict.verdict === 'refuse') return refused(who, meta.class, request, turns, verdict)
   const named = verdict.card.id === who.rootCard ? {} : { via: verdict.card.id }
   if (verdict.verdict === 'ask') return { meta: { ...meta, verdict: 'ask', ...named, ask: verdict.ask } }
-  return { meta: { ...meta, verdict: 'allow', ...named, ...costOf(translated.cost.bytesOut, request) } }
+  const { reserved } = world.effects.get(effectKey(who.name, id))?.open ?? { reserved: new Map() }
+  return { meta: { ...meta, verdict: 'allow', ...named, ...costOf(reserved) } }
 }
 
-function costOf(
-  bytesOut: number,
-  { spend }: EffectRequest,
-): Pick<EffectMeta, 'calls' | 'bytesOut' | 'spend'> {
-  const money = new Map([...spend].map(([currency, amount]) => [`spend.${currency}`, amount]))
+function costOf(reserved: ReadonlyMap<string, bigint>): Pick<EffectMeta, 'calls' | 'bytesOut' | 'spend'> {
+  const bytesOut = Number(reserved.get('bytesOut') ?? 0n)
+  const rest = [...reserved].filter(([name]) => name !== 'calls' && name !== 'bytesOut')
   return {
     calls: 1,
     ...(bytesOut > 0 && { bytesOut }),
-    ...(money.size > 0 && { spend: encodeBudgets(money) }),
+    ...(rest.length > 0 && { spend: encodeBudgets(new Map(rest)) }),
   }
 }
 

@@ -11,7 +11,9 @@ import {
   type CardRow,
   codec,
   costOf,
+  counted,
   debit,
+  encodeBudgets,
   floorOf,
   influenceOf,
   isRefusal,
@@ -202,7 +204,7 @@ export class Delivery {
       ...(args.admits !== undefined && { admits: admitsOf(args.admits) }),
     })
     if (!outcome.ok) return { error: refusalError(outcome) }
-    const debits = via ? [{ card: via.id, of: { calls: '1' } }] : []
+    const debits = via ? [oneCall(via, world.nowMs)] : []
     const turn = world.turns.get(id) as TurnRow
     if (!target || isStopped(world, turn.agent)) {
       world.turns.delete(id)
@@ -364,7 +366,7 @@ export class Delivery {
     const turns = effect.serves.flatMap((serve) => world.turns.get(serve) ?? [])
     const from = parentOf(row, effect)
     if (!from) return agent.outgoing.receive(effect, refusedWith({ ok: false, code: 'AmbiguousCard' }), false)
-    const short = budgetShort(from, FANOUT)
+    const short = budgetShort(from, FANOUT, world.nowMs)
     if (short)
       return agent.outgoing.receive(
         effect,
@@ -383,10 +385,7 @@ export class Delivery {
     if (isRefusal(permitted)) throw new Error('a spawn that was done is permitted')
     debit(from, FANOUT)
     const births = (world.agents.get(name) as AgentRow).births
-    const debits = [
-      { card: permitted.id, of: { calls: '1' } },
-      { card: from.id, of: { fanout: '1' } },
-    ]
+    const debits = [oneCall(permitted, world.nowMs), { card: from.id, of: { fanout: '1' } }]
     const minted = births.map(mintedMeta)
     const bounds = births.map(mintedBounds)
     this.#agents.bear(address, image, generation.generation, {
@@ -404,6 +403,11 @@ export class Delivery {
     const over = child.invocation !== null && !agent.state.invocations.has(child.invocation)
     if (over && !child.keep) agent.ending.endLate(child.invocation as InvocationId)
   }
+}
+
+/** What a message or a birth takes of its card. */
+function oneCall(card: CardRow, nowMs: number): Taken {
+  return { card: card.id, of: encodeBudgets(counted(card, new Map([['calls', 1n]]), nowMs)) }
 }
 
 /** The card that a child's are taken from: the one named, else the only birth card. */

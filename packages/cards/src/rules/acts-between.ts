@@ -4,7 +4,7 @@ import type { Bound } from '../bound.ts'
 import { OPEN } from '../flow.ts'
 import { callerSink, showSinks, sinksLeq } from '../sink.ts'
 import { actor, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
-import { debit } from './budget.ts'
+import { counted, debit } from './budget.ts'
 import { flowSinksOf, influenceOf } from './ceiling.ts'
 import { heldCard, isLive, isStopped, isStoppedTo, stoppingRevocations } from './live.ts'
 import { DONE, no, type Outcome } from './outcome.ts'
@@ -107,7 +107,7 @@ export function send(world: World, of: SendOf): Outcome {
   if (loss) return no('WouldTaint', { sinks: showSinks(loss.sinks), labels: loss.labels })
   const stopped = isStopped(world, to)
   if (stopped && showsStop(world, from, to)) return no('Stopped')
-  if (via) debit(via, ONE_CALL)
+  if (via) debit(via, counted(via, ONE_CALL, world.nowMs))
   const floor = floorAtCall(world, from)
   // A stop that may not be seen looks like silence: the message is taken, and nobody reads it.
   if (!stopped) join(to, influence)

@@ -3,7 +3,7 @@ import { type Bound, MAX_CEILING_BOXES, meet, normalise } from '../bound.ts'
 import { cellsMeet } from '../cell.ts'
 import { CardError } from '../errors.ts'
 import { actor, isRefusal, ONE_CALL, parseAddress, permit, turnsOf } from './act.ts'
-import { budgetShort, debit } from './budget.ts'
+import { budgetShort, counted, debit } from './budget.ts'
 import {
   birthTerm,
   ceilingTerms,
@@ -66,7 +66,7 @@ export function spawn(world: World, of: SpawnOf): Outcome {
     births.push({ ...minted, id: wanted.card, parent })
   }
   if (normalise(births.flatMap((b) => b.ever)).length > MAX_CEILING_BOXES) return no('TooManyGrants')
-  debit(via, ONE_CALL)
+  debit(via, counted(via, ONE_CALL, world.nowMs))
   const influence = influenceOf(world, by)
   const agent: Agent = {
     id: of.agent,
@@ -137,11 +137,11 @@ export function offer(world: World, of: OfferOf): Outcome {
     (o) => o.by === by && o.card.owner === to && !lapsed(world, o),
   )
   if (open.length >= OPEN_OFFERS) return no('TooManyOffers')
-  const short = budgetShort(from, ONE_CALL)
+  const short = budgetShort(from, ONE_CALL, world.nowMs)
   if (short) return no('Refused', short, 'limit')
   const minted = mintChild(world, by, from, turns, of)
   if ('error' in minted) return mintRefusal(minted.error)
-  debit(from, ONE_CALL)
+  debit(from, counted(from, ONE_CALL, world.nowMs))
   const card = addCard(world, { id: of.card, owner: to, minter: by, parent: from, ...minted })
   world.offers.set(card, {
     card,

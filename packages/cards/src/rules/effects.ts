@@ -2,8 +2,9 @@
 
 import { type FlowCeiling, lower, OPEN } from '../flow.ts'
 import type { BudgetName } from '../limits.ts'
+import { plainName } from '../period.ts'
 import { isRefusal, turnsOf } from './act.ts'
-import { reserve, settle } from './budget.ts'
+import { counted, reserve, settle } from './budget.ts'
 import { judge, type Verdict } from './judge.ts'
 import { DONE, no, type Outcome } from './outcome.ts'
 import type { Agent, Effect, EffectRequest, OpenEffect, ToolRow, Turn, World } from './state.ts'
@@ -74,8 +75,9 @@ function attempt(world: World, effect: Effect): Verdict {
   const cost = costOfEffect(request)
   const verdict = judge(world, { agent, request, via, turns, approved, cost })
   if (verdict.verdict === 'allow') {
-    reserve(verdict.card, cost)
-    effect.open = { card: verdict.card, reserved: cost, flows: verdict.flows }
+    const reserved = new Map(counted(verdict.card, cost, world.nowMs))
+    reserve(verdict.card, reserved)
+    effect.open = { card: verdict.card, reserved, flows: verdict.flows }
   }
   return verdict
 }
@@ -111,7 +113,8 @@ export function receipt(world: World, of: ReceiptOf): Outcome {
     for (const name of spent.keys()) if (name.startsWith('spend.')) spent.set(name, 0n)
     for (const [currency, amount] of of.spend) {
       if (amount > (open.reserved.get(`spend.${currency}`) ?? 0n)) return no('OverReserve')
-      if (amount > 0n) spent.set(`spend.${currency}`, amount)
+      for (const name of open.reserved.keys())
+        if (amount > 0n && plainName(name) === `spend.${currency}`) spent.set(name, amount)
     }
   }
   if (of.learned ?? of.outcome === 'done') join(effect.agent, learned(world, effect))

@@ -72,7 +72,7 @@ export function judge(world: World, asked: Asked): Verdict {
     const missing = cellsBeyond(sinks, flowSinksOf(world, agent))
     if (missing.length > 0) return { ...refuse('flow'), missing }
   }
-  const short = asked.cost && budgetShort(card, asked.cost)
+  const short = asked.cost && budgetShort(card, asked.cost, world.nowMs)
   if (short) return { ...refuse('limit'), code: short }
 
   if (!ways.every((boxes) => isApproved(boxes, approved))) {
