@@ -1,4 +1,5 @@
 /** What the host does with cards on a running node. */
+import { inspectToken } from '@cardinal/cards'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
   applyPrograms,
@@ -203,5 +204,58 @@ describe('an apply', () => {
     await applyPrograms(t.kernel, [boss(ALL)])
     expect(await ask('ann', 'tool', tool('web.a'))).toEqual({ ok: 'a' })
     expect(await ask('ann.1', 'tool', tool('web.a'))).toEqual({ ok: 'a' })
+  })
+})
+
+describe('a card that is exported', () => {
+  it('is verified offline, comes back as itself, and is revoked by its ids', async () => {
+    const [card] = (await ask('ann', 'held')) as string[]
+    await ask('ann', 'spawn', { keep: true, card: { only: [{ tool: 'calc.*', args: '*' }] } })
+    const child = await cardOf('ann.1')
+    const { tokens } = t.kernel
+    const exported = await tokens.export(child, 'it')
+    const rootKey = { algorithm: 'ed25519', key: Buffer.from(exported.rootKey, 'hex') } as const
+    const bytes = Buffer.from(exported.token, 'base64url')
+    const report = inspectToken(bytes, rootKey, new Set())
+    expect(report).toMatchObject({ ok: true, sealed: true })
+    expect(report.blocks.map((block) => block.card?.id)).toEqual([card, child])
+    expect(await tokens.import({ token: exported.token }, 'it')).toMatchObject({ id: child })
+    expect(tokens.revoked()).toEqual([])
+    await t.kernel.cards.revoke(child, 'it')
+    expect(tokens.revoked()).toEqual([exported.revocationIds[1]])
+    expect(inspectToken(bytes, rootKey, new Set(tokens.revoked())).ok).toBe(false)
+    await expect(tokens.import({ token: exported.token }, 'it')).rejects.toMatchObject({ code: 'Revoked' })
+    await expect(tokens.export(child, 'it')).rejects.toMatchObject({ code: 'NotLive' })
+  })
+
+  it('is none that has budgets, and its twin without them is', async () => {
+    for (const limits of [{ calls: 3 }, {}]) await ask('ann', 'spawn', { keep: true, card: { limits } })
+    await expect(t.kernel.tokens.export(await cardOf('ann.1'), 'it')).rejects.toMatchObject({
+      code: 'NotExportable',
+    })
+    expect(await t.kernel.tokens.export(await cardOf('ann.2'), 'it')).toHaveProperty('token')
+  })
+
+  it('of another node is a card within one of ours, and no wider', async () => {
+    const other = await openTestKernel(
+      [boss(['{ tool: web.a, args: "*" }', '{ tool: bank.pay, args: "*" }'])],
+      { tools },
+    )
+    const like = await cardOf('ann')
+    const [theirs] = (await (async () => {
+      const reply = await other.call('boss/zoe', 'held')
+      return reply.ok ? reply.value : []
+    })()) as string[]
+    const { token, rootKey } = await other.kernel.tokens.export(theirs as string, 'it')
+    const { tokens } = t.kernel
+    await expect(tokens.import({ token }, 'it')).rejects.toMatchObject({ code: 'BadSignature' })
+    await expect(tokens.import({ token, rootKey }, 'it')).rejects.toMatchObject({ code: 'BadRequest' })
+    const taken = (await tokens.import({ token, rootKey, like }, 'it')) as {
+      id: string
+      now: { tool: string }[]
+    }
+    expect(taken.id).not.toBe(theirs)
+    expect(taken.now.map((grant) => grant.tool)).toEqual(['web.a'])
+    await other.close()
   })
 })

@@ -1,5 +1,6 @@
 /** The public surface of cards. */
 
+export { chainBound, readCards, signCards, type TokenCard } from './biscuit/card-token.ts'
 export {
   appendBlock,
   beginToken,

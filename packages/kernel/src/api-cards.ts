@@ -7,7 +7,8 @@ import * as routes from './routes-cards.ts'
 /** One token, one operator, until callers authenticate as themselves. */
 const OPERATOR = 'operator'
 
-export function cardRoutes(app: OpenAPIHono, { cards }: Kernel): void {
+export function cardRoutes(app: OpenAPIHono, { cards, tokens }: Kernel): void {
+  tokenRoutes(app, tokens)
   on(app, routes.listCards, async (c) =>
     c.json({ cards: cards.list(parse(routes.listCards.request.query, c.req.query())) }),
   )
@@ -43,6 +44,15 @@ export function cardRoutes(app: OpenAPIHono, { cards }: Kernel): void {
   on(app, routes.lift, async (c) => {
     await cards.lift(param(c, 'id'), OPERATOR)
     return c.json({ lifted: param(c, 'id') })
+  })
+}
+
+function tokenRoutes(app: OpenAPIHono, tokens: Kernel['tokens']): void {
+  on(app, routes.exportCard, async (c) => c.json(await tokens.export(param(c, 'id'), OPERATOR)))
+  on(app, routes.revokedTokens, async (c) => c.json({ rootKey: tokens.rootKey, revoked: tokens.revoked() }))
+  on(app, routes.importCard, async (c) => {
+    const wish = parse(routes.importCard.request.body.content['application/json'].schema, await json(c))
+    return c.json(await tokens.import(wish, OPERATOR))
   })
 }
 

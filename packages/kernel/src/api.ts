@@ -2,7 +2,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import fs from 'node:fs'
 import type { Server } from 'node:http'
-import { CardError } from '@cardinal/cards'
+import { CardError, TokenError } from '@cardinal/cards'
 import { ManifestError, parseFiles } from '@cardinal/manifests'
 import { LogError } from '@cardinal/oplog'
 import { isRange } from '@cardinal/tools'
@@ -255,7 +255,8 @@ function problem(c: Context, error: unknown, status?: number): Response {
     error instanceof KernelError ||
     error instanceof LogError ||
     error instanceof ManifestError ||
-    error instanceof CardError
+    error instanceof CardError ||
+    error instanceof TokenError
   if (!known) process.stderr.write(`cardinal: ${(error as Error)?.stack ?? String(error)}\n`)
   const cls = known ? (error.class as KernelErrorClass) : 'Bug'
   const code = known ? error.code : 'Bug'

@@ -67,6 +67,7 @@ export class Control {
   readonly #zones = new Map<string, Zone>()
   readonly #tools = new Map<string, DeclaredTool>()
   readonly #confinements = new Map<string, ConfinementData>()
+  readonly #exported: (readonly [string, string])[] = []
   #tip: Tip = { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
   #key: PayloadKey | undefined
 
@@ -106,6 +107,7 @@ export class Control {
       this.#tools.set(`${tenant}/${name}`, { generation, declaration: body as ToolDeclaration, wish })
     }
     if (kind === 'confined') this.#confinements.set((body as ConfinementData).id, body as ConfinementData)
+    if (kind === 'exported') this.#exported.push(...(body as { blocks: [string, string][] }).blocks)
     if (kind === 'lifted') this.#confinements.delete((body as ConfinementData).id)
     if (kind !== 'applied') return
     const { tenant, name, generation, image } = meta as unknown as AppliedMeta
@@ -163,6 +165,16 @@ export class Control {
         ceiling: ceiling && codec.decodeBound(ceiling),
         flow: flow && codec.decodeFlow({ sinks: flow }).sinks,
       }))
+  }
+
+  /** Blocks of exported tokens: the card of each, and its revocation id. */
+  listExported(): readonly (readonly [card: string, revocationId: string])[] {
+    return this.#exported
+  }
+
+  exported(blocks: readonly (readonly [string, string])[], by: string): Pos {
+    this.#record('exported', { cards: blocks.map(([card]) => card), by }, { blocks })
+    return this.#tip.pos
   }
 
   listConfinements(): ConfinementData[] {

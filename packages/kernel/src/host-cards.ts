@@ -171,15 +171,33 @@ export class HostCards {
 
   async mint(wish: MintWish, principal: string): Promise<object> {
     const { card: like } = this.#find(wish.like)
+    return this.keep(wish, this.#minted(this.#world(like), like, wish), principal)
+  }
+
+  /** Records a card that the host made, and gives it to whom it is attached. */
+  async keep(
+    { like: name, below, attach, allowLoss }: Omit<MintWish, 'narrow' | 'egress' | 'expiresInMs'>,
+    minted: Minted,
+    principal: string,
+  ): Promise<object> {
+    const { card: like } = this.#find(name)
     const world = this.#world(like)
-    const owner = wish.attach === undefined ? like.owner : this.#requireAgent(world, wish.attach)
-    const minted = this.#minted(world, like, wish)
+    const owner = attach === undefined ? like.owner : this.#requireAgent(world, attach)
     const id = cardName(randomBytes(16), 'minted')
-    const row = { id, owner, minter: undefined, parent: wish.below ? like : undefined, ...minted }
-    if (wish.attach !== undefined) return this.#attach(world, row, wish.allowLoss === true, principal)
+    const row = { id, owner, minter: undefined, parent: below ? like : undefined, ...minted }
+    if (attach !== undefined) return this.#attach(world, row, allowLoss === true, principal)
     const card = addCard(world, row)
     await this.#ctx.log.untilDurable(this.#record(card, principal))
     return this.get(id)
+  }
+
+  /** A card of this node. */
+  find(id: string): CardRow | undefined {
+    return this.#ctx.authority.findCard(id)
+  }
+
+  require(id: string): CardRow {
+    return this.#find(id).card
   }
 
   #minted(world: World, like: CardRow, { below, egress, narrow = {}, expiresInMs }: MintWish): Minted {

@@ -37,6 +37,7 @@ import { KernelError } from './errors.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
 import { readAuthority } from './holding.ts'
 import { HostCards } from './host-cards.ts'
+import { HostTokens } from './host-tokens.ts'
 import { type InvocationId, parseAddress, parseEffectRef } from './ids.ts'
 import { Images } from './images.ts'
 import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
@@ -89,6 +90,7 @@ export interface Kernel {
   readonly folder: Folder
   readonly view: View
   readonly cards: HostCards
+  readonly tokens: HostTokens
   readonly approvals: Approvals
   apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
   invoke(call: Invoke): Promise<{ id: InvocationId; reply: Promise<Reply> }>
@@ -151,6 +153,7 @@ class Node implements Kernel {
   readonly #agents: Agents
   readonly #intake: Intake
   readonly cards: HostCards
+  readonly tokens: HostTokens
   readonly approvals: Approvals
   readonly #http: HttpTool
   readonly #own: ReadonlyMap<string, Tool>
@@ -249,6 +252,7 @@ class Node implements Kernel {
     this.view = new View(this.#ctx)
     const delivery = new Delivery(this.#ctx, this.#agents, this.view, this.#fatal)
     this.cards = new HostCards(this.#ctx, this.#agents)
+    this.tokens = new HostTokens(this.#ctx, this.cards, purposeKey(nodeKey, 'cardinal.cards.1'))
     this.approvals = new Approvals(this.#ctx, this.#agents, this.view)
     this.#intake = new Intake(this.#ctx, this.#agents, invocations, this.view)
     if (options.acceptLoss !== undefined) control.note('loss-accepted', { end: options.acceptLoss })

@@ -241,3 +241,43 @@ export const deny = route(
   },
   approval,
 )
+
+export const exportCard = route(
+  {
+    method: 'post',
+    path: '/v1/cards/{id}/export',
+    summary: 'a card and those above it as a sealed Biscuit',
+    request: { params: one },
+  },
+  z.object({
+    card: z.string(),
+    token: z.string(),
+    rootKey: z.string(),
+    revocationIds: z.array(z.string()),
+  }),
+)
+
+export const revokedTokens = route(
+  { method: 'get', path: '/v1/revocations', summary: 'the revocation ids that an offline verifier needs' },
+  z.object({ rootKey: z.string(), revoked: z.array(z.string()) }),
+)
+
+export const importCard = route(
+  {
+    method: 'post',
+    path: '/v1/cards/import',
+    summary: 'take a token: this node’s own is the card that it is, another becomes one within a card',
+    request: {
+      body: json(
+        z.strictObject({
+          token: z.string(),
+          rootKey: z.string().optional(),
+          like: z.string().optional(),
+          attach: z.string().optional(),
+          allowLoss: z.boolean().optional(),
+        }),
+      ),
+    },
+  },
+  card,
+)

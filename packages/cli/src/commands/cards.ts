@@ -1,5 +1,4 @@
 /** Commands about cards. */
-import fs from 'node:fs'
 import { createInterface } from 'node:readline'
 import {
   inspectToken,
@@ -14,6 +13,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { CliError } from '../errors.ts'
 import { formatOf } from '../options.ts'
 import { print, table } from '../output.ts'
+import { readFile, tokenIn } from '../tokens.ts'
 import { addHostCardCommands } from './host-cards.ts'
 
 export function addCardCommands(program: Command): void {
@@ -42,21 +42,6 @@ function rootKey(text: string): PublicKeyBytes {
   if (!algorithm || (named && (named === 'ed25519') !== (algorithm === 'ed25519')))
     throw new InvalidArgumentError('a root key is 64 hexadecimal digits (Ed25519) or 66 (P-256, compressed)')
   return { algorithm, key: Buffer.from(hex, 'hex') }
-}
-
-function readFile(file: string): Buffer {
-  if (file !== '-' && !fs.existsSync(file))
-    throw new CliError('NotFound', 'NoSuchFile', `\`${file}\` does not exist`)
-  if (file !== '-' && fs.statSync(file).isDirectory())
-    throw new CliError('NotFound', 'NoSuchFile', `\`${file}\` is no file`)
-  return fs.readFileSync(file === '-' ? 0 : file)
-}
-
-/** A token as bytes, or as the base64 in which tokens are passed on. */
-function tokenIn(file: string): Uint8Array {
-  const bytes = readFile(file)
-  const text = bytes.toString('latin1').trim()
-  return /^[A-Za-z0-9+/_-]{16,}=*$/.test(text) ? Buffer.from(text, 'base64url') : bytes
 }
 
 function revokedIn(file: string | undefined): Set<string> {

@@ -4,7 +4,8 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { ask } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { duration, endpointOf, formatOf, whole } from '../options.ts'
-import { print, table } from '../output.ts'
+import { note, print, table } from '../output.ts'
+import { tokenIn } from '../tokens.ts'
 import { readArgs, route } from './agents.ts'
 
 type Body = Record<string, unknown>
@@ -64,6 +65,7 @@ export function addHostCardCommands(cards: Command): void {
       print(formatOf(command), body, () => branches(body as unknown as Summary, '').join('\n'))
     })
   addMinting(cards)
+  addTokens(cards)
   addEnding(cards)
 }
 
@@ -126,6 +128,38 @@ async function mint(command: Command, wish: Body & { like: string }, given: Mint
     ...(given.allowLoss && { allowLoss: true }),
   }
   showCard(command, (await ask(endpoint, '/v1/cards', { body })).body)
+}
+
+function addTokens(cards: Command): void {
+  cards
+    .command('export [card]')
+    .description('print a card and those above it as a sealed Biscuit, which anybody verifies offline')
+    .option('--revoked', 'print the revocation ids of what was exported and revoked instead')
+    .action(async (id: string | undefined, options: { revoked?: true }, command: Command) => {
+      if (options.revoked) {
+        const { body } = await ask(endpointOf(command), '/v1/revocations')
+        return print(formatOf(command), body, () => (body.revoked as string[]).join('\n'))
+      }
+      if (id === undefined) throw new CliError('Usage', 'Usage', 'which card?')
+      const { body } = await ask(endpointOf(command), `${at(id)}/export`, { method: 'POST' })
+      print(formatOf(command), body, () => String(body.token))
+      if (formatOf(command) === 'text') note(`verify it with \`--root-key ${String(body.rootKey)}\``)
+    })
+  cards
+    .command('import <file>')
+    .description('take a token: of this node, the card that it is; of another one, a card within one of ours')
+    .option('--root-key <hex>', 'the key that must have signed it; left out: this node’s own')
+    .option('--like <card>', 'of a foreign token: the card within whose bounds it is taken')
+    .option('--attach <agent>', 'of a foreign token: the agent that holds it from now on')
+    .option('--allow-loss', 'even if that leaves the agent no way out')
+    .action(async (file: string, options: Record<string, string | true>, command: Command) => {
+      const token = Buffer.from(tokenIn(file)).toString('base64url')
+      const attach = options.attach === undefined ? {} : { attach: addressOf(String(options.attach)) }
+      const { body } = await ask(endpointOf(command), '/v1/cards/import', {
+        body: { ...options, ...attach, token },
+      })
+      showCard(command, body)
+    })
 }
 
 function addEnding(cards: Command): void {
