@@ -159,7 +159,7 @@ describe('a message', () => {
   })
 
   it('to nobody says so, and to an unknown method too', async () => {
-    await open()
+    await open(['{ tool: agent.invoke, resource: boss/*, method: "*" }'])
     await ask('bob', 'held')
     expect(await ask('ann', 'call', { to: 'boss/nobody', method: 'held' })).toMatchObject({
       error: 'Refused',
@@ -170,6 +170,21 @@ describe('a message', () => {
     })
     expect(await ask('ann', 'call', { to: 'other/boss/bob', method: 'held' })).toMatchObject({
       error: 'Refused',
+    })
+  })
+
+  it('makes an agent by first use for whoever may make it; it begins with what that one had read', async () => {
+    await open()
+    expect(await ask('ann', 'call', { to: 'boss/new', method: 'held' })).toMatchObject({
+      ok: [expect.any(String)],
+    })
+    expect(await ask('new', 'tool', { name: 'calc.one', args: {} })).toEqual({ ok: 1 })
+    expect(await ask('ann', 'call', { to: 'nothing/new', method: 'held' })).toMatchObject({
+      code: 'NoSuchAgent',
+    })
+    await reopen()
+    expect(await ask('bob', 'call', { to: 'boss/new', method: 'held' })).toMatchObject({
+      ok: [expect.any(String)],
     })
   })
 

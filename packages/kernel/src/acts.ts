@@ -22,7 +22,7 @@ import { sha256 } from '@cardinal/oplog'
 import type { WireError } from '@cardinal/tools'
 import { z } from 'zod'
 import { type Actor, type Asking, cardOfHandle, type One, refuse } from './asking.ts'
-import { cardName, type MintedBounds, type MintedMeta, type Taken } from './authority-wire.ts'
+import { cardName, type Kept, type MintedBounds, type MintedMeta, type Taken } from './authority-wire.ts'
 import type { Context } from './context.ts'
 import { parseAddress } from './ids.ts'
 import { narrowArgs, narrowOf } from './narrow.ts'
@@ -40,6 +40,7 @@ export interface Acts {
   readonly refunds: Taken[]
   /** Offers that were looked at. */
   readonly previewed: string[]
+  readonly kept: Kept[]
   /** Whether others will read what the agent had read by now. */
   tells: boolean
 }
@@ -54,6 +55,7 @@ export function noActs(): Acts {
     debits: [],
     refunds: [],
     previewed: [],
+    kept: [],
     tells: false,
   }
 }

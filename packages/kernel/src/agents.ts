@@ -4,7 +4,7 @@
  * A sleeping agent has no object, timer or handle in this process; rows only.
  */
 import { randomBytes } from 'node:crypto'
-import { type AgentRow as AgentStanding, cut, isStopped } from '@cardinal/cards'
+import { type AgentRow as AgentStanding, codec, cut, type Influence, isStopped } from '@cardinal/cards'
 import type { PayloadKey, Pos, Tip } from '@cardinal/oplog'
 import { LiveAgent, type Surroundings } from './agent.ts'
 import { appendEntry } from './append.ts'
@@ -36,6 +36,14 @@ export interface ChildOf {
   readonly cards: readonly MintedMeta[]
   readonly debits: readonly Taken[]
   readonly payload: AuthorityPayload
+}
+
+/** An agent that is the first to call another: by what effect, what it had read, and what that takes. */
+export interface FirstUse {
+  readonly by: string
+  readonly effect: EffectId
+  readonly told: Influence
+  readonly debit: Taken
 }
 
 export class Agents {
@@ -124,14 +132,34 @@ export class Agents {
     address: Address,
     image: Awaited<ReturnType<Surroundings['ctx']['images']['get']>>,
     generation: number,
+    first?: FirstUse,
   ): LiveAgent {
     const { ctx } = this.#around
     const key = ctx.slots.create(ctx.control.tenantKey(address.tenant))
     const identity = this.#identity(address, randomBytes(16), key)
     const name = showAddress(address)
-    const row = ctx.authority.bornRoot(address, name, rootCardName(identity.birth))
-    const meta: BirthMeta = { ...address, generation, image: image.hash, slot: key.slot }
-    return this.#begin(address, identity, image, row, meta, {})
+    const row = ctx.authority.bornRoot(address, name, rootCardName(identity.birth), first?.told)
+    const meta: BirthMeta = {
+      ...address,
+      generation,
+      image: image.hash,
+      slot: key.slot,
+      ...(first && { first: { by: first.by, effect: first.effect }, debits: [first.debit] }),
+    }
+    const payload = first ? { influence: codec.encodeInfluence(first.told) } : {}
+    return this.#begin(address, identity, image, row, meta, payload)
+  }
+
+  /** Born because an agent was the first to call it; `permit` says what that one had read, if it may. */
+  async firstUse(address: Address, permit: () => FirstUse | undefined): Promise<LiveAgent | undefined> {
+    const generation = this.#around.ctx.control.findGeneration(address.tenant, address.type)
+    if (!generation) return undefined
+    const image = await this.#around.ctx.images.get(generation.image)
+    const born = await this.find(address)
+    // Somebody else's birth of it may be under way: it is there in a moment.
+    if (born || this.#births.has(showAddress(address))) return born ?? this.require(address)
+    const first = permit()
+    return first && this.#birth(address, image, generation.generation, first)
   }
 
   /** A child whose row the rules have just made: its birth and its cards are one entry. */

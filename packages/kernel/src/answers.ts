@@ -51,6 +51,7 @@ export function answersOf(who: Answering, given: readonly Given[], acts: Acts): 
     if (served && !served.caller) return [{ id, ok }]
     const passed = answer(world, id)
     const refused = passed.ok ? {} : { refused: passed.code }
+    if (!passed.ok) acts.kept.push({ invocation: id, code: passed.code, missing: passed.missing })
     const caller = served?.caller
     if (!caller || 'principal' in caller) {
       const shown = passed.ok ? who.showReply(ok, value) : { ok: false as const, error: WITHHELD }

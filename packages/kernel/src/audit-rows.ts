@@ -171,11 +171,11 @@ export class AuditRows {
     for (const card of row.births) card.revocations.push({ by: undefined, influence: UNTOUCHED })
   }
 
-  async root(entry: Entry, meta: BirthMeta): Promise<Audited> {
+  async root(entry: Entry, meta: BirthMeta, told: Influence = UNTOUCHED): Promise<Audited> {
     const { tenant, type, key } = meta
     const address = { tenant, type, key }
     const name = showAddress(address)
-    const row = this.authority.bornRoot(address, name, rootCardName(entry.header.agent))
+    const row = this.authority.bornRoot(address, name, rootCardName(entry.header.agent), told)
     return this.#add(entry, meta, address, row)
   }
 

@@ -10,10 +10,16 @@ import {
   type AgentRow,
   approve,
   codec,
+  debit,
+  decodeBudgets,
   give,
+  type Influence,
+  influenceOf,
   input,
+  isRefusal,
   join,
   meets,
+  permit,
   send,
   spawn,
   UNTOUCHED,
@@ -120,8 +126,8 @@ export class Audit {
 
   async #born(entry: Entry, folded: Folded): Promise<Audited> {
     const meta = folded.meta as BirthMeta
-    const { spawned } = meta
-    if (!spawned) return this.#rows.root(entry, meta)
+    const { spawned, first } = meta
+    if (!spawned) return this.#rows.root(entry, meta, first && this.#firstUse(meta, first))
     const maker = this.#rows.byName(spawned.by)
     const effect = maker?.state.effects.get(spawned.effect)
     const name = `${meta.tenant}/${meta.type}/${meta.key}`
@@ -161,6 +167,26 @@ export class Audit {
     }))
     this.#same(`${name}@1`, 'minted cards', recorded, derived)
     return who
+  }
+
+  /** An agent that another one was the first to call begins with what that one had read. */
+  #firstUse(
+    { type, key, debits = [] }: BirthMeta,
+    { by, effect: id }: NonNullable<BirthMeta['first']>,
+  ): Influence {
+    const caller = this.#rows.byName(by)
+    const effect = caller?.state.effects.get(id)
+    if (!caller || !effect) {
+      this.#differ(by, 'a birth by first use', id, undefined)
+      return UNTOUCHED
+    }
+    const { world, row } = caller.standing
+    const turns = effect.serves.flatMap((serve) => world.turns.get(serve) ?? [])
+    const via = permit(world, row, { tool: 'agent.spawn', type, key }, effect.via, turns)
+    this.#verdicts++
+    if (isRefusal(via)) this.#differ(by, 'a birth by first use', 'allowed', via)
+    else for (const { of } of debits) debit(via, decodeBudgets(of))
+    return influenceOf(world, row)
   }
 
   /** Does again what the entry says was done. */

@@ -43,6 +43,15 @@ export interface AuthorityPayload extends HoldingChange {
   readonly minted?: readonly MintedBounds[]
   /** What the agent had read when it offered or revoked what the meta names, and when it answered. */
   readonly told?: codec.InfluenceData
+  /** Answers that were not passed on, and what they would have cost whoever asked. */
+  readonly kept?: readonly Kept[]
+}
+
+export interface Kept {
+  readonly invocation: InvocationId
+  readonly code: string
+  /** `WouldTaint`: `{sinks, labels}`; `Refused` to somebody outside: sinks. */
+  readonly missing?: unknown
 }
 
 /** What the meta of an entry says of cards besides. */

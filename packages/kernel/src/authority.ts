@@ -118,8 +118,8 @@ export class Authority {
   }
 
   /** A row that the host made with its first generation: the instance of a type. */
-  bornRoot(address: Address, name: string, card: string): Agent {
-    return this.#tenant(address.tenant).bornRoot(address, name, card)
+  bornRoot(address: Address, name: string, card: string, told: Influence = UNTOUCHED): Agent {
+    return this.#tenant(address.tenant).bornRoot(address, name, card, told)
   }
 
   /** A child is born: the rules have made its row. */
@@ -213,9 +213,9 @@ class TenantWorld {
     this.world.derived = newDerived()
   }
 
-  bornRoot(address: Address, name: string, cardName: string): Agent {
+  bornRoot(address: Address, name: string, cardName: string, told: Influence): Agent {
     const { generation } = this.#from.control.requireGeneration(address.tenant, address.type)
-    const agent = this.#newAgent(address, name, undefined, UNTOUCHED)
+    const agent = this.#newAgent(address, name, undefined, told)
     this.#agents.set(name, agent)
     const card = this.#rootCard(agent, cardName, { address, name, born: generation })
     this.#cards.set(cardName, card)
@@ -348,9 +348,10 @@ class TenantWorld {
     const row = derived.findAgent(address)
     if (!row) return undefined
     const spawner = row.spawner === null ? undefined : derived.findAgentByRow(row.spawner)
-    const told = spawner && codec.decodeInfluence(read(name, row.born_pos)?.influence)
+    // Of an agent that the host made, unless another one was the first to call it, nothing stands there.
+    const told = codec.decodeInfluence(read(name, row.born_pos)?.influence)
     const maker = spawner && this.#agents.get(spawner.address)
-    const agent = this.#newAgent(address, name, maker, told ?? UNTOUCHED)
+    const agent = this.#newAgent(address, name, maker, told)
     this.#agents.set(name, agent)
     for (const card of derived.birthCards(row.id)) {
       const birth = this.#cards.get(card.name) as Card

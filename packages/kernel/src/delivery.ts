@@ -13,6 +13,7 @@ import {
   costOf,
   counted,
   debit,
+  decodeBudgets,
   encodeBudgets,
   floorOf,
   influenceOf,
@@ -89,7 +90,7 @@ export class Delivery {
   async #send(agent: LiveAgent, effect: OpenEffect): Promise<void> {
     const args = callArgs(effect.args)
     const address = calleeOf(agent.address.tenant, args.to) as Address
-    const found = await this.#find(address)
+    const found = (await this.#find(address)) ?? (await this.#firstUse(agent, effect, address))
     // Whoever stops meanwhile is taken up again with the effect open.
     if (agent.stopping || !agent.state.effects.has(effect.id)) return
     const target = found instanceof KernelError ? undefined : found
@@ -103,6 +104,22 @@ export class Delivery {
     if ('error' in sent) return agent.outgoing.receive(effect, { ok: false, error: sent.error }, false)
     this.#sent(agent, effect, target, sent.invocation, args, sent.debits, address)
     target?.pump()
+  }
+
+  /** Whoever may make agents of an address may be the first to call it. */
+  async #firstUse(agent: LiveAgent, effect: OpenEffect, address: Address): Promise<LiveAgent | undefined> {
+    if (address.tenant !== agent.address.tenant) return undefined
+    return this.#agents.firstUse(address, () => {
+      if (agent.stopping || !agent.state.effects.has(effect.id)) return undefined
+      const { world, row, name } = agent.standing.actor()
+      const turns = effect.serves.flatMap((serve) => world.turns.get(serve) ?? [])
+      const { type, key } = address
+      const via = permit(world, row, { tool: 'agent.spawn', type, key }, effect.via, turns)
+      if (isRefusal(via)) return undefined
+      const taken = oneCall(via, world.nowMs)
+      debit(via, decodeBudgets(taken.of))
+      return { by: name, effect: effect.id, told: influenceOf(world, row), debit: taken }
+    })
   }
 
   async #find(address: Address): Promise<LiveAgent | undefined | KernelError> {

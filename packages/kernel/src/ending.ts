@@ -45,6 +45,7 @@ export class Ending {
     return {
       ...(acts.minted.length > 0 && { minted: acts.minted }),
       ...(told && { told }),
+      ...(acts.kept.length > 0 && { kept: acts.kept }),
       ...(acts.previewed.length > 0 && { previewed: [...new Set([...previewed, ...acts.previewed])] }),
     }
   }

@@ -26,6 +26,7 @@ import { Agents } from './agents.ts'
 import { Approvals } from './approvals.ts'
 import { Audit, type AuditReport } from './audit.ts'
 import { Authority } from './authority.ts'
+import type { AuthorityMeta } from './authority-wire.ts'
 import { catchUp } from './catch-up.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { type Context, monotonic, type TurnEvent, type TurnLimits } from './context.ts'
@@ -464,6 +465,8 @@ function readOwn({ log, derived, slots, control }: Own, agent: string | undefine
     key = slots.open(row.slot, control.tenantKey(row.tenant))
   }
   const entry = log.read(pos)
+  const { auth } = JSON.parse(entry.header.meta) as AuthorityMeta
+  if (agent !== undefined && auth !== 1) return {}
   return key && readAuthority(entry.payloads(() => key))
 }
 

@@ -227,7 +227,7 @@ export const why = route(
     summary: 'why an effect was allowed or refused',
     request: { params: z.object({ ref: effectRef.openapi({ description: 'an effect, or `last`' }) }) },
   },
-  z.object({ effect: z.string(), verdict: z.enum(['allow', 'refuse', 'drop']) }),
+  z.object({ effect: z.string(), verdict: z.enum(['allow', 'ask', 'done', 'refuse', 'drop']) }),
 )
 
 export const audit = route(

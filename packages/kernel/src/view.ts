@@ -15,12 +15,15 @@ import type { Reply, ReplyError } from './reply.ts'
 import { detailsOf, type Folded } from './state.ts'
 import {
   type AcceptedMeta,
+  type ApprovedMeta,
   type EffectMeta,
   type FailedTurnMeta,
   type GuestOutput,
+  type IntentMeta,
   parseOutput,
   type ReceiptMeta,
   type RepliedMeta,
+  type SentMeta,
   type TurnMeta,
 } from './wire.ts'
 
@@ -56,6 +59,18 @@ export interface Why {
   readonly nearest?: unknown
   readonly grantedBy: string
   readonly outcome?: string
+  /** Of a call: what became of the answer that did not come. */
+  readonly answer?: KeptAnswer
+}
+
+/** An answer that the rules kept from the agent that called. */
+export interface KeptAnswer {
+  readonly from: string
+  readonly code: string
+  /** What the caller would lose by it: sinks it could no longer reach, labels it would carry. */
+  readonly costs: { readonly sinks: readonly string[]; readonly labels: readonly string[] }
+  /** What the caller would say in its call to get it all the same. */
+  readonly admits: { readonly labels: readonly string[]; readonly flow: string }
 }
 
 export interface LogLine {
@@ -193,6 +208,32 @@ export class View {
       ...(detail && { nearest: detail.nearest }),
       grantedBy: `whoever applies the manifest of \`${row.tenant}/${row.type}\``,
       ...(receipt && { outcome: this.#outcome(row, effect, receipt.error) }),
+      ...this.#keptAnswer(row, effect, seq),
+    }
+  }
+
+  /** The answer to a call that was given and may not be passed on. */
+  #keptAnswer(row: AgentRow, effect: string, seq: number): { answer?: KeptAnswer } {
+    const entries = this.#newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq > seq)
+    const metas = entries.flatMap(({ header }) =>
+      header.kind === 'sent' ? [JSON.parse(header.meta) as SentMeta] : [],
+    )
+    const sent = metas.find((meta) => meta.effect === effect)
+    const invocation = sent?.invocation && this.#ctx.derived.findInvocation(sent.invocation)
+    const callee = invocation && this.#ctx.derived.findAgentByRow(invocation.agent)
+    if (!invocation || !callee || callee.erased || invocation.reply === null) return {}
+    const { meta, payloads } = toFolded(this.#ctx.log.read(invocation.reply), this.keyOf(callee))
+    const { kept = [] } = (meta as AuthorityMeta).auth === 1 ? readAuthority(payloads) : {}
+    const found = kept.find((one) => one.invocation === invocation.id)
+    if (found?.code !== 'WouldTaint') return {}
+    const costs = found.missing as KeptAnswer['costs']
+    return {
+      answer: {
+        from: callee.address,
+        code: found.code,
+        costs,
+        admits: { labels: costs.labels, flow: 'what must remain, without the sinks above; left out: all' },
+      },
     }
   }
 
@@ -321,10 +362,11 @@ export class View {
       case 'started':
         return { ...base, text: `started ${(meta as { effect: string }).effect}` }
       case 'receipt': {
-        const { effect, ok, class: cls, code } = meta as ReceiptMeta
+        const { effect, ok, class: cls, code, answer } = meta as ReceiptMeta
         const event = body(0) as { error?: WireError }
         const why = ok ? 'done' : `${cls} ${code}: ${event.error?.message ?? ''}`
-        return { ...base, text: `receipt of ${effect}: ${why}`, detail: event }
+        const by = answer === undefined ? '' : `, answered by ${answer}`
+        return { ...base, text: `receipt of ${effect}${by}: ${why}`, detail: event }
       }
       case 'replied': {
         const { invocation, code } = meta as RepliedMeta
@@ -334,6 +376,28 @@ export class View {
         const { effect, outcome, principal } = meta as { effect: string; outcome: string; principal: string }
         return { ...base, text: `${principal} resolved ${effect} as ${outcome}` }
       }
+      case 'sent': {
+        const { effect, callee, invocation } = meta as SentMeta
+        return {
+          ...base,
+          text: `${effect} arrived at ${callee} (${invocation ?? 'and was lost: it is stopped'})`,
+        }
+      }
+      case 'intent': {
+        const { effect, what, verdict } = meta as IntentMeta
+        return {
+          ...base,
+          text: `decided ${effect} anew (${what === 'hop' ? 'redirect' : 'repeat'}): ${verdict}`,
+        }
+      }
+      case 'approved': {
+        const { effect, role, principal } = meta as ApprovedMeta
+        return { ...base, text: `${principal} approved ${effect} as ${role}` }
+      }
+      case 'revoked':
+        return { ...base, text: `ended children: ${(meta as AuthorityMeta).revoked?.join(', ')}` }
+      case 'stopped':
+        return { ...base, text: 'stopped: its cards are dead, or whoever made it is stopped' }
       case 'quarantined':
         return { ...base, text: (payloads[0] as Buffer).toString() }
       default:

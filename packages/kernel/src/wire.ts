@@ -130,6 +130,8 @@ export interface BirthMeta extends AuthorityMeta {
   readonly generation: number
   readonly image: string
   readonly slot: number
+  /** The agent that was the first to call it: it is the host's, and begins with what that one had read. */
+  readonly first?: { readonly by: string; readonly effect: EffectId }
   /** The address of the agent that made it, and by which of its effects; left out: the host. */
   readonly spawned?: { readonly by: string; readonly effect: EffectId }
 }

@@ -96,12 +96,11 @@ export function join(agent: Agent, { flow, labels }: Influence): void {
 }
 
 /**
- * Whether an agent exists for another: one that a guest made does so only for those whom the state of
- * its maker at its birth costs nothing. They take that on.
+ * Whether an agent exists for another: one that a guest made, or had made by being the first to call it,
+ * does so only for those whom the state of that guest at its birth costs nothing. They take that on.
  */
 export function meets(world: World, asker: Agent, other: Agent): boolean {
   if (asker.tenant !== other.tenant) return false
-  if (!other.spawner) return true
   if (costOf(world, floorOf(world, asker), other.birth)) return false
   join(asker, other.birth)
   return true

@@ -345,5 +345,20 @@ function showWhy(why: Record<string, unknown>): string {
   if (why.missing) rows.push(['needed', JSON.stringify(why.missing)])
   if (why.verdict === 'refuse') rows.push(['given by', String(why.grantedBy)])
   if (why.outcome) rows.push(['outcome', String(why.outcome)])
+  const kept = why.answer as
+    | { from: string; code: string; costs: { sinks: string[]; labels: string[] } }
+    | undefined
+  if (kept) {
+    const { sinks, labels } = kept.costs
+    rows.push(['answer', `${kept.from} answered, and that was kept back (${kept.code})`])
+    rows.push([
+      'admits it',
+      `a call with \`admits: "*"\`, or with labels [${labels.join(', ')}] and a flow without the sinks below`,
+    ])
+    rows.push([
+      'the price',
+      `could then no longer send to ${sinks.join(', ') || 'fewer places'}${labels.length > 0 ? `, and would carry ${labels.join(', ')}` : ''}`,
+    ])
+  }
   return table(rows)
 }
