@@ -2,11 +2,14 @@
 import { Agent, tool } from '@cardinal/sdk'
 
 export default class Bench extends Agent {
-  static methods = { nothing: {}, ten: {}, bytes: {} }
+  static methods = { nothing: {}, one: {}, ten: {}, bytes: {} }
   calls = 0
 
   nothing() {
     return ++this.calls
+  }
+  async one() {
+    return tool('bench.step', {})
   }
   async ten() {
     for (let i = 0; i < 10; i++) await tool('bench.step', { i })

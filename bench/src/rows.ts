@@ -7,29 +7,15 @@ import { type Kernel, openKernel, serveApi } from '@cardinal/kernel'
 import { parseManifests } from '@cardinal/manifests'
 import { KeySlots, Log, NO_POS, openNodeKey, type Tip, ZERO_HASH } from '@cardinal/oplog'
 import { bundleGuest, bundleProgram } from '@cardinal/sdk/bundle'
-import type { Tool } from '@cardinal/tools'
 import { decisions } from './decisions.ts'
 import { families } from './families.ts'
 import { each, privateBytes, type Row, wide } from './measure.ts'
+import { million } from './million.ts'
+import { step } from './step.ts'
 
 const program = path.join(import.meta.dirname, '..', 'programs', 'bench.ts')
 const FUEL = 10_000_000_000
 const MEMORY = 256 << 20
-
-const step: Tool = {
-  name: 'bench.step',
-  about: 'does nothing, at once',
-  defaults: {},
-  sinks: [],
-  yields: [],
-  translate: (args) => ({
-    request: { tool: ['bench', 'step'], args: new Map(Object.entries(args as object)) },
-    cost: { calls: 1, bytesOut: 0 },
-    effectClass: 'read',
-    plan: null,
-  }),
-  perform: async () => ({ ok: true, value: null }),
-}
 
 async function withKernel<T>(folder: string, use: (kernel: Kernel) => Promise<T>): Promise<T> {
   const kernel = await openKernel({ data: folder, anchors: [], tools: [step] })
@@ -353,6 +339,7 @@ export const ROWS: readonly { readonly row: number; readonly run: (folder: strin
   { row: 6, run: families },
   { row: 8, run: liveMemory },
   { row: 13, run: decisions },
+  { row: 13, run: million },
   { row: 14, run: appends },
   { row: 15, run: bytesThrough },
 ]

@@ -111,6 +111,23 @@ describe('what a child has read', () => {
   })
 })
 
+describe('a parent that has read', () => {
+  it('makes a child that works on what it read, calls it, and neither gets it out', async () => {
+    await open([TALK, CALC, READ, POST])
+    expect(await ask('ann', 'tool', { name: 'db.read', args: {} })).toMatchObject({ ok: {} })
+    expect(await ask('ann', 'spawn', { keep: true, card: {} })).toBe('acme/boss/ann.1')
+    const call = (name: string, args: object) =>
+      ask('ann', 'call', { to: 'boss/ann.1', method: 'tool', args: { name, args } })
+    expect(await call('calc.add', { a: 1, b: 2 })).toEqual({ ok: { ok: 3 } })
+    expect(await call('web.post', {})).toMatchObject({ ok: { error: 'Refused', by: 'flow' } })
+    await ask('bob', 'held')
+    // For somebody else, whom it would cost something, the child is not there.
+    expect(await ask('bob', 'call', { to: 'boss/ann.1', method: 'held' })).toMatchObject({
+      code: 'NoSuchAgent',
+    })
+  })
+})
+
 describe('a child', () => {
   it('ends with the invocation that made it, unless it is kept', async () => {
     await open([TALK, CALC])

@@ -284,6 +284,7 @@ export class Audit {
       to,
       method: args.method,
       tool: effect.tool as 'agent.invoke' | 'agent.send',
+      knows: world.agents.get(to)?.spawner === sender.standing.row,
       for: effect.serves.filter((serve) => world.turns.has(serve)),
       ...(effect.via !== undefined && { via: effect.via }),
       ...(under !== undefined && { under }),
@@ -381,7 +382,7 @@ export class Audit {
     const { world, row } = who.standing
     if (meta.code === 'NoSuchMethod') {
       const target = world.agents.get(address)
-      if (target) meets(world, row, target)
+      if (target && target.spawner !== row) meets(world, row, target)
       return
     }
     const id = `refused ${at}`

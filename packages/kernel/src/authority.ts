@@ -79,6 +79,13 @@ export class Authority {
     return world
   }
 
+  /** Agents and cards in memory. */
+  get rows(): number {
+    let rows = 0
+    for (const world of this.#worlds.values()) rows += world.rows
+    return rows
+  }
+
   /** The world of a tenant, where no moment matters. */
   peek(tenant: string): World {
     return this.#tenant(tenant).world

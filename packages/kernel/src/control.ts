@@ -3,7 +3,7 @@
  * own chain; this is that chain folded.
  */
 import { codec, type Grant, parseCard, type RootCard, type World } from '@cardinal/cards'
-import type { Entry, KeySlots, Log, PayloadKey, Pos, Tip } from '@cardinal/oplog'
+import type { Entry, KeySlots, Log, PayloadKey, Pos, ScannedEntry, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
 import type { ToolDeclaration, Zone } from '@cardinal/tools'
 import { appendEntry, type Sink } from './append.ts'
@@ -58,6 +58,9 @@ export interface ConfinementData {
   readonly flow?: readonly string[]
 }
 
+/** Acts of the host that change rows of cards and nothing here. */
+const ROWS_ONLY = new Set(['minted', 'revoked', 'erased'])
+
 export class Control {
   readonly #sink: Sink & { readonly log: Log }
   readonly #slots: KeySlots
@@ -77,15 +80,19 @@ export class Control {
     this.#defaultsOf = defaultsOf
   }
 
-  /** Folds the node's own entries, found by the scan. */
-  restore(positions: readonly Pos[]): void {
-    for (const pos of positions) this.take(this.#sink.log.read(pos))
+  /** Folds the node's own entries, found by the scan. Those that only concern rows are not read. */
+  restore(scanned: readonly ScannedEntry[]): void {
+    for (const { pos, header, hash } of scanned) {
+      if (ROWS_ONLY.has(header.kind)) this.#tip = { pos, seq: header.seq, hash }
+      else this.take(this.#sink.log.read(pos))
+    }
   }
 
   /** Folds one of the node's own entries. */
   take(entry: Entry): void {
     const { pos } = entry
     this.#tip = { pos, seq: entry.header.seq, hash: entry.hash }
+    if (ROWS_ONLY.has(entry.header.kind)) return
     const meta = JSON.parse(entry.header.meta) as Record<string, unknown>
     if (entry.header.kind === 'node') this.#key = this.#slots.open(meta.slot as number)
     else if (entry.header.kind === 'tenant')

@@ -198,7 +198,7 @@ export class Delivery {
     const via = own ? undefined : permit(world, row, on, effect.via, turns)
     if (via && isRefusal(via)) return { error: refusalError(via) }
     if (target && !known) {
-      if (!meets(world, row, target.standing.row))
+      if (!own && !meets(world, row, target.standing.row))
         return { error: refusalError({ ok: false, code: 'NoSuchAgent' }) }
       return {
         error: {
@@ -215,6 +215,7 @@ export class Delivery {
       to,
       method: args.method,
       tool,
+      knows: own,
       for: turns.map((turn) => turn.id),
       ...(effect.via !== undefined && { via: effect.via }),
       ...(under !== undefined && { under }),

@@ -108,7 +108,7 @@ export interface Kernel {
   readonly defaultsOf: (tool: string, tenant: string) => ReturnType<DefaultsOf>
   ownPort(port: number): void
   poll(): Promise<void>
-  stats(): { agents: number; live: number }
+  stats(): { agents: number; live: number; rows: number }
   /** Whether some agent that is awake has a turn running, an input pending or an effect out. */
   busy(): boolean
   close(): Promise<void>
@@ -238,7 +238,7 @@ class Node implements Kernel {
       crashPoint: options.crashPoint ?? (() => {}),
       onTurn: options.onTurn ?? (() => {}),
     }
-    control.restore(scanned.filter((e) => e.header.agent.equals(NODE_AGENT)).map((e) => e.pos))
+    control.restore(scanned.filter((e) => e.header.agent.equals(NODE_AGENT)))
     const invocations = new Invocations()
     this.#agents = new Agents(
       {
@@ -435,8 +435,9 @@ class Node implements Kernel {
     return this.#agents.busy()
   }
 
-  stats(): { agents: number; live: number } {
-    return { agents: this.#ctx.derived.countAgents(), live: this.#agents.liveCount }
+  stats(): { agents: number; live: number; rows: number } {
+    const { derived, authority } = this.#ctx
+    return { agents: derived.countAgents(), live: this.#agents.liveCount, rows: authority.rows }
   }
 
   /** Ends turns, saves everybody, and makes everything durable. Effects still out after the grace are recovered at the next start. */

@@ -68,7 +68,7 @@ const waitQuery = z.object({
 
 export const health = route(
   { method: 'get', path: '/v1/health', summary: 'whether the node works' },
-  z.object({ ok: z.boolean(), publicKey: z.string(), agents: z.int(), live: z.int() }),
+  z.object({ ok: z.boolean(), publicKey: z.string(), agents: z.int(), live: z.int(), rows: z.int() }),
 )
 
 export const apply = route(

@@ -72,6 +72,8 @@ export interface SendOf {
   readonly for?: readonly string[]
   /** What the caller lets the reply add to it. */
   readonly admits?: Admits
+  /** The sender made the receiver, and was told so: that it is there is no news. Not so in `cards sim`. */
+  readonly knows?: boolean
 }
 
 /** A message or call to another agent. It carries what the sender has read, and may not lower a receiver that did not say so. */
@@ -100,7 +102,7 @@ export function send(world: World, of: SendOf): Outcome {
           turns,
         )
   if (via && isRefusal(via)) return via
-  if (!to || !meets(world, from, to)) return no('NoSuchAgent')
+  if (!to || !(of.knows || meets(world, from, to))) return no('NoSuchAgent')
   const method = methodOf(world, to, of.method)
   const influence = influenceOf(world, from)
   const loss = costOf(world, floorOf(world, to), influence, method.admits)
