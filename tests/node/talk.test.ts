@@ -102,7 +102,7 @@ describe('what is done for a caller', () => {
 })
 
 describe('calls that cross', () => {
-  const PAIRS = 200
+  const PAIRS = Number(process.env.PAIRS ?? 200)
   it(`all end, in an answer or by name: ${PAIRS} pairs from two clients`, async () => {
     await open(ALL, '  timeout: 60s\n')
     const keys = Array.from({ length: PAIRS }, (_, i) => i)

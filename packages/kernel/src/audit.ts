@@ -56,6 +56,8 @@ export interface AuditReport {
   readonly agents: number
   /** Decisions that were made again. */
   readonly verdicts: number
+  /** Turns that an older kernel decided, by one card an agent; they are not decided again. */
+  readonly older: number
   /** Agents whose key is destroyed: what stands in their entries nobody can read any more. */
   readonly unreadable: number
   readonly mismatches: readonly Mismatch[]
@@ -77,6 +79,7 @@ export class Audit {
   readonly #blind = new Set<string>()
   #entries = 0
   #verdicts = 0
+  #older = 0
 
   constructor(from: AuditSources) {
     this.#rows = new AuditRows(from)
@@ -87,6 +90,7 @@ export class Audit {
       entries: this.#entries,
       agents: this.#rows.count,
       verdicts: this.#verdicts,
+      older: this.#older,
       unreadable: this.#blind.size,
       mismatches: this.#mismatches,
     }
@@ -299,9 +303,12 @@ export class Audit {
     const actor: Actor = who.standing.actor()
     const base = { seq: entry.tip.seq, time: meta.time, inputs: meta.inputs }
     const decided = decideEffects(this.#rows, actor, output, base, acts)
-    this.#verdicts += decided.metas.length
-    this.#same(at, 'verdicts', meta.effects, decided.metas)
-    this.#same(at, 'refusals and results', [...detailsOf(entry).values()], decided.details)
+    if (isOlder(meta)) this.#older++
+    else {
+      this.#verdicts += decided.metas.length
+      this.#same(at, 'verdicts', meta.effects, decided.metas)
+      this.#same(at, 'refusals and results', [...detailsOf(entry).values()], decided.details)
+    }
     const answers = answersOf(who, output.replies, acts)
     this.#verdicts += answers.length
     const kept = answers.map(({ id, ok, refused }) => (refused === undefined ? [id, ok] : [id, ok, refused]))
@@ -425,6 +432,11 @@ const RULES_REFUSE = new Set([
   'Stopped',
   'BudgetSpent',
 ])
+
+/** Entries of before the rules name a generation with their card. */
+function isOlder({ card }: TurnMeta): boolean {
+  return card.includes('#')
+}
 
 function pick({ influence, accepted, held }: AuthorityPayload): object {
   return { ...(influence && { influence }), ...(accepted && { accepted }), ...(held && { held }) }

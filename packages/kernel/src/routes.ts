@@ -240,6 +240,7 @@ export const audit = route(
     entries: z.int(),
     agents: z.int(),
     verdicts: z.int(),
+    older: z.int(),
     unreadable: z.int(),
     mismatches: z.array(
       z.object({ at: z.string(), what: z.string(), recorded: z.unknown(), derived: z.unknown() }),
