@@ -475,6 +475,49 @@ export const SCENARIOS: readonly Scenario[] = [
     twin: { at: 4, op: decides('t/p/3', '{"tool":"pay"}', ',"approved":["boss"]'), last: ALLOW },
   },
   {
+    name: '63: an offer of an offer sheds the ask of the first card',
+    lines: [
+      ['{"op":"tool","tool":"pay"}', OK],
+      [
+        `{"op":"root","agent":"t/p/1","card":"a","now":[${TALK},{"tool":"pay","ask":["boss"]}],"limits":{"depth":3}}`,
+        OK,
+      ],
+      [`{"op":"root","agent":"t/p/2","card":"b","now":[${TALK},{"tool":"pay"}],"limits":{"depth":3}}`, OK],
+      [
+        '{"op":"offer","card":"c","by":"t/p/1","from":"a","to":"t/p/2","now":[{"tool":"pay"}],"limits":{"depth":2}}',
+        OK,
+      ],
+      ['{"op":"preview","agent":"t/p/2","card":"c"}', OK],
+      ['{"op":"accept","agent":"t/p/2","card":"c","allowLoss":true}', OK],
+      [
+        decides('t/p/2', '{"tool":"pay"}', ',"via":"c"'),
+        '{"ok":true,"verdict":"ask","via":"c","ask":[["boss"]]}',
+      ],
+    ],
+    twin: {
+      at: 6,
+      op: decides('t/p/2', '{"tool":"pay"}', ',"via":"c","approved":["boss"]'),
+      last: '{"ok":true,"verdict":"allow","via":"c"}',
+    },
+  },
+  {
+    name: '63: a fork sheds the ask of what it is a fork of',
+    lines: [
+      ['{"op":"tool","tool":"pay"}', OK],
+      [
+        `{"op":"root","agent":"t/p/1","card":"a","now":[${TALK},{"tool":"pay","ask":["boss"]}],"limits":{"depth":3}}`,
+        OK,
+      ],
+      ['{"op":"fork","agent":"t/p/1","as":"t/p/2","cards":{"a":"f"}}', OK],
+      [decides('t/p/2', '{"tool":"pay"}'), '{"ok":true,"verdict":"ask","via":"f","ask":[["boss"]]}'],
+    ],
+    twin: {
+      at: 3,
+      op: decides('t/p/2', '{"tool":"pay"}', ',"approved":["boss"]'),
+      last: '{"ok":true,"verdict":"allow","via":"f"}',
+    },
+  },
+  {
     name: '63: a child asks for a card without the ask',
     lines: [
       ['{"op":"tool","tool":"pay"}', OK],

@@ -31,7 +31,7 @@ export {
 export { expandGrantTexts, parseGrantText, showGrantText } from './grant-text.ts'
 export { decodeBudgets, encodeBudgets, NODE_NAMES, parseAmounts, showLimits } from './limits.ts'
 export { placeOfPath, placeOfResource } from './names.ts'
-export { isRefusal, permit } from './rules/act.ts'
+export { type ActOn, actRequest, isRefusal, permit } from './rules/act.ts'
 export { answer, input, send, stopShown } from './rules/acts-between.ts'
 export { confine, root } from './rules/acts-of-host.ts'
 export {

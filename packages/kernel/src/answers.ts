@@ -37,6 +37,7 @@ interface Given {
 export const WITHHELD: ReplyError = {
   class: 'Refused',
   code: 'WouldFlow',
+  by: 'flow',
   message: 'what the agent has read by then may not flow to whoever asked',
 }
 

@@ -67,7 +67,7 @@ export function approvalRoutes(app: OpenAPIHono, { approvals }: Kernel): void {
     return c.json(await approvals.approve(param(c, 'id'), body.digest, body.role, OPERATOR))
   })
   on(app, routes.deny, async (c) => {
-    const { why } = parse(routes.deny.request.body.content['application/json'].schema, await json(c))
-    return c.json(await approvals.deny(param(c, 'id'), OPERATOR, why ?? 'a person said no'))
+    const { why, digest } = parse(routes.deny.request.body.content['application/json'].schema, await json(c))
+    return c.json(await approvals.deny(param(c, 'id'), OPERATOR, why ?? 'a person said no', digest))
   })
 }

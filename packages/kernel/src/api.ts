@@ -267,7 +267,9 @@ function problem(c: Context, error: unknown, status?: number): Response {
     type: `urn:cardinal:error:${code}`,
     title: cls,
     status: status ?? statusOf(cls) ?? 500,
-    detail: known ? error.message : 'the kernel met its own defect; see its standard error',
+    detail: known
+      ? `${error instanceof CardError && error.path !== '' ? `${error.path}: ` : ''}${error.message}`
+      : 'the kernel met its own defect; see its standard error',
     code,
     class: cls,
     ...details,

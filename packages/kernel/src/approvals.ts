@@ -68,8 +68,8 @@ export class Approvals {
     return this.get(id)
   }
 
-  async deny(id: string, principal: string, why: string): Promise<Approval> {
-    const { row } = await this.#open(id)
+  async deny(id: string, principal: string, why: string, digest?: string): Promise<Approval> {
+    const { row } = await this.#open(id, digest)
     const { agent, effect } = await this.#effect(row)
     const error = { class: 'Refused', code: 'Denied', by: 'person', message: why } as const
     agent.outgoing.receive(effect, { ok: false, error }, false, { denied: principal })

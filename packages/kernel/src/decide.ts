@@ -6,6 +6,9 @@
  */
 import {
   begin,
+  budgetShort,
+  counted,
+  debit,
   type EffectRequest,
   encodeBudgets,
   explain,
@@ -18,6 +21,7 @@ import { type Acts, actOnCards, isAct } from './acts.ts'
 import { type Actor, type Asking, cardOfHandle, effectKey, type One, refuse } from './asking.ts'
 import type { Context } from './context.ts'
 import { decideMessage, isMessage } from './messages.ts'
+import { errorOf } from './refusals.ts'
 import { requestOf } from './requests.ts'
 import { causesOf, type OpenEffect, servesOf } from './state.ts'
 import {
@@ -28,6 +32,7 @@ import {
   type VerdictDetail,
 } from './wire.ts'
 
+const ONE_ASK: ReadonlyMap<string, bigint> = new Map([['asks', 1n]])
 /** The one tool that needs no grant: waiting. */
 const SLEEP = 'cardinal.sleep'
 const MIN_SLEEP_MS = 10
@@ -107,10 +112,10 @@ function decideOne(ctx: Tools, who: Actor, asked: Omit<Asking, 'via'>, acts: Act
   const asking: Asking = { ...asked, via }
   if (isAct(effect.tool)) return actOnCards(ctx, who, asking, acts)
   if (isMessage(effect.tool)) return decideMessage(who, asking)
-  return decideTool(ctx, who, asking)
+  return decideTool(ctx, who, asking, acts)
 }
 
-function decideTool(ctx: Tools, who: Actor, { effect, id, via, turns }: Asking): One {
+function decideTool(ctx: Tools, who: Actor, { effect, id, via, turns }: Asking, acts: Acts): One {
   const { row, world, settings } = who
   const asked = requestOf(ctx, row.tenant, effect.tool, effect.args, settings)
   if (!asked)
@@ -139,7 +144,23 @@ function decideTool(ctx: Tools, who: Actor, { effect, id, via, turns }: Asking):
   const meta = { tool: effect.tool, class: translated.effectClass } as const
   if (verdict.verdict === 'refuse') return refused(who, meta.class, request, turns, verdict)
   const named = verdict.card.id === who.rootCard ? {} : { via: verdict.card.id }
-  if (verdict.verdict === 'ask') return { meta: { ...meta, verdict: 'ask', ...named, ask: verdict.ask } }
+  if (verdict.verdict === 'ask') {
+    // A person's patience is a budget, too.
+    const short = budgetShort(verdict.card, ONE_ASK, world.nowMs)
+    if (short) {
+      world.effects.delete(effectKey(who.name, id))
+      return refuse(effect.tool, meta.class, {
+        class: 'Refused',
+        code: short,
+        by: 'limit',
+        message: `\`asks\` of card \`${verdict.card.id}\`, or of one above it, is spent`,
+      })
+    }
+    const taken = counted(verdict.card, ONE_ASK, world.nowMs)
+    debit(verdict.card, taken)
+    acts.debits.push({ card: verdict.card.id, of: encodeBudgets(taken) })
+    return { meta: { ...meta, verdict: 'ask', ...named, ask: verdict.ask } }
+  }
   const { reserved } = world.effects.get(effectKey(who.name, id))?.open ?? { reserved: new Map() }
   return { meta: { ...meta, verdict: 'allow', ...named, ...costOf(reserved) } }
 }
@@ -154,28 +175,17 @@ function costOf(reserved: ReadonlyMap<string, bigint>): Pick<EffectMeta, 'calls'
   }
 }
 
-type RefusedVerdict = Verdict & { readonly verdict: 'refuse' }
-
 function refused(
-  { world, row }: Actor,
+  { world, row, rootCard }: Actor,
   cls: EffectMeta['class'],
   request: EffectRequest,
   turns: readonly TurnRow[],
-  verdict: RefusedVerdict,
+  verdict: Verdict & { readonly verdict: 'refuse' },
 ): One {
   const explained = explain(world, row, request, turns, verdict)
-  return refuse(request.tool, cls, errorOf(explained, verdict), explained.nearest)
-}
-
-function errorOf(explained: ReturnType<typeof explain>, { by }: RefusedVerdict): WireError {
-  const { code, message, missing } = explained
-  return {
-    class: 'Refused',
-    code,
-    by: by === 'stopped' ? 'revoked' : by,
-    message,
-    ...(missing && { missing }),
-  }
+  const one = refuse(request.tool, cls, errorOf(explained, verdict), explained.nearest)
+  const via = verdict.card && verdict.card.id !== rootCard ? { via: verdict.card.id } : {}
+  return { ...one, meta: { ...one.meta, ...via } }
 }
 
 function sleep(effect: GuestEffect, timeMs: number): One {

@@ -97,7 +97,15 @@ export class Delivery {
     if (found instanceof KernelError && found.class !== 'Stopped')
       return agent.outgoing.receive(effect, unavailable(found), false)
     const earlier = target && this.#findEarlier(target, agent, effect)
-    if (earlier) return this.#sent(agent, effect, target, earlier, args, [])
+    if (target && earlier) {
+      if (earlier.same !== this.#sameOf(target, effect))
+        return agent.outgoing.receive(effect, { ok: false, error: REUSED }, false)
+      this.#sent(agent, effect, target, earlier.invocation, args, [])
+      // It may have been answered already, to the call that came first.
+      const open = agent.state.effects.get(effect.id)
+      if (open?.sent) this.dispatch(agent, open)
+      return
+    }
     const error = target && this.#unfit(agent, effect, target, args)
     if (error) return agent.outgoing.receive(effect, { ok: false, error }, false)
     const sent = this.#arrive(agent, effect, address, target, args)
@@ -133,15 +141,28 @@ export class Delivery {
 
   /** The key by which a receiver knows a message again. */
   #keyOf(target: LiveAgent, agent: LiveAgent, effect: OpenEffect): string {
-    return hmac(target.key.key, 'call', agent.identity.birth, effect.id).toString('hex')
+    const { key, method } = callArgs(effect.args)
+    const { birth } = agent.identity
+    if (key === undefined) return hmac(target.key.key, 'call', birth, effect.id).toString('hex')
+    return hmac(target.key.key, 'keyed', birth, JSON.stringify([method, key])).toString('hex')
   }
 
-  #findEarlier(target: LiveAgent, agent: LiveAgent, effect: OpenEffect): InvocationId | undefined {
+  /** Tells a call from another one that was given the same key. */
+  #sameOf(target: LiveAgent, effect: OpenEffect): string {
+    const { args } = callArgs(effect.args)
+    return hmac(target.key.key, 'same', JSON.stringify(args ?? null)).toString('hex')
+  }
+
+  #findEarlier(
+    target: LiveAgent,
+    agent: LiveAgent,
+    effect: OpenEffect,
+  ): { same: string; invocation: InvocationId } | undefined {
     const key = this.#keyOf(target, agent, effect)
     const recent = target.requestKeys.get(key)
-    if (recent) return recent.invocation
+    if (recent) return recent
     const row = this.#ctx.derived.findAgent(target.address)
-    return row && this.#ctx.derived.findRequestKey(row.id, key)?.invocation
+    return row && this.#ctx.derived.findRequestKey(row.id, key)
   }
 
   /** What is wrong with a call apart from what cards say. Nobody is told of an agent that does not exist for it. */
@@ -266,13 +287,13 @@ export class Delivery {
       deadline: this.#deadline(target, args),
       ...(shared && { shared }),
       key,
-      same: key,
+      same: this.#sameOf(target, effect),
       from: `${agent.name}@${effect.id}`,
       turn: 1,
     }
     target.append('accepted', meta, [Buffer.from(event), Buffer.from(JSON.stringify(data))])
     this.#ctx.crashPoint('message.accepted')
-    target.requestKeys.set(key, { same: key, invocation: id })
+    target.requestKeys.set(key, { same: meta.same, invocation: id })
   }
 
   #deadline(target: LiveAgent, { timeoutMs }: CallArgs): number {
@@ -339,7 +360,10 @@ export class Delivery {
       if (!shown) return
       for (const one of shown) join(row, one)
     }
-    agent.outgoing.receiveAnswer(effect, receiptOf(reply), influence, from)
+    // Several calls with one key wait for one answer.
+    for (const one of [...agent.state.effects.values()])
+      if (one.id === id || (effect.sent !== undefined && effect.sent !== 'lost' && one.sent === effect.sent))
+        agent.outgoing.receiveAnswer(one, receiptOf(reply), influence, from)
   }
 
   /** The caller no longer waits: the callee is told, if that costs it nothing to know. */
@@ -456,8 +480,12 @@ function scopeData({ scope }: TurnRow): ScopeData {
 
 function receiptOf(reply: Reply): Receipt {
   if (reply.ok) return reply
-  const { class: cls, code, message, effect } = reply.error
-  return { ok: false, error: { class: cls as WireError['class'], code, message, ...(effect && { effect }) } }
+  const { class: cls, code, message, effect, by, missing } = reply.error
+  const why = { ...(by && { by }), ...(missing !== undefined && { missing }) }
+  return {
+    ok: false,
+    error: { class: cls as WireError['class'], code, message, ...(effect && { effect }), ...why },
+  }
 }
 
 function refusedWith(refusal: Refusal): Receipt {
@@ -468,4 +496,10 @@ function unavailable({ code, message }: KernelError): Receipt {
   return { ok: false, error: { class: 'Unavailable', code, message } }
 }
 
+const REUSED: WireError = {
+  class: 'Refused',
+  code: 'KeyReused',
+  by: 'limit',
+  message: 'this idempotency key was used with other arguments',
+}
 const CANCELLED: WireError = { class: 'Cancelled', code: 'Cancelled', message: 'cancelled by the program' }

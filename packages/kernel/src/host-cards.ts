@@ -274,6 +274,19 @@ export class HostCards {
     const [tenant = ''] = target.split('/')
     if (!/^[a-z0-9-]+(\/[a-z0-9-]+(\/[A-Za-z0-9._~@-]+)?)?$/.test(target))
       throw new KernelError('Malformed', 'BadAddress', `\`${target}\` is no tenant, \`tenant/type\` or agent`)
+    const [, type] = target.split('/')
+    const { control } = this.#ctx
+    const known =
+      type === undefined
+        ? control.generations().some((g) => g.tenant === tenant)
+        : control.findGeneration(tenant, type)
+    // A mistyped target would bind nobody, and nobody would notice.
+    if (!known)
+      throw new KernelError(
+        'NotFound',
+        'NoSuchType',
+        `nothing is applied of \`${type === undefined ? tenant : `${tenant}/${type}`}\``,
+      )
     if (!egress && !ceiling && !flow)
       throw new KernelError('Malformed', 'BadRequest', 'a confinement has egress, a ceiling or a flow')
     const world = this.#ctx.authority.of(tenant)

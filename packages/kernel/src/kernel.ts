@@ -45,7 +45,7 @@ import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
 import { Invocations } from './invocations.ts'
 import { replay } from './replay.ts'
 import type { Reply } from './reply.ts'
-import { toolRows } from './tool-rows.ts'
+import { defaultsOfAgents, toolRows } from './tool-rows.ts'
 import { View } from './view.ts'
 import { Waits } from './waits.ts'
 
@@ -375,7 +375,9 @@ class Node implements Kernel {
       images,
       own: this.#own,
       defaultsOf: (control) => (tool, tenant) =>
-        this.#own.get(tool)?.defaults ?? defaultsAmong(tool, control.toolsOf(tenant)),
+        defaultsOfAgents(tool) ??
+        this.#own.get(tool)?.defaults ??
+        defaultsAmong(tool, control.toolsOf(tenant)),
     })
     let taken = 0
     for (const pos of log.positions()) {
@@ -421,7 +423,9 @@ class Node implements Kernel {
   }
 
   readonly defaultsOf: Kernel['defaultsOf'] = (tool, tenant) =>
-    this.#ctx.findTool(tenant, tool)?.defaults ?? defaultsAmong(tool, this.#ctx.control.toolsOf(tenant))
+    defaultsOfAgents(tool) ??
+    this.#ctx.findTool(tenant, tool)?.defaults ??
+    defaultsAmong(tool, this.#ctx.control.toolsOf(tenant))
 
   ownPort(port: number): void {
     this.#ownPorts.add(port)

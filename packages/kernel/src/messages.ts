@@ -9,7 +9,7 @@ import { z } from 'zod'
 import { type Actor, type Asking, cardOfHandle, type One, refuse } from './asking.ts'
 import { type Address, parseAddress, showAddress } from './ids.ts'
 import { narrowArgs } from './narrow.ts'
-import { refusalError } from './refusals.ts'
+import { refusalError, refusedAct } from './refusals.ts'
 
 const MAX_DELAY_MS = 10 * 365 * 86_400_000
 const MAX_CARDS = 16
@@ -22,6 +22,8 @@ const call = z.strictObject({
   to: z.string(),
   method: z.string(),
   args: z.unknown(),
+  /** Idempotency: the same call again is the first one. */
+  key: z.string().min(1).max(256).optional(),
   /** A handle: the receiver acts within this card. */
   under: z.int().min(0).optional(),
   admits: admits.optional(),
@@ -91,8 +93,12 @@ function decideCall(
     return refuse(tool, 'call', refusalError({ ok: false, code: 'NoSuchCard' }))
   if (!isOwnChild(who, address)) {
     const { type, key } = address
-    const permitted = permit(who.world, who.row, { tool, type, key, method }, via, turns)
-    if (isRefusal(permitted)) return refuse(tool, 'call', refusalError(permitted))
+    const on = { tool, type, key, method }
+    const permitted = permit(who.world, who.row, on, via, turns)
+    if (isRefusal(permitted)) {
+      const { error, nearest } = refusedAct(who, on, via, turns, permitted)
+      return refuse(tool, 'call', error, nearest)
+    }
   }
   const due = afterMs === undefined ? {} : { due: Math.ceil(timeMs + Math.max(1, afterMs)) }
   return { meta: { tool, class: 'call', verdict: 'allow', ...viaOf(via), ...due } }
@@ -115,14 +121,12 @@ function decideSpawn(who: Actor, { via, turns }: Asking, { type, key }: SpawnArg
       code: 'BadAddress',
       message: 'a child is of a type of the same tenant, with a key of letters, digits and ._~@-',
     })
-  const permitted = permit(
-    world,
-    row,
-    { tool: 'agent.spawn', type: address.type, key: address.key },
-    via,
-    turns,
-  )
-  if (isRefusal(permitted)) return refuse('agent.spawn', 'spawn', refusalError(permitted))
+  const on = { tool: 'agent.spawn', type: address.type, key: address.key } as const
+  const permitted = permit(world, row, on, via, turns)
+  if (isRefusal(permitted)) {
+    const { error, nearest } = refusedAct(who, on, via, turns, permitted)
+    return refuse('agent.spawn', 'spawn', error, nearest)
+  }
   // Counted at once, so that two children of one turn get two keys.
   state.spawned = child
   return { meta: { tool: 'agent.spawn', class: 'spawn', verdict: 'allow', ...viaOf(via), child } }

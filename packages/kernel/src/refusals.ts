@@ -1,6 +1,15 @@
 /** What the rules refuse, as agents and people read it. */
-import type { Refusal } from '@cardinal/cards'
+import {
+  type ActOn,
+  actRequest,
+  explain,
+  judge,
+  type Refusal,
+  type TurnRow,
+  type Verdict,
+} from '@cardinal/cards'
 import type { WireError } from '@cardinal/tools'
+import type { Actor } from './asking.ts'
 
 const MESSAGES: Record<string, string> = {
   AmbiguousCard: 'several birth cards name this tool, or none; say which with `via`',
@@ -25,7 +34,7 @@ export function refusalError(refusal: Refusal): WireError {
   if (code === 'Refused') return refusedBy(by ?? 'card', missing)
   if (code === 'BadGrant' || code === 'BadOp')
     return { class: 'Malformed', code: 'BadGrant', message: `no card: ${String(missing ?? 'not valid')}` }
-  if (code === 'OverWide') return { class: 'Refused', code, by: 'card', message: overWide(missing) }
+  if (code === 'OverWide') return { class: 'Refused', code, by: 'card', message: overWide(missing), missing }
   const message = MESSAGES[code] ?? code
   if (code === 'Stopped') return { class: 'Stopped', code, message }
   const what = code === 'WouldTaint' ? 'flow' : code === 'NotLive' ? 'revoked' : 'card'
@@ -56,4 +65,41 @@ function overWide(missing: unknown): string {
   const { bound, grant, limit } = (missing ?? {}) as { bound?: string; grant?: number; limit?: string }
   if (limit !== undefined) return `\`limits.${limit}\` is more than the card that it is taken from has`
   return `grant ${grant} of \`${bound}\` is wider than the card that it is taken from; write \`clip: true\` to narrow it`
+}
+
+type RefusedVerdict = Verdict & { readonly verdict: 'refuse' }
+
+/** The error that a refused effect is. */
+export function errorOf(explained: ReturnType<typeof explain>, { by }: RefusedVerdict): WireError {
+  const { code, message, missing } = explained
+  return {
+    class: 'Refused',
+    code,
+    by: by === 'stopped' ? 'revoked' : by,
+    message,
+    ...(missing && { missing }),
+  }
+}
+
+/** A refused act on another agent, with what came nearest and what would allow it. */
+export function refusedAct(
+  { world, row }: Pick<Actor, 'world' | 'row'>,
+  on: ActOn,
+  via: string | undefined,
+  turns: readonly TurnRow[],
+  refusal: Refusal,
+): { readonly error: WireError; readonly nearest?: unknown } {
+  const request = actRequest(on)
+  const asked = {
+    agent: row,
+    request,
+    via,
+    turns,
+    approved: new Set<string>(),
+    cost: new Map([['calls', 1n]]),
+  }
+  const verdict = judge(world, asked)
+  if (verdict.verdict !== 'refuse') return { error: refusalError(refusal) }
+  const explained = explain(world, row, request, turns, verdict)
+  return { error: errorOf(explained, verdict), ...(explained.nearest && { nearest: explained.nearest }) }
 }

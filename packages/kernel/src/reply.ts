@@ -10,5 +10,8 @@ export interface ReplyError {
   readonly code: string
   readonly message: string
   readonly effect?: string
+  /** Of a refusal: what stood against it, and what would have allowed it. */
+  readonly by?: string
+  readonly missing?: unknown
   readonly stack?: string
 }

@@ -237,7 +237,10 @@ export const deny = route(
     method: 'post',
     path: '/v1/approvals/{id}/deny',
     summary: 'deny it',
-    request: { params: one, body: json(z.strictObject({ why: z.string().optional() })) },
+    request: {
+      params: one,
+      body: json(z.strictObject({ why: z.string().optional(), digest: z.string().optional() })),
+    },
   },
   approval,
 )

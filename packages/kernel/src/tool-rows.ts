@@ -1,5 +1,5 @@
 /** Tools as the rules know them. */
-import { codec, type World } from '@cardinal/cards'
+import { codec, type GrantDefaults, type World } from '@cardinal/cards'
 import type { Tool } from '@cardinal/tools'
 
 /** What agents do to one another has no sinks: it is joined into whoever receives it. */
@@ -18,4 +18,10 @@ function sinkOf(text: string) {
   const [cell] = codec.decodeFlow({ sinks: [text] }).sinks
   if (!cell) throw new Error('a sink is a cell')
   return cell
+}
+
+/** What a grant for acts between agents must write: without it, it would match nothing. */
+export function defaultsOfAgents(tool: string): GrantDefaults | undefined {
+  if (tool === 'agent.spawn') return { required: ['resource'] }
+  return tool.startsWith('agent.') ? { required: ['resource', 'method'] } : undefined
 }

@@ -201,14 +201,34 @@ export class View {
       ...(late && { when: 'performed' as const }),
       tool: asked?.tool ?? verdict.tool,
       request: asked?.args,
-      card: meta.card,
+      card: verdict.via ?? meta.card,
       ...(by && { by }),
       ...(code && { code }),
       ...(error && { message: error.message, missing: error.missing }),
       ...(detail && { nearest: detail.nearest }),
-      grantedBy: `whoever applies the manifest of \`${row.tenant}/${row.type}\``,
+      grantedBy: this.#grantedBy(row, by),
       ...(receipt && { outcome: this.#outcome(row, effect, receipt.error) }),
       ...this.#keptAnswer(row, effect, seq),
+    }
+  }
+
+  /** Who could have it allowed. */
+  #grantedBy(row: AgentRow, by: string | undefined): string {
+    const spawner = row.spawner === null ? undefined : this.#ctx.derived.findAgentByRow(row.spawner)
+    switch (by) {
+      case 'flow':
+      case 'label':
+        return 'nobody, for what it has read: that stays'
+      case 'scope':
+        return 'whoever it is done for, under a wider card'
+      case 'person':
+        return 'whoever may approve it'
+      case 'revoked':
+        return 'nobody: what is dead stays dead'
+      default:
+        return spawner
+          ? `\`${spawner.address}\`, which made it, as far as its own cards reach`
+          : `whoever applies the manifest of \`${row.tenant}/${row.type}\``
     }
   }
 

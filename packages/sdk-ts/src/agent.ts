@@ -1,5 +1,5 @@
 /** What a program imports: the base class and the ways to act. */
-import { birthCard, viaOf } from './cards.ts'
+import { birthCard, callToolsBy, viaOf } from './cards.ts'
 import { toError } from './errors.ts'
 import { awaitEvent, effect, milliseconds, requireBirth, silenced, write } from './runtime.ts'
 import { show } from './show.ts'
@@ -31,6 +31,8 @@ export function tool<N extends keyof Tools>(
   args: Tools[N]['in'],
   options: Opts = {},
 ): Call<Tools[N]['out']> {
+  for (const only of ['after', 'detach', 'under', 'admits', 'key'] as const)
+    if (options[only] !== undefined) throw new TypeError(`\`${only}\` is for calls of agents, not of tools`)
   const started = effect(String(name), args, viaOf(options.via))
   if (options.timeout === undefined) return started
   const late = toError({
@@ -44,6 +46,8 @@ export function tool<N extends keyof Tools>(
     cancel: { value: started.cancel },
   }) as Call<Json>
 }
+
+callToolsBy((name, args, options) => tool(name, args, options) as Call<Json>)
 
 /** Settles as `awaited` does, or rejects with `late` after `duration`, whichever is first. */
 function within<T>(awaited: Promise<T>, duration: Duration, late: Error, giveUp: () => void): Promise<T> {

@@ -25,6 +25,7 @@ function send(to: string, method: string, input: unknown, o: Opts = {}): Call<Js
     to,
     method,
     args: input === undefined ? null : input,
+    ...(o.key !== undefined && { key: o.key }),
     ...(o.under !== undefined && { under: handleOf(o.under) }),
     ...(o.admits !== undefined && { admits: o.admits }),
     ...delay(o.after, 'afterMs'),

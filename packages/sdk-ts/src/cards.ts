@@ -10,6 +10,7 @@ import type { Call, Card, Json, Narrow, Offer, Opts, Ref, Tools, Verdict } from 
 
 const handles = new WeakMap<object, number>()
 const known = new Map<number, Card>()
+const dropped = new Set<number>()
 const offered = new Map<number, Offer>()
 const weakGet = WeakMap.prototype.get
 const call = Function.prototype.call.bind(Function.prototype.call) as <T>(
@@ -17,6 +18,14 @@ const call = Function.prototype.call.bind(Function.prototype.call) as <T>(
   self: unknown,
   ...args: unknown[]
 ) => T
+
+/** How a card calls a tool: as `tool` does, which stands above this file. */
+let callTool = (name: string, args: unknown, options: Opts): Call<Json> =>
+  effect(name, args, viaOf(options.via))
+
+export function callToolsBy(call: typeof callTool): void {
+  callTool = call
+}
 
 interface Named {
   readonly card: number
@@ -41,7 +50,7 @@ function take({ card: handle, id }: Named): Card {
   const card: Card = Object.freeze({
     id,
     tool: ((name: string, args: unknown, options: Opts = {}) =>
-      effect(name, args, viaOf(options.via ?? card))) as Card['tool'],
+      callTool(name, args, { via: card, ...options })) as Card['tool'],
     fetch: ((input: Parameters<typeof fetch>[0], init: RequestInit = {}) =>
       globalThis.fetch(input, { ...init, via: card } as RequestInit)) as typeof fetch,
     derive: async (narrow: Narrow) =>
@@ -51,7 +60,7 @@ function take({ card: handle, id }: Named): Card {
     },
     drop: async () => {
       await act('cards.drop', { card: handle })
-      known.delete(handle)
+      dropped.add(handle)
     },
     revoke: async () => {
       await act('cards.revoke', { card: handle })
@@ -83,7 +92,7 @@ function born(): Card[] {
 /** The cards that the agent holds. */
 export function cards(): Card[] {
   born()
-  return [...known.values()]
+  return [...known].flatMap(([handle, card]) => (dropped.has(handle) ? [] : [card]))
 }
 
 /** Offers that the agent may look at. What it costs to look is told by `preview`. */

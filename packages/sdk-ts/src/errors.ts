@@ -29,12 +29,12 @@ export interface Grant {
   scheme?: string[]
   host?: string
   port?: number[]
-  method?: string[]
+  method?: string[] | '*'
   path?: string
-  args?: Record<string, unknown>
+  args?: Record<string, unknown> | '*'
   secret?: string
-  labels?: string[]
-  flow?: string[]
+  labels?: string[] | '*'
+  flow?: string[] | '*'
   ask?: string[]
 }
 

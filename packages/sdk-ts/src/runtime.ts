@@ -7,7 +7,7 @@
  */
 import { BadArguments, BadResult, type Checks, checksOf, jsonSchema } from './checks.ts'
 import { running, serve } from './current.ts'
-import { CardinalError, toError, type WireError } from './errors.ts'
+import { CardinalError, Refused, toError, type WireError } from './errors.ts'
 import { show } from './show.ts'
 import type { Call, Duration, Json, Method } from './types.ts'
 
@@ -321,7 +321,9 @@ function describeError(error: unknown): WireError & { readonly stack?: string } 
   if (error instanceof BadResult) return { class: 'Thrown', code: 'BadResult', message }
   if (error instanceof CardinalError) {
     const effect = error.effect === undefined ? {} : { effect: error.effect }
-    return { class: name, code: error.code, message, ...effect, ...(stack && { stack }) }
+    const why =
+      error instanceof Refused ? { by: error.by, ...(error.missing && { missing: error.missing }) } : {}
+    return { class: name, code: error.code, message, ...effect, ...why, ...(stack && { stack }) }
   }
   const seen = { ...(effect !== undefined && { effect }), ...(stack && { stack }) }
   return { class: 'Thrown', code: 'Thrown', message: `${name}: ${message}`, ...seen }

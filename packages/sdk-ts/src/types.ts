@@ -37,6 +37,8 @@ export interface Opts {
   timeout?: Duration
   /** For calls of agents: the other one acts within this card. Left out: within the birth cards. */
   under?: Card
+  /** Idempotency: a second call of the same method with the same key is the first one. */
+  key?: string
   /** Sends after a durable delay, which no crash forgets. */
   after?: Duration
   /** Sends and does not wait for an answer. */
@@ -54,16 +56,24 @@ export type Stub<A> = Ref & {
     : never
 }
 
+/** So many, or so many each day or month (UTC). */
+type Limit<T> = T | { max: T; per: 'day' | 'month' }
+
 export interface Limits {
   depth?: number
   /** Milliseconds since 1970, or a time as `2027-01-31T12:00:00Z`. */
   expires?: number | string
-  calls?: number
-  bytesOut?: number | string
-  asks?: number
+  calls?: Limit<number>
+  /** How often a person may be asked. */
+  asks?: Limit<number>
+  /** Agents alive below. */
   fanout?: number
+  bytesOut?: Limit<number | string>
+  tokens?: Limit<number>
+  homeBytes?: Limit<number | string>
+  logBytes?: Limit<number | string>
   /** Exact decimals by currency. */
-  spend?: Record<string, string>
+  spend?: Record<string, Limit<string>>
 }
 
 /** How a card is narrowed. What is left out is the parent's; `only` is both bounds. */
@@ -85,6 +95,8 @@ export interface Verdict {
   readonly code?: string
   readonly message?: string
   readonly missing?: Grant
+  /** The grant that came nearest, and the dimensions in which it fell short. */
+  readonly nearest?: { readonly grant: Grant; readonly misses: readonly string[] }
 }
 
 /** A card that another agent offers. Looking at it takes on what that agent had read. */

@@ -4,7 +4,7 @@ import type { BudgetName } from '../limits.ts'
 import { judge } from './judge.ts'
 import { isStopped } from './live.ts'
 import { no, type Refusal } from './outcome.ts'
-import type { Agent, Card, Turn, World } from './state.ts'
+import type { Agent, Card, EffectRequest, Turn, World } from './state.ts'
 
 const ADDRESS = /^[A-Za-z0-9._~@-]{1,128}$/
 
@@ -48,6 +48,17 @@ export interface ActOn {
   readonly method?: string
 }
 
+/** An act on another agent as cards decide on it. */
+export function actRequest(on: ActOn): EffectRequest {
+  const q: Request = {
+    tool: on.tool.split('.'),
+    resource: [on.type, on.key],
+    ...(on.method !== undefined && { method: on.method }),
+    args: new Map(),
+  }
+  return { q, tool: on.tool, spend: new Map() }
+}
+
 /** Whether a grant of the agent allows an act on another: the card that it is done by. Nothing is debited yet. */
 export function permit(
   world: World,
@@ -56,15 +67,9 @@ export function permit(
   via: string | undefined,
   turns: readonly Turn[],
 ): Card | Refusal {
-  const q: Request = {
-    tool: on.tool.split('.'),
-    resource: [on.type, on.key],
-    ...(on.method !== undefined && { method: on.method }),
-    args: new Map(),
-  }
   const verdict = judge(world, {
     agent,
-    request: { q, tool: on.tool, spend: new Map() },
+    request: actRequest(on),
     via,
     turns,
     approved: new Set(),

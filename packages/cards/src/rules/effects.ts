@@ -11,7 +11,7 @@ import type { Agent, Effect, EffectRequest, OpenEffect, ToolRow, Turn, World } f
 import { join } from './taint.ts'
 
 /** What an effect takes from budgets: one call, and what it may spend. */
-function costOfEffect({ spend, takes }: EffectRequest): Map<BudgetName, bigint> {
+export function costOfEffect({ spend, takes }: EffectRequest): Map<BudgetName, bigint> {
   const cost = new Map<BudgetName, bigint>([['calls', 1n], ...(takes ?? [])])
   for (const [currency, amount] of spend) cost.set(`spend.${currency}`, amount)
   return cost

@@ -2,8 +2,10 @@
 import { type Bound, nearest } from '../bound.ts'
 import type { Dimension } from '../box.ts'
 import { type Grant, grantFor, showGrant } from '../grant.ts'
+import { counterAt, plainName } from '../period.ts'
 import { showSinks } from '../sink.ts'
-import { ceilingTerms, nowTerms, scopeBound } from './ceiling.ts'
+import { birthTerm, ceilingTerms, confinedTo, nowTerms, scopeBound } from './ceiling.ts'
+import { costOfEffect } from './effects.ts'
 import type { Verdict } from './judge.ts'
 import type { Agent, EffectRequest, Turn, World } from './state.ts'
 
@@ -30,9 +32,7 @@ export function explain(
     case 'stopped':
       return { code: 'Stopped', message: `\`${agent.id}\` is stopped` }
     case 'revoked':
-      return expired(world, refused)
-        ? { code: 'Expired', message: `card \`${card}\` has expired` }
-        : { code: 'Revoked', message: `card \`${card}\`, or one above it, is revoked` }
+      return dead(world, refused)
     case 'card':
       if (refused.code === 'NoSuchCard') return { code: 'NoSuchCard', message: 'no such card is held' }
       if (refused.code === 'AmbiguousCard')
@@ -46,7 +46,7 @@ export function explain(
         failing(ceilingTerms(world, agent), request),
         request,
         'OutOfCeiling',
-        `the ceiling of \`${agent.id}\``,
+        ceilingName(world, agent, request),
       )
     case 'scope': {
       const parts = turns.flatMap((turn) => turn.scope).map((part) => scopeBound(world, part))
@@ -68,7 +68,7 @@ export function explain(
             code: 'BudgetBusy',
             message: `what is left of a budget of card \`${card}\` is reserved by effects under way`,
           }
-        : { code: 'BudgetSpent', message: `a budget of card \`${card}\`, or of one above it, is spent` }
+        : { code: 'BudgetSpent', message: spent(world, request, refused) }
   }
 }
 
@@ -76,10 +76,37 @@ function nowTermsOf({ card }: Refused): Bound[] {
   return card ? nowTerms(card) : []
 }
 
-function expired(world: World, { card }: Refused): boolean {
+/** Which card of the chain is dead, and by what. */
+function dead(world: World, { card }: Refused): Explained {
+  for (let at = card; at; at = at.parent) {
+    const above = at === card ? '' : `, above card \`${card?.id}\`,`
+    if (at.revocations.length > 0) return { code: 'Revoked', message: `card \`${at.id}\`${above} is revoked` }
+    if (at.limits.expires !== undefined && world.nowMs >= at.limits.expires)
+      return { code: 'Expired', message: `card \`${at.id}\`${above} has expired` }
+  }
+  return { code: 'Revoked', message: `card \`${card?.id}\` is dead` }
+}
+
+/** Which budget of which card of the chain does not last. */
+function spent(world: World, request: EffectRequest, { card }: Refused): string {
+  const cost = costOfEffect(request)
   for (let at = card; at; at = at.parent)
-    if (at.limits.expires !== undefined && world.nowMs >= at.limits.expires) return true
-  return false
+    for (const [name, most] of at.limits.budgets) {
+      const amount = cost.get(plainName(name)) ?? 0n
+      const used = at.counters.get(counterAt(name, world.nowMs))?.spent ?? 0n
+      if (amount > 0n && used + amount > most) return `\`${name}\` of card \`${at.id}\` is spent`
+    }
+  return `a budget of card \`${card?.id}\`, or of one above it, is spent`
+}
+
+/** Which part of what an agent may ever do does not hold the request. */
+function ceilingName(world: World, agent: Agent, request: EffectRequest): string {
+  const fails = (bound: Bound) => nearest(bound, request.q)?.misses.length !== 0
+  if (fails(birthTerm(agent))) return `what \`${agent.id}\` was born with`
+  if (agent.accepted && fails(agent.accepted)) return `what \`${agent.id}\` accepted`
+  return confinedTo(world, agent).some(fails)
+    ? `a confinement of \`${agent.id}\``
+    : `the ceiling of \`${agent.id}\``
 }
 
 /** The first of the bounds that does not hold the request. */

@@ -51,7 +51,8 @@ export function addApprovalCommands(program: Command): void {
   approvals
     .command('deny <approval>')
     .option('--why <text>', 'what the agent is told')
-    .action(async (id: string, options: { why?: string }, command: Command) => {
+    .option('--digest <hex>', 'only if it is what was shown')
+    .action(async (id: string, options: { why?: string; digest?: string }, command: Command) => {
       show(command, (await ask(endpointOf(command), `${at(id)}/deny`, { body: options })).body)
     })
 }

@@ -37,8 +37,10 @@ export function addHostCardCommands(cards: Command): void {
     .option('--after <card>', 'those that were minted after it')
     .option('--limit <n>', 'at most so many', whole(1), 100)
     .action(async (options: Record<string, string | number>, command: Command) => {
+      const named =
+        options.agent === undefined ? options : { ...options, agent: addressOf(String(options.agent)) }
       const query = new URLSearchParams(
-        Object.entries(options).map(([k, v]): [string, string] => [k, String(v)]),
+        Object.entries(named).map(([k, v]): [string, string] => [k, String(v)]),
       )
       const { body } = await ask(endpointOf(command), `/v1/cards?${query}`)
       const rows = body.cards as Summary[]
@@ -176,8 +178,10 @@ function addEnding(cards: Command): void {
       )
     })
   cards
-    .command('confine [target]')
-    .description('lower what an agent, a type or a tenant may ever do; without a target: what is confined')
+    .command('confine [agent]')
+    .description('lower what an agent may ever do, or all of a type or tenant; without any: what is confined')
+    .option('--type <type>', 'all agents of `tenant/type` instead')
+    .option('--tenant <tenant>', 'all agents of a tenant instead')
     .option('--egress <host...>', 'data may go to these hosts only')
     .option('--grant <grant>', 'nothing but this; several times', (text: string, before: Grant[] = []) => [
       ...before,
@@ -207,8 +211,15 @@ function addEnding(cards: Command): void {
 }
 
 async function confine(
-  target: string | undefined,
-  options: { egress?: string[]; grant?: Grant[]; flow?: string[]; lift?: string },
+  agent: string | undefined,
+  options: {
+    egress?: string[]
+    grant?: Grant[]
+    flow?: string[]
+    lift?: string
+    type?: string
+    tenant?: string
+  },
   command: Command,
 ): Promise<void> {
   const endpoint = endpointOf(command)
@@ -218,6 +229,7 @@ async function confine(
     })
     return print(formatOf(command), body, () => `lifted ${options.lift}`)
   }
+  const target = agent === undefined ? (options.type ?? options.tenant) : addressOf(agent)
   if (target === undefined) {
     const { body } = await ask(endpoint, '/v1/confinements')
     const rows = body.confinements as { id: string; target: string }[]
@@ -250,7 +262,8 @@ function grantOf(text: string): Grant {
   try {
     return parseGrantText(text)
   } catch (error) {
-    throw new InvalidArgumentError((error as Error).message)
+    const { path, message } = error as Error & { path?: string }
+    throw new InvalidArgumentError(path === undefined ? message : `${path}: ${message}`)
   }
 }
 

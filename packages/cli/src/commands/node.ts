@@ -101,6 +101,7 @@ async function running(options: ServeOptions): Promise<{ kernel: Kernel; api: Ap
     onTurn: (event) => {
       for (const [level, text] of event.logs) note(`${event.address}@${event.seq} ${level} ${indented(text)}`)
       for (const refused of event.refused) note(`${refused.effect} refused: ${refused.message}`)
+      for (const effect of event.asked) note(`${effect} asks a person: see \`cardinal approvals list\``)
       if (event.failed)
         note(
           `${event.address}@${event.seq} turn failed and was undone: ${event.failed.kind}: ${event.failed.detail}`,
