@@ -110,6 +110,23 @@ describe('an audit', () => {
     expect(report.agents).toBeGreaterThan(7)
   })
 
+  it('takes what an erased agent did to others as it is recorded, and counts it', {
+    timeout: 60_000,
+  }, async () => {
+    for (const who of ['ann', 'bob']) await ask(who, 'held')
+    await ask('ann', 'tool', act('db.read'))
+    await ask('ann', 'spawn', { keep: true, card: {} })
+    await ask('ann', 'call', { to: 'boss/bob', method: 'open', args: act('calc.one') })
+    await ask('bob', 'tool', act('calc.one'))
+    await ask('ann.1', 'tool', act('calc.one'))
+    await ask('bob', 'call', { to: 'boss/ann', method: 'held', opts: { timeout: '300ms', admits: '*' } })
+    await t.kernel.erase('acme/boss/ann')
+    await expect(ask('ann.1', 'tool', act('calc.one'))).rejects.toMatchObject({ class: 'Stopped' })
+    const report = await t.kernel.audit()
+    expect(report.mismatches).toEqual([])
+    expect(report.unreadable).toBe(1)
+  })
+
   it('finds a node that decided otherwise: here, one whose tool went elsewhere', {
     timeout: 60_000,
   }, async () => {

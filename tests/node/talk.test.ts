@@ -1,4 +1,6 @@
 /** Agents that call one another: scope of callers, rings of calls, delays, cancels, crashes. */
+import { parseManifests } from '@cardinal/manifests'
+import { bundleProgram } from '@cardinal/sdk/bundle'
 import { afterEach, describe, expect, it } from 'vitest'
 import { crashCopy, functionTool, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
 
@@ -188,22 +190,75 @@ describe('a message', () => {
     })
   })
 
+  it('that is two at once to somebody new makes one agent, of one sender or of two', async () => {
+    await open()
+    for (const who of ['ann', 'bob']) await ask(who, 'held')
+    const hello = { name: 'boss/new', method: 'held' }
+    const both = await Promise.all([
+      ask('ann', 'calls', { all: [hello, hello, hello] }),
+      ask('bob', 'calls', { all: [hello, hello] }),
+      ask('new', 'held'),
+    ])
+    const [[first] = []] = both as string[][]
+    expect(
+      JSON.stringify(both)
+        .match(/card_[0-9a-f]+/g)
+        ?.every((card) => JSON.stringify(first).includes(card)),
+    ).toBe(true)
+    await reopen()
+    expect(await ask('new', 'tool', { name: 'calc.one', args: {} })).toEqual({ ok: 1 })
+  })
+
+  it('crosses no tenant, whoever is there', async () => {
+    await open(['{ tool: agent.*, resource: "*", method: "*" }'])
+    await t.kernel.apply(
+      parseManifests(
+        JSON.stringify({
+          apiVersion: 'cardinal/v1',
+          kind: 'Agent',
+          metadata: { tenant: 'other', name: 'boss' },
+          spec: { program: programFile('boss.ts'), card: { now: [] } },
+        }),
+        'm.yaml',
+        { isRange: () => true, defaultsOf: t.kernel.defaultsOf },
+      ),
+      new Map([['other/boss', await bundleProgram(programFile('boss.ts'))]]),
+    )
+    await (await t.kernel.invoke({ address: 'other/boss/bob', method: 'held' })).reply
+    await t.kernel.suspend('other/boss/bob')
+    // Past what the SDK lets one say: the tool itself, with another tenant's address.
+    const call = (to: string) =>
+      ask('ann', 'tool', { name: 'agent.invoke', args: { to, method: 'held', args: null } })
+    const [there, nowhere] = [await call('other/boss/bob'), await call('other/boss/zoe')]
+    expect(there).toEqual(nowhere)
+    expect(there).toMatchObject({ error: 'Refused', code: 'NoSuchAgent' })
+    expect(t.kernel.stats().live).toBe(1)
+  })
+
+  it('with a key is the same call again, and another one under that key is refused', async () => {
+    await open()
+    await ask('bob', 'held')
+    const call = (url: string) =>
+      ask('ann', 'call', { to: 'boss/bob', method: 'tool', args: get(url), opts: { key: 'k' } })
+    expect(await call('x')).toEqual({ ok: { ok: 'got' } })
+    expect(await call('x')).toEqual({ ok: { ok: 'got' } })
+    expect(await call('y')).toMatchObject({ error: 'Refused', code: 'KeyReused' })
+    expect(seen).toEqual([{ url: 'x' }])
+  })
+
   it('may be sent later, and is not forgotten by a crash', async () => {
     await open()
     await ask('bob', 'held')
-    await ask('ann', 'call', {
-      to: 'boss/bob',
-      method: 'tool',
-      args: get('later'),
-      opts: { after: '2s', detach: true, timeout: '9s' },
-    }).catch(() => {})
-    const begun = t.kernel.invoke({
-      address: 'acme/boss/ann',
-      method: 'call',
-      args: { to: 'boss/bob', method: 'tool', args: get('waited'), opts: { after: '2200ms' } },
-    })
-    const { id } = await begun
+    const later = (who: string, url: string, opts: object) =>
+      t.kernel.invoke({
+        address: `acme/boss/${who}`,
+        method: 'call',
+        args: { to: 'boss/bob', method: 'tool', args: get(url), opts },
+      })
+    await later('ann', 'later', { after: '3s', detach: true })
+    const { id } = await later('cem', 'waited', { after: '3200ms' })
     await reopen()
+    expect(seen).toEqual([])
     const { reply, pending } = await t.kernel.result(id)
     expect(reply ?? (await pending)).toEqual({ ok: true, value: { ok: { ok: 'got' } } })
     expect(seen).toEqual([{ url: 'later' }, { url: 'waited' }])

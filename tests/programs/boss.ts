@@ -25,6 +25,7 @@ export default class Boss extends Agent {
   static methods = {
     spawn: {},
     call: {},
+    calls: {},
     gather: {},
     tool: {},
     tools: {},
@@ -73,6 +74,21 @@ export default class Boss extends Agent {
     } catch (error) {
       return shown(error)
     }
+  }
+
+  /** Calls several at once, each by its whole address. */
+  async calls({ all }: { all: { name: string; method: string }[] }) {
+    return Promise.all(
+      all.map(async ({ name, method }) => {
+        const key = name.split('/').at(-1) as string
+        const type = name.slice(0, -key.length - 1)
+        try {
+          return await (agent<object>(type, key) as unknown as Caller)[method]?.(null)
+        } catch (error) {
+          return shown(error)
+        }
+      }),
+    )
   }
 
   /** Makes one child a task, calls each, and tells how many answered what. */

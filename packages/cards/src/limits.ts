@@ -60,7 +60,7 @@ export function parseCardLimits(
   const budgets = new Map<BudgetName, bigint>()
   const written: { depth?: number; expires?: number } = {}
   const limit = (name: BudgetName, value: unknown, at: string, amount: (max: unknown) => bigint) => {
-    const per = names.periods ? perOf(value, at) : undefined
+    const per = names.periods && name !== 'fanout' ? perOf(value, at) : undefined
     budgets.set(per ? perName(name, per.period) : name, amount(per ? per.max : value))
   }
   for (const [name, value] of Object.entries(given)) {

@@ -8,6 +8,7 @@ import {
   type CardRow,
   codec,
   counted,
+  debit,
   derive,
   drop,
   encodeBudgets,
@@ -61,6 +62,10 @@ export function noActs(): Acts {
 }
 
 const MAX_HELD = 1024
+/** Cards that an agent ever has a handle of: handles are not given twice. */
+const MAX_HANDLES = 16_384
+
+const ONE_CALL: ReadonlyMap<string, bigint> = new Map([['calls', 1n]])
 
 const handle = z.int().min(0)
 const ARGS = {
@@ -69,7 +74,7 @@ const ARGS = {
     card: handle,
     to: z.string(),
     narrow: narrowArgs,
-    lapsesMs: z.int().min(1).optional(),
+    lapsesMs: z.int().min(60_000).optional(),
   }),
   'cards.preview': z.strictObject({ card: handle }),
   'cards.accept': z.strictObject({
@@ -145,13 +150,13 @@ function deriveCard(
   args: ArgsOf<'cards.derive'>,
   acts: Acts,
 ): Done {
-  if (who.row.held.size >= MAX_HELD)
+  if (who.row.held.size >= MAX_HELD || who.state.holding.handles.length >= MAX_HANDLES)
     return {
       error: {
         class: 'Refused',
         code: 'TooManyCards',
         by: 'limit',
-        message: `more than ${MAX_HELD} cards held`,
+        message: `more than ${MAX_HELD} cards held at once, or ${MAX_HANDLES} ever`,
       },
     }
   const id = cardName(who.birth, asking.id)
@@ -164,6 +169,10 @@ function deriveCard(
   })
   if (!done.ok) return { error: refusalError(done) }
   note(acts, done.card, {})
+  // It gives nothing new; what it takes keeps a loop from minting for ever.
+  const taken = counted(done.card.parent as CardRow, ONE_CALL, who.world.nowMs)
+  debit(done.card.parent as CardRow, taken)
+  acts.debits.push({ card: from, of: encodeBudgets(taken) })
   return { value: { card: handleOf(who, id), id } }
 }
 
@@ -172,8 +181,13 @@ function handleOf({ state, row }: Actor, id: string): number {
   const { handles } = state.holding
   const known = handles.indexOf(id)
   if (known >= 0) return known
-  const fresh = [...row.held].map((card) => card.id).filter((held) => !handles.includes(held))
-  return handles.length + fresh.indexOf(id)
+  const given = new Set(handles)
+  let next = handles.length
+  for (const card of row.held) {
+    if (card.id === id) break
+    if (!given.has(card.id)) next++
+  }
+  return next
 }
 
 /** Notes a minted card for the turn's entry. */
@@ -256,6 +270,14 @@ function dropCard({ world, row }: Actor, id: string, acts: Acts): Done {
 }
 
 function revokeCard({ world, row }: Actor, id: string, acts: Acts): Done {
+  // Said once more with nothing new behind it, a revocation adds nothing: neither a row nor a look at who holds what.
+  const told = JSON.stringify(codec.encodeInfluence(influenceOf(world, row)))
+  const said = world.cards
+    .get(id)
+    ?.revocations.some(
+      ({ by, influence }) => by === row && JSON.stringify(codec.encodeInfluence(influence)) === told,
+    )
+  if (said) return { value: null }
   const done = revoke(world, id, row.id)
   if (!done.ok) return { error: refusalError(done) }
   acts.revoked.push(id)

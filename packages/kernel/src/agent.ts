@@ -122,7 +122,7 @@ export class LiveAgent {
   get quiet(): boolean {
     const now = this.#around.ctx.clock.nowMs()
     if (this.#running || this.outgoing.busy || !isQuiet(this.state, now)) return false
-    return nextWake(this.state) > now
+    return nextWake(this.state, now) > now
   }
 
   /**
@@ -329,7 +329,7 @@ export class LiveAgent {
   #arm(): void {
     this.#timer?.cancel()
     this.#timer = undefined
-    const due = Math.min(nextWake(this.state), this.standing.diesMs)
+    const due = Math.min(nextWake(this.state, this.#around.ctx.clock.nowMs()), this.standing.diesMs)
     if (due === Number.POSITIVE_INFINITY) return
     this.#timer = this.#around.ctx.clock.at(due, () => this.#wake())
   }

@@ -12,7 +12,7 @@ import { type AuthorityPayload, type MintedMeta, rootCardName, type Taken } from
 import type { Timer } from './clock.ts'
 import { lanes } from './context.ts'
 import type { AgentRow } from './derived.ts'
-import { KernelError, wasErased } from './errors.ts'
+import { assert, KernelError, wasErased } from './errors.ts'
 import { type Address, type EffectId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { type Identity, replay } from './replay.ts'
@@ -58,6 +58,7 @@ export class Agents {
   readonly #laneOf = lanes()
   #poll: NodeJS.Timeout | undefined
   #signalling: Promise<void> = Promise.resolve()
+  readonly #toSignal = new Set<string>()
   #closed = false
 
   constructor(around: Omit<Surroundings, 'quiet' | 'lowered' | 'sunk' | 'offered'>, options: AgentsOptions) {
@@ -125,7 +126,16 @@ export class Agents {
   async #birthUnlessBorn(address: Address): Promise<LiveAgent> {
     const generation = this.#around.ctx.control.requireGeneration(address.tenant, address.type)
     const image = await this.#around.ctx.images.get(generation.image)
-    return (await this.find(address)) ?? this.#birth(address, image, generation.generation)
+    return (
+      (await this.find(address)) ??
+      this.#bornNow(address) ??
+      this.#birth(address, image, generation.generation)
+    )
+  }
+
+  /** Whoever was born while somebody waited for a look at its address. */
+  #bornNow(address: Address): LiveAgent | undefined {
+    return this.#live.get(showAddress(address))
   }
 
   #birth(
@@ -155,9 +165,10 @@ export class Agents {
     const generation = this.#around.ctx.control.findGeneration(address.tenant, address.type)
     if (!generation) return undefined
     const image = await this.#around.ctx.images.get(generation.image)
-    const born = await this.find(address)
-    // Somebody else's birth of it may be under way: it is there in a moment.
-    if (born || this.#births.has(showAddress(address))) return born ?? this.require(address)
+    const born = (await this.find(address)) ?? this.#bornNow(address)
+    if (born) return born
+    // Somebody else's birth of it is under way: it is there in a moment.
+    if (this.#births.has(showAddress(address))) return this.require(address)
     const first = permit()
     return first && this.#birth(address, image, generation.generation, first)
   }
@@ -181,6 +192,9 @@ export class Agents {
     meta: BirthMeta,
     payload: AuthorityPayload,
   ): LiveAgent {
+    // Two births of one address would leave a log that no row can hold.
+    const name = showAddress(address)
+    assert(!this.#live.has(name) && !this.#around.ctx.derived.findAgent(address), 'an address is born once')
     const state = emptyState(identity.birth)
     if (meta.cards) state.holding.births = meta.cards.map((card) => card.id)
     const agent = new LiveAgent(this.#around, address, identity, image, state, undefined, row)
@@ -311,6 +325,8 @@ export class Agents {
     this.#cutAsks(tenant)
     for (const agent of [...this.#live.values()]) if (agent.address.tenant === tenant) agent.pump()
     // Somebody may wait for one that sleeps. Not before the entry is there that stops it.
+    if (this.#toSignal.has(tenant)) return
+    this.#toSignal.add(tenant)
     this.#signalling = this.#signalling
       .then(() => this.#signal(tenant))
       .catch((error) => this.#around.fatal(error))
@@ -318,6 +334,8 @@ export class Agents {
 
   async #signal(tenant: string): Promise<void> {
     const { ctx } = this.#around
+    // Whatever sinks from here on is signalled anew.
+    this.#toSignal.delete(tenant)
     if (this.#closed) return
     await ctx.log.untilDurable((ctx.log.end - 1) as Pos)
     if (this.#closed) return
@@ -384,7 +402,18 @@ export class Agents {
     await ctx.log.untilDurable(erased.pos)
     ctx.crashPoint('erase.durable')
     await this.#untilApplied(erased.pos)
-    for (const id of open) released(id, { ok: false, error: wasErased(name).toReply() })
+    const error = wasErased(name).toReply()
+    for (const id of open) released(id, { ok: false, error })
+    const reply = { ok: false as const, error }
+    for (const { caller, effect } of ctx.derived.callsTo(name))
+      this.#around.answered({
+        caller,
+        effect,
+        reply,
+        influence: undefined,
+        from: `${name}@${row.seq}`,
+        stopped: name,
+      })
     await this.#finishErasure(row)
   }
 

@@ -217,16 +217,17 @@ export class Batch {
     for (const [part, [invocation, ok, refused]] of meta.replies.entries())
       this.#ended(agent, invocation, pos, part, ok && refused === undefined)
     agent.turns++
-    addWork(agent, work)
+    addWork(agent, work + (meta.owes ?? 0))
   }
 
   #failed(agent: Counts, pos: Pos, meta: FailedTurnMeta): void {
     this.#drop(agent, meta.drops)
     for (const invocation of meta.ends) this.#ended(agent, invocation, pos, -1, false)
-    addWork(agent, (meta.abandon ? 1 : 0) - meta.inputs.length)
+    addWork(agent, (meta.abandon ? 1 : 0) + (meta.owes ?? 0) - meta.inputs.length)
   }
 
   #receipt(agent: Counts, pos: Pos, meta: ReceiptMeta): void {
+    if (meta.sleep && meta.dropped) addWork(agent, -1)
     if (meta.sleep) {
       this.#dropTimer(agent, meta.effect)
       this.#authority.ended(agent.id, meta.effect, meta.denied ? 'denied' : 'ended')

@@ -104,7 +104,8 @@ export class Approvals {
     const address = this.#ctx.derived.findAgentByRow(row.agent)
     const agent = address && (await this.#agents.find(address))
     const effect = agent?.state.effects.get(row.effect as EffectId)
-    if (!agent || !effect?.asks) throw new KernelError('Conflict', 'AlreadyDecided', 'it waits no more')
+    if (!agent || !effect?.asks || effect.dropped)
+      throw new KernelError('Conflict', 'AlreadyDecided', 'it waits no more')
     return { agent, effect }
   }
 

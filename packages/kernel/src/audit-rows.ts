@@ -74,6 +74,8 @@ export class AuditRows {
   readonly #names = new Map<string, Audited>()
   readonly #keys = new Map<string, PayloadKey>()
   readonly #answers = new Map<string, Given>()
+  readonly #blind = new Map<string, { readonly address: Address; readonly name: string }>()
+  readonly #blindNames = new Set<string>()
 
   constructor(from: AuditSources) {
     this.#from = from
@@ -163,12 +165,65 @@ export class AuditRows {
     }
   }
 
-  /** An agent that was erased: nobody can say what it did. Its address stays taken, and is stopped. */
+  /** An agent that was erased: nobody can say what it did. Its address stays taken. */
   forget({ header }: Entry): void {
-    const { tenant, type, key } = JSON.parse(header.meta) as BirthMeta
+    const meta = JSON.parse(header.meta) as BirthMeta
+    const { tenant, type, key } = meta
     const name = showAddress({ tenant, type, key })
-    const row = this.authority.bornRoot({ tenant, type, key }, name, rootCardName(header.agent))
-    for (const card of row.births) card.revocations.push({ by: undefined, influence: UNTOUCHED })
+    this.#blind.set(header.agent.toString('hex'), { address: { tenant, type, key }, name })
+    this.#blindNames.add(name)
+    if (!this.control.findGeneration(tenant, type)) return
+    const known = this.authority.of(tenant).agents.get(name)
+    if (!known) this.authority.bornRoot({ tenant, type, key }, name, rootCardName(header.agent))
+  }
+
+  isBlind(name: string): boolean {
+    return this.#blindNames.has(name)
+  }
+
+  /** What the readable part of an erased agent's entries says: cards that it revoked, and its own end. */
+  takeBlind({ header, pos }: Entry): void {
+    const who = this.#blind.get(header.agent.toString('hex'))
+    if (!who) return
+    const { revoked = [] } = JSON.parse(header.meta) as AuthorityMeta
+    for (const card of revoked) this.authority.revokedByHost(who.address.tenant, card, pos)
+    if (header.kind === 'erased') this.authority.erased(who.address, who.name)
+  }
+
+  /** A child of an agent that was erased: its cards are as they are recorded. */
+  async recorded(entry: Entry, meta: BirthMeta, said: AuthorityPayload): Promise<Audited> {
+    const { tenant, type, key, cards = [], spawned } = meta
+    const address = { tenant, type, key }
+    const world = this.authority.of(tenant)
+    const influence = codec.decodeInfluence(said.influence)
+    const spawner = spawned && world.agents.get(spawned.by)
+    const row: Standing['row'] = {
+      id: showAddress(address),
+      ...address,
+      spawner,
+      origin: undefined,
+      births: [],
+      held: new Set(),
+      accepted: undefined,
+      influence,
+      birth: influence,
+    }
+    world.agents.set(row.id, row)
+    cards.forEach(({ id, parent, limits }, i) => {
+      const card = addCard(world, {
+        id,
+        owner: row,
+        minter: spawner,
+        parent: parent === undefined ? undefined : world.cards.get(parent),
+        now: codec.decodeBound(said.minted?.[i]?.now ?? []),
+        ever: codec.decodeBound(said.minted?.[i]?.ever ?? []),
+        limits: codec.decodeLimits(limits),
+      })
+      row.births.push(card)
+      row.held.add(card)
+    })
+    this.authority.born(row)
+    return this.#add(entry, meta, address, row)
   }
 
   async root(entry: Entry, meta: BirthMeta, told: Influence = UNTOUCHED): Promise<Audited> {

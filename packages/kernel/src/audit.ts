@@ -20,6 +20,7 @@ import {
   join,
   meets,
   permit,
+  receipt,
   send,
   spawn,
   UNTOUCHED,
@@ -102,7 +103,7 @@ export class Audit {
     this.#rows.nowMs = entry.header.timeMs
     if (this.#rows.isNode(entry)) return this.#rows.takeNode(entry)
     const birth = entry.header.agent.toString('hex')
-    if (this.#blind.has(birth)) return
+    if (this.#blind.has(birth)) return this.#rows.takeBlind(entry)
     const key = this.#rows.keyOf(entry)
     if (!key) {
       this.#blind.add(birth)
@@ -119,6 +120,19 @@ export class Audit {
     if (entry.header.kind !== 'birth') this.#compareHolding(who, at, folded)
   }
 
+  /** What derived state says was taken of a budget, against what the decisions took. */
+  compareTaken(rows: Iterable<{ card: string; name: string; spent: string }>): void {
+    // What an erased agent took stands nowhere any more.
+    if (this.#blind.size > 0) return
+    for (const { card, name, spent } of rows) {
+      const row = this.#rows.authority.findCard(card)
+      if (!row) continue
+      const counter = row.counters.get(name)
+      const derived = String((counter?.spent ?? 0n) + (counter?.reserved ?? 0n))
+      if (derived !== spent) this.#differ(`card ${card}`, `what was taken of ${name}`, spent, derived)
+    }
+  }
+
   #differ(at: string, what: string, recorded: unknown, derived: unknown): void {
     if (this.#mismatches.length < MAX_MISMATCHES) this.#mismatches.push({ at, what, recorded, derived })
   }
@@ -131,7 +145,11 @@ export class Audit {
   async #born(entry: Entry, folded: Folded): Promise<Audited> {
     const meta = folded.meta as BirthMeta
     const { spawned, first } = meta
+    if (first && this.#rows.isBlind(first.by))
+      return this.#rows.root(entry, meta, codec.decodeInfluence(readAuthority(folded.payloads).influence))
     if (!spawned) return this.#rows.root(entry, meta, first && this.#firstUse(meta, first))
+    if (this.#rows.isBlind(spawned.by))
+      return this.#rows.recorded(entry, meta, readAuthority(folded.payloads))
     const maker = this.#rows.byName(spawned.by)
     const effect = maker?.state.effects.get(spawned.effect)
     const name = `${meta.tenant}/${meta.type}/${meta.key}`
@@ -208,21 +226,25 @@ export class Audit {
       case 'approved':
         return this.#approved(who, at, entry.meta as ApprovedMeta)
       case 'receipt':
-        return this.#receipt(who, at, entry.meta as ReceiptMeta)
+        return this.#receipt(who, at, entry.meta as ReceiptMeta, entry)
       case 'replied':
         return this.#replied(who, at, entry.meta as RepliedMeta)
       case 'revoked':
         return this.#ended(who, at, entry.meta as AuthorityMeta)
       case 'stopped':
-        for (const [key, effect] of who.standing.world.effects)
-          if (effect.agent === who.standing.row) who.standing.world.effects.delete(key)
+        for (const [key, effect] of who.standing.world.effects) {
+          if (effect.agent !== who.standing.row) continue
+          if (effect.open)
+            receipt(who.standing.world, { id: key, outcome: 'unknown', more: false, learned: false })
+          who.standing.world.effects.delete(key)
+        }
         return
     }
   }
 
   #accepted(who: Audited, at: string, meta: AcceptedMeta, entry: Folded): void {
     const { world, row } = who.standing
-    if (meta.from !== undefined) return this.#arrived(who, at, meta)
+    if (meta.from !== undefined) return this.#arrived(who, at, meta, entry)
     switch (meta.what) {
       case 'invoke': {
         const id = meta.invocation as string
@@ -239,7 +261,8 @@ export class Audit {
       case 'offer': {
         const card = world.cards.get(meta.card as string)
         const offer = card && world.offers.get(card)
-        if (offer) join(row, offer.influence)
+        if (this.#rows.isBlind(meta.principal)) this.#joinSaid(row, entry)
+        else if (offer) join(row, offer.influence)
         else this.#differ(at, 'an offer', meta.card, undefined)
         return
       }
@@ -262,9 +285,10 @@ export class Audit {
   }
 
   /** A message of another agent: both its decision and what it added. */
-  #arrived(who: Audited, at: string, meta: AcceptedMeta): void {
+  #arrived(who: Audited, at: string, meta: AcceptedMeta, entry: Folded): void {
     const from = meta.from as string
     const mark = from.lastIndexOf('@')
+    if (this.#rows.isBlind(from.slice(0, mark))) return this.#joinSaid(who.standing.row, entry)
     const sender = this.#rows.byName(from.slice(0, mark))
     const effect = sender?.state.effects.get(from.slice(mark + 1) as EffectId)
     if (!sender || !effect) return this.#differ(at, 'a message', from, undefined)
@@ -363,13 +387,16 @@ export class Audit {
     this.#same(at, 'an approval', meta.verdict, decided.ok ? decided.verdict.verdict : decided.code)
   }
 
-  #receipt(who: Audited, at: string, meta: ReceiptMeta): void {
+  #receipt(who: Audited, at: string, meta: ReceiptMeta, entry: Folded): void {
     const effect = who.state.effects.get(meta.effect)
     if (!effect) return
     const { world, row } = who.standing
     if (effect.class === 'call' && effect.sent === undefined && !meta.ok && meta.dropped !== true)
       this.#refusedCall(who, at, meta)
-    if (meta.answer !== undefined) for (const one of this.#rows.answered(meta.answer, who)) join(row, one)
+    const by = meta.answer?.slice(0, meta.answer.lastIndexOf('@'))
+    if (by !== undefined && this.#rows.isBlind(by)) this.#joinSaid(row, entry)
+    else if (meta.answer !== undefined)
+      for (const one of this.#rows.answered(meta.answer, who)) join(row, one)
     const outcome = meta.ok
       ? ({ ok: true } as const)
       : ({ ok: false, error: { class: meta.class ?? '' } } as const)

@@ -18,6 +18,7 @@ import {
   newDerived,
   newWorld,
   type RootCard,
+  receipt,
   type ScopePart,
   type TurnRow,
   UNTOUCHED,
@@ -287,7 +288,12 @@ class TenantWorld {
     agent.influence = agent.birth
     const { turns, effects, methods } = this.world
     for (const [id, turn] of turns) if (turn.agent === agent) turns.delete(id)
-    for (const [id, effect] of effects) if (effect.agent === agent) effects.delete(id)
+    for (const [id, effect] of effects) {
+      if (effect.agent !== agent) continue
+      // What is still out when its agent is gone counts as done.
+      if (effect.open) receipt(this.world, { id, outcome: 'unknown', more: false, learned: false })
+      effects.delete(id)
+    }
     methods.delete(agent.id)
   }
 

@@ -58,6 +58,8 @@ export class Delivery {
   readonly #agents: Agents
   readonly #view: Pick<View, 'answerOf'>
   readonly #fatal: (error: unknown) => void
+  /** Messages on their way, as `address@effect`. */
+  readonly #sending = new Set<string>()
 
   constructor(ctx: Context, agents: Agents, view: Pick<View, 'answerOf'>, fatal: (error: unknown) => void) {
     this.#ctx = ctx
@@ -68,7 +70,14 @@ export class Delivery {
 
   /** Takes a message, a birth or a cancel of an agent to where it goes. */
   dispatch(agent: LiveAgent, effect: OpenEffect): void {
-    this.#take(agent, effect).catch((error: unknown) => {
+    const key = `${agent.name}@${effect.id}`
+    // A timer may ring again while the receiver wakes.
+    if (effect.class === 'call' && effect.sent === undefined && !effect.dropped) {
+      if (this.#sending.has(key)) return
+      this.#sending.add(key)
+    }
+    const taken = this.#take(agent, effect).finally(() => this.#sending.delete(key))
+    taken.catch((error: unknown) => {
       // Whoever takes the agent up again finds the effect open.
       if (error instanceof KernelError && error.code === 'Closing') return
       this.#fatal(error)
@@ -93,7 +102,31 @@ export class Delivery {
     const found = (await this.#find(address)) ?? (await this.#firstUse(agent, effect, address))
     // Whoever stops meanwhile is taken up again with the effect open.
     if (agent.stopping || !agent.state.effects.has(effect.id)) return
+    // Another dispatch of the same message may have been quicker.
+    const open = agent.state.effects.get(effect.id)
+    if (!open || open.sent !== undefined) return
     const target = found instanceof KernelError ? undefined : found
+    try {
+      this.#meet(agent, effect, address, found, target, args)
+    } finally {
+      // Looking for it has kept it awake.
+      target?.pump()
+    }
+  }
+
+  /** Sender and receiver are awake, or one of them is not there. */
+  #meet(
+    agent: LiveAgent,
+    effect: OpenEffect,
+    address: Address,
+    found: LiveAgent | KernelError | undefined,
+    target: LiveAgent | undefined,
+    args: CallArgs,
+  ): void {
+    // What is wrong with an agent is told to nobody for whom it does not exist.
+    const known = this.#exists(agent, address)
+    if (!known && found)
+      return agent.outgoing.receive(effect, refusedWith({ ok: false, code: 'NoSuchAgent' }), false)
     if (found instanceof KernelError && found.class !== 'Stopped')
       return agent.outgoing.receive(effect, unavailable(found), false)
     const earlier = target && this.#findEarlier(target, agent, effect)
@@ -111,7 +144,12 @@ export class Delivery {
     const sent = this.#arrive(agent, effect, address, target, args)
     if ('error' in sent) return agent.outgoing.receive(effect, { ok: false, error: sent.error }, false)
     this.#sent(agent, effect, target, sent.invocation, args, sent.debits, address)
-    target?.pump()
+  }
+
+  #exists(agent: LiveAgent, address: Address): boolean {
+    const { world, row } = agent.standing.actor()
+    const other = world.agents.get(showAddress(address))
+    return other !== undefined && (other.spawner === row || meets(world, row, other))
   }
 
   /** Whoever may make agents of an address may be the first to call it. */
@@ -245,12 +283,12 @@ export class Delivery {
     if (!outcome.ok) return { error: refusalError(outcome) }
     const debits = via ? [oneCall(via, world.nowMs)] : []
     const turn = world.turns.get(id) as TurnRow
-    if (!target || isStopped(world, turn.agent)) {
+    if (!target || target.state.stopped || isStopped(world, turn.agent)) {
       world.turns.delete(id)
       return { invocation: undefined, debits }
     }
-    this.#accept(agent, effect, target, id, turn, args, known?.shared === true)
-    return { invocation: id, debits }
+    this.#accept(agent, effect, target, id, turn, args, known?.shared === true, debits)
+    return { invocation: id, debits: [] }
   }
 
   #accept(
@@ -261,6 +299,7 @@ export class Delivery {
     turn: TurnRow,
     args: CallArgs,
     shared: boolean,
+    debits: readonly Taken[],
   ): void {
     const key = this.#keyOf(target, agent, effect)
     const text = JSON.stringify(args.args ?? null)
@@ -290,6 +329,8 @@ export class Delivery {
       same: this.#sameOf(target, effect),
       from: `${agent.name}@${effect.id}`,
       turn: 1,
+      // Here, and not in the sender's own entry, which a crash may take.
+      ...(debits.length > 0 && { debits }),
     }
     target.append('accepted', meta, [Buffer.from(event), Buffer.from(JSON.stringify(data))])
     this.#ctx.crashPoint('message.accepted')

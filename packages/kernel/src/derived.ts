@@ -317,6 +317,21 @@ export class Derived {
     ) as (AskRow & { address: string })[]
   }
 
+  /** Calls that wait for an agent. */
+  callsTo(callee: string): { caller: string; effect: EffectId }[] {
+    return this.#all(
+      'select a.address caller, c.effect from calls c join agents a on a.id = c.agent where c.callee = ?',
+      callee,
+    ) as { caller: string; effect: EffectId }[]
+  }
+
+  /** What was taken of every budget, by card. */
+  *counters(): Generator<{ card: string; name: string; spent: string }> {
+    yield* this.#statements.each(
+      'select k.name card, c.name, c.spent from counters c join cards k on k.id = c.card order by c.card, c.name',
+    ) as Generator<{ card: string; name: string; spent: string }>
+  }
+
   findAskByRow(id: number): (AskRow & { address: string }) | undefined {
     return this.#get(
       'select k.*, a.address from asks k join agents a on a.id = k.agent where k.id = ?',

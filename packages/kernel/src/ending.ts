@@ -2,11 +2,12 @@
  * How invocations of one awake agent end, and what ends with them: answers on their way to callers,
  * children that were made for an invocation, and the agent itself when its cards are dead.
  */
-import { costOf, floorOf, influenceOf, join } from '@cardinal/cards'
+import { costOf, floorOf, influenceOf, join, receipt } from '@cardinal/cards'
 import type { Tip } from '@cardinal/oplog'
 import { type Acts, noActs, toldBy } from './acts.ts'
 import type { LiveAgent, Surroundings } from './agent.ts'
 import { type Answered, endChildren } from './answers.ts'
+import { effectKey } from './asking.ts'
 import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
 import type { InvocationId } from './ids.ts'
 import { refusalError } from './refusals.ts'
@@ -55,7 +56,8 @@ export class Ending {
     const { authority } = this.#around.ctx
     for (const card of revoked) authority.noteRevoked({ pos, card, by: this.#agent.name })
     for (const { owner } of cards) if (owner !== undefined) this.#around.offered(owner)
-    if (revoked.length + gave.length + took.length > 0) this.#around.sunk(this.#agent.address.tenant)
+    if (revoked.length > 0) this.#around.sunk(this.#agent.address.tenant)
+    else if (gave.length + took.length > 0) this.#around.lowered(this.#agent.address.tenant)
   }
 
   /** Ends an invocation by the kernel's word; a guest that already works on it is told at its next await. */
@@ -126,7 +128,14 @@ export class Ending {
         })
       } else this.#around.ctx.log.whenDurable(tip.pos, () => this.#around.released(id, reply))
     }
-    for (const id of agent.state.effects.keys()) this.#around.ctx.waits.remove(agent.name, id)
+    const { world } = agent.standing
+    for (const id of agent.state.effects.keys()) {
+      this.#around.ctx.waits.remove(agent.name, id)
+      const key = effectKey(agent.name, id)
+      if (world.effects.get(key)?.open)
+        receipt(world, { id: key, outcome: 'unknown', more: false, learned: false })
+      world.effects.delete(key)
+    }
     agent.append('stopped', {}, [])
     this.#around.quiet(agent)
   }
@@ -136,7 +145,8 @@ export class Ending {
     const agent = this.#agent
     const { world, row } = agent.standing
     if (world.offers.size === 0) return
-    for (const { card, by, influence, lapses } of world.offers.values()) {
+    for (const { card, by, influence, lapses } of [...world.offers.values()]) {
+      if (lapses <= world.nowMs) world.offers.delete(card)
       if (card.owner !== row || lapses <= world.nowMs || agent.state.holding.handles.includes(card.id))
         continue
       if (costOf(world, floorOf(world, row), influence)) continue

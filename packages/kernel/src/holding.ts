@@ -38,7 +38,8 @@ function changeHolding(holding: Holding, { influence, accepted, held, previewed 
   if (previewed) holding.previewed = previewed
   if (!held) return
   holding.held = held
-  for (const card of held) if (!holding.handles.includes(card)) holding.handles.push(card)
+  const given = new Set(holding.handles)
+  for (const card of held) if (!given.has(card)) holding.handles.push(card)
 }
 
 export function readAuthority(payloads: readonly Buffer[]): AuthorityPayload {

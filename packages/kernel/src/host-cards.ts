@@ -238,6 +238,10 @@ export class HostCards {
     if (!agent) throw new KernelError('NotFound', 'NoSuchAgent', `no agent \`${row.owner.id}\``)
     return new Promise((resolve, reject) => {
       agent.betweenTurns(() => {
+        if (agent.state.stopped) {
+          reject(new KernelError('Stopped', 'Stopped', `\`${agent.name}\` is stopped`))
+          return
+        }
         const card = addCard(world, row)
         const given = give(world, agent.standing.row, card, allowLoss)
         if (!given.ok) {

@@ -129,6 +129,7 @@ export class Intake {
       ...(shared && { shared }),
       ...(key && { key, same }),
     }
+    if (agent.state.stopped) throw new KernelError('Stopped', 'Stopped', `\`${agent.name}\` is stopped`)
     const { world, row } = agent.standing
     const scope = call.under === undefined ? undefined : scopeUnder(agent, call.under)
     const taken = input(world, {
@@ -198,6 +199,7 @@ export class Intake {
   async emit(address: string, name: string, value: unknown): Promise<void> {
     const agent = await this.requireBorn(parseAddress(address))
     const event = Buffer.from(`{"t":"emit","name":${JSON.stringify(name)},"value":${argsText(value)}}`)
+    if (agent.state.stopped) throw new KernelError('Stopped', 'Stopped', `\`${agent.name}\` is stopped`)
     join(agent.standing.row, { flow: UNTOUCHED.flow, labels: new Set(ROUTE_LABELS) })
     const tip = agent.append('accepted', { what: 'emit', principal: 'local', labels: ROUTE_LABELS }, [event])
     agent.pump()

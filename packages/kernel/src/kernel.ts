@@ -369,7 +369,8 @@ class Node implements Kernel {
   /** Decides everything anew that was ever decided here, from the log alone, and compares. */
   async audit(onProgress: (entries: number) => void = () => {}): Promise<AuditReport> {
     const { log, slots, images } = this.#ctx
-    await log.untilDurable((log.end - 1) as Pos)
+    const { end } = log
+    await log.untilDurable((end - 1) as Pos)
     const audit = new Audit({
       slots,
       images,
@@ -387,6 +388,10 @@ class Node implements Kernel {
         await new Promise((resolve) => setImmediate(resolve))
       }
     }
+    const { derived } = this.#ctx
+    derived.apply()
+    // Others may have gone on meanwhile: then rows are ahead of what was read.
+    if (!derived.behind && (derived.applied?.pos ?? 0) < end) audit.compareTaken([...derived.counters()])
     return audit.report
   }
 

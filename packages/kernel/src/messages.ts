@@ -89,6 +89,8 @@ function decideCall(
   const address = calleeOf(who.row.tenant, to)
   if (!address)
     return refuse(tool, 'call', { class: 'Malformed', code: 'BadAddress', message: 'an agent is `type/key`' })
+  if (address.tenant !== who.row.tenant)
+    return refuse(tool, 'call', refusalError({ ok: false, code: 'NoSuchAgent' }))
   if (under !== undefined && typeof cardOfHandle(who, under) !== 'string')
     return refuse(tool, 'call', refusalError({ ok: false, code: 'NoSuchCard' }))
   if (!isOwnChild(who, address)) {

@@ -46,8 +46,11 @@ export class Outgoing {
     this.#agent.standing.restoreEffects()
     const now = this.#around.ctx.clock.nowMs()
     for (const effect of [...this.#agent.state.effects.values()]) {
+      // Given up before the node stopped, and nobody was told.
+      if (effect.dropped && (isAsked(effect) || effect.class === 'call')) this.abandon(effect.id)
       // The callee may have answered before the node stopped.
-      if (effect.class === 'call' && effect.sent !== undefined) this.#around.dispatch(this.#agent, effect)
+      else if (effect.class === 'call' && effect.sent !== undefined)
+        this.#around.dispatch(this.#agent, effect)
       else if (onlyWaits(effect, now)) continue
       else if (effect.class === 'call' || effect.class === 'spawn') this.#around.dispatch(this.#agent, effect)
       // Cancelled before it began: it must not begin now. A keyed one may have begun, and is repeated.
@@ -105,7 +108,7 @@ export class Outgoing {
     const { class: cls, code } = outcome.ok ? { class: undefined, code: undefined } : outcome.error
     const before = agent.standing.row.influence
     const refund = settleEffect(agent.standing.actor(), open, outcome, attempted)
-    const sank = before !== agent.standing.row.influence || besides.answer !== undefined
+    const sank = before !== agent.standing.row.influence
     const waited = open.class === 'call' ? open.sent !== undefined || open.due > 0 : onlyWaits(open, 0)
     const meta: ReceiptMeta = {
       effect: effect.id,
@@ -150,8 +153,10 @@ export class Outgoing {
   /** The answer of another agent, with what it had read by then. */
   receiveAnswer(effect: OpenEffect, receipt: Receipt, influence: Influence | undefined, from: string): void {
     const { row } = this.#agent.standing.actor()
+    const before = row.influence
     if (influence) join(row, influence)
     this.receive(effect, receipt, false, { answer: from })
+    if (row.influence !== before) this.#around.lowered(this.#agent.address.tenant)
   }
 
   /** A person approved: on record, then the effect is decided anew. Returns what is still missing. */

@@ -142,7 +142,6 @@ export class Standing {
       approved,
       open,
     })
-    world.effectIds.add(key)
   }
 
   /** When the agent stops by the clock: the moment at which the last of its birth cards is dead. */

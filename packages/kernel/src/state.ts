@@ -389,10 +389,13 @@ export function isQuiet(state: AgentState, nowMs: number): boolean {
 }
 
 /** When the kernel must wake the agent by itself. */
-export function nextWake(state: AgentState): number {
+export function nextWake(state: AgentState, nowMs: number): number {
   let next = Number.POSITIVE_INFINITY
-  for (const { class: cls, due } of state.effects.values())
-    if (due > 0 && (cls === 'sleep' || cls === 'call')) next = Math.min(next, due)
+  for (const { class: cls, due, sent } of state.effects.values()) {
+    // A message that is due and not sent is on its way: its receiver wakes.
+    const underWay = cls === 'call' && sent === undefined && due <= nowMs
+    if (due > 0 && !underWay && (cls === 'sleep' || cls === 'call')) next = Math.min(next, due)
+  }
   for (const invocation of state.invocations.values()) next = Math.min(next, invocation.deadline)
   for (const until of state.ending.values()) next = Math.min(next, until)
   return next

@@ -17,6 +17,10 @@ export class Statements {
     return this.#prepare(sql).all(...values)
   }
 
+  each(sql: string, ...values: unknown[]): IterableIterator<unknown> {
+    return this.#prepare(sql).iterate(...values)
+  }
+
   run(sql: string, ...values: unknown[]): void {
     this.#prepare(sql).run(...values)
   }

@@ -5,7 +5,7 @@ import type { Decided } from './decide.ts'
 import { assert } from './errors.ts'
 import type { EffectId } from './ids.ts'
 import type { ReplyError } from './reply.ts'
-import type { AgentState, PendingInput } from './state.ts'
+import { type AgentState, isAsked, type PendingInput } from './state.ts'
 import type { FailedTurnMeta, GuestOutput, TurnMeta } from './wire.ts'
 
 /** What both say: the inputs, the entry whose hash was the seed, the time, and the limits in force. */
@@ -27,12 +27,14 @@ export function turnEntry(
   fuel: number,
 ): TurnEntry {
   requirePending(state, base.inputs)
+  const drops = dropped(state, output.drops)
   const meta: TurnMeta = {
     ...base,
     card,
     effects: metas,
     replies: answers.map(({ id, ok, refused }) => (refused === undefined ? [id, ok] : [id, ok, refused])),
-    drops: dropped(state, output.drops),
+    drops,
+    ...owed(state, drops),
     usage: { fuel },
   }
   return { meta, payloads: details.length > 0 ? [raw, Buffer.from(JSON.stringify(details))] : [raw] }
@@ -70,6 +72,10 @@ export function failedEntry(
     failed: kind,
     ends,
     drops: drops.map((e) => e.id),
+    ...owed(
+      state,
+      drops.map((e) => e.id),
+    ),
     abandon: known.length > 0,
     ...(forgotten.length > 0 && { forgotten }),
   }
@@ -90,6 +96,15 @@ function dropped(state: AgentState, cids: readonly number[]): EffectId[] {
   if (cids.length === 0) return []
   const wanted = new Set(cids)
   return [...state.effects.values()].filter((e) => wanted.has(e.cid)).map((e) => e.id)
+}
+
+/** Calls and asks that are dropped are told so by a receipt, over a crash too. */
+function owed(state: AgentState, drops: readonly EffectId[]): { readonly owes?: number } {
+  const owes = drops.filter((id) => {
+    const effect = state.effects.get(id)
+    return effect && (effect.class === 'call' ? effect.sent !== undefined || effect.due > 0 : isAsked(effect))
+  }).length
+  return owes > 0 ? { owes } : {}
 }
 
 /** Before anything is written: an entry that consumes what is not there could never be replayed. */

@@ -170,6 +170,8 @@ export interface TurnMeta extends AuthorityMeta {
   /** The third: why an answer was not passed on. */
   readonly replies: readonly (readonly [InvocationId, boolean, string?])[]
   readonly drops: readonly EffectId[]
+  /** How many of the dropped only waited: each has a receipt yet to come. */
+  readonly owes?: number
   readonly usage: { readonly fuel: number }
 }
 
@@ -181,6 +183,7 @@ export interface FailedTurnMeta extends AuthorityMeta {
   readonly failed: string
   readonly ends: readonly InvocationId[]
   readonly drops: readonly EffectId[]
+  readonly owes?: number
   /** Whether the guest must be told to forget invocations it already knew. */
   readonly abandon: boolean
   /** Whose callers may not have the error. */
