@@ -89,3 +89,21 @@ describe('an apply over a thousand sleepers', () => {
     expect(refused(await all(keys.slice(0, 100)))).toBe(0)
   })
 })
+
+describe('rows of agents that sleep', () => {
+  it('are forgotten, and read again with what was taken of their budgets', { timeout: 60_000 }, async () => {
+    t = await openTestKernel([{ ...boss(NOW), limits: '{ depth: 2, calls: 3000 }' }], { tools, idleMs: 0 })
+    await ask('ann', 'spawn', { keep: true, card: { limits: { calls: 5 } } })
+    const calc = { name: 'calc.k0', args: {} }
+    for (let i = 0; i < 3; i++) expect(await ask('ann.1', 'tool', calc)).toEqual({ ok: 0 })
+    const keys = Array.from({ length: 3000 }, (_, i) => `r${i}`)
+    for (let i = 0; i < keys.length; i += 100)
+      await Promise.all(keys.slice(i, i + 100).map((who) => ask(who, 'tool', calc)))
+    await expect.poll(() => t.kernel.stats().live, { timeout: 30_000 }).toBe(0)
+    await ask('zoe', 'held')
+    await expect.poll(() => t.kernel.stats().live, { timeout: 30_000 }).toBe(0)
+    expect(t.kernel.stats().rows).toBeLessThan(5000)
+    for (let i = 0; i < 2; i++) expect(await ask('ann.1', 'tool', calc)).toEqual({ ok: 0 })
+    expect(await ask('ann.1', 'tool', calc)).toMatchObject({ by: 'limit', code: 'BudgetSpent' })
+  })
+})

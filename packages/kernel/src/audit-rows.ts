@@ -44,7 +44,7 @@ export interface Audited {
 
 /** Nothing is read back: all rows are made by the entries. */
 const NO_ROWS: StoredRows = {
-  behind: true,
+  applied: undefined,
   revocations: () => [],
   findAgent: () => undefined,
   findAgentByRow: () => undefined,

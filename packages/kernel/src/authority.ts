@@ -38,7 +38,7 @@ type Language = World['language']
 /** The rows of derived state that are read here. */
 export type StoredRows = Pick<
   Derived,
-  | 'behind'
+  | 'applied'
   | 'revocations'
   | 'findAgent'
   | 'findAgentByRow'
@@ -122,7 +122,7 @@ export class Authority {
   sleep(agent: Agent): void {
     const tenant = this.#tenant(agent.tenant)
     tenant.sleep(agent)
-    if (tenant.rows > SWEEP_FLOOR + 2 * tenant.kept && !this.#from.derived.behind) tenant.sweep()
+    if (tenant.rows > SWEEP_FLOOR + 2 * tenant.kept) tenant.sweep()
   }
 
   /** A row that the host made with its first generation: the instance of a type. */
@@ -149,6 +149,11 @@ export class Authority {
   /** Tools were declared or confinements made. */
   refresh(tenant?: string): void {
     for (const [name, world] of this.#worlds) if (tenant === undefined || name === tenant) world.refresh()
+  }
+
+  /** A card that the host minted, on record at `pos`. */
+  mintedByHost(card: Card, pos: Pos): void {
+    this.#tenant(card.owner.tenant).minted(card, pos)
   }
 
   /** A revocation by the host, on record. */
@@ -193,6 +198,8 @@ class TenantWorld {
   readonly #cards: Rows<Card>
   readonly #roots = new Map<Card, RootOf>()
   readonly #awake = new Set<Agent>()
+  /** Cards that the host minted, and where that stands, until derived state has them. */
+  readonly #minted = new Map<Card, Pos>()
 
   constructor(tenant: string, from: Sources, revoked: ReadonlyMap<string, readonly RevocationRow[]>) {
     this.tenant = tenant
@@ -203,6 +210,10 @@ class TenantWorld {
     const language = { defaultsOf: from.defaultsOf(tenant), limits: NODE_NAMES }
     this.world = { ...newWorld(language), agents: this.#agents, cards: this.#cards }
     this.refresh()
+  }
+
+  minted(card: Card, pos: Pos): void {
+    this.#minted.set(card, pos)
   }
 
   peekCard(name: string): Card | undefined {
@@ -302,8 +313,13 @@ class TenantWorld {
     this.world.derived = newDerived()
   }
 
-  /** Forgets every row that nobody who is awake refers to. */
+  /**
+   * Forgets every row that nobody who is awake refers to. What an agent that sleeps did to rows was applied
+   * to derived state before it slept, so all of them can be read again; only cards of the host's making may
+   * not be there yet.
+   */
   sweep(): void {
+    const applied = this.#from.derived.applied?.pos ?? 0
     const agents = new Set<Agent>()
     const cards = new Set<Card>()
     const keepAgent = (agent: Agent | undefined): void => {
@@ -318,6 +334,10 @@ class TenantWorld {
         keepAgent(at.owner)
         keepAgent(at.minter)
       }
+    }
+    for (const [card, pos] of this.#minted) {
+      if (pos > applied) keepCard(card)
+      else this.#minted.delete(card)
     }
     for (const agent of this.#awake) {
       keepAgent(agent)

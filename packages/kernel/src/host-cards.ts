@@ -270,7 +270,9 @@ export class HostCards {
       limits: codec.encodeLimits(card.limits),
     }
     const bounds = { now: codec.encodeBound(card.now), ever: codec.encodeBound(card.ever) }
-    return this.#ctx.control.minted({ cards: [meta], by: principal }, { minted: [bounds] })
+    const pos = this.#ctx.control.minted({ cards: [meta], by: principal }, { minted: [bounds] })
+    this.#ctx.authority.mintedByHost(card, pos)
+    return pos
   }
 
   /** Lowers what an agent, a type or a tenant may ever do, now and later, until it is lifted (R21). */
