@@ -188,6 +188,23 @@ describe('a card minted like another', () => {
   })
 })
 
+describe('an agent that is held', () => {
+  it('takes calls in and runs nothing, over suspend and crash, until it is released', async () => {
+    await ask('ann', 'held')
+    await t.kernel.hold('acme/boss/ann', true, 'it')
+    expect(await t.kernel.view.agent('acme/boss/ann')).toMatchObject({ state: 'held' })
+    const { id } = await t.kernel.invoke({ address: 'acme/boss/ann', method: 'tool', args: tool('calc.one') })
+    await t.kernel.suspend('acme/boss/ann')
+    await reopen()
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    expect((await t.kernel.result(id)).state).toBe('open')
+    expect(await ask('bob', 'tool', tool('calc.one'))).toEqual({ ok: 1 })
+    await t.kernel.hold('acme/boss/ann', false, 'it')
+    const { reply, pending } = await t.kernel.result(id)
+    expect(reply ?? (await pending)).toEqual({ ok: true, value: { ok: 1 } })
+  })
+})
+
 describe('an apply', () => {
   it('widens and narrows for agents that sleep, and for what was minted from them', async () => {
     await ask('ann', 'spawn', { keep: true, card: {} })

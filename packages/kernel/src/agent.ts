@@ -121,7 +121,10 @@ export class LiveAgent {
   /** Whether nothing is running, pending, out in the world or due: who is suspended now loses no timer. */
   get quiet(): boolean {
     const now = this.#around.ctx.clock.nowMs()
-    if (this.#running || this.outgoing.busy || !isQuiet(this.state, now)) return false
+    if (this.#running || this.outgoing.busy) return false
+    // Whoever is held runs nothing, whatever waits for it.
+    if (this.state.held) return true
+    if (!isQuiet(this.state, now)) return false
     return nextWake(this.state, now) > now
   }
 
@@ -145,8 +148,12 @@ export class LiveAgent {
   pump(): void {
     if (this.#running || this.#stopping || this.state.quarantined || this.state.stopped) return
     if (isStopped(this.standing.world, this.standing.row)) return this.ending.halt()
-    this.ending.announceOffers()
     this.#arm()
+    if (this.state.held) {
+      if (this.quiet) this.#around.quiet(this)
+      return
+    }
+    this.ending.announceOffers()
     const inputs = chooseInputs(this.state)
     if (inputs.length === 0) {
       if (this.quiet) this.#around.quiet(this)
@@ -166,6 +173,18 @@ export class LiveAgent {
   betweenTurns(act: () => void): void {
     if (this.#running) this.#afterTurn.push(act)
     else act()
+  }
+
+  /** The host freezes the agent, or lets it go on: what is out ends, and nothing new begins meanwhile. */
+  hold(held: boolean, principal: string): Promise<void> {
+    return new Promise((resolve) => {
+      this.betweenTurns(() => {
+        if (this.state.held !== held) this.append(held ? 'held' : 'released', { by: principal }, [])
+        this.#around.ctx.log.whenDurable(this.state.tip.pos, resolve)
+        if (!held) this.outgoing.due(this.#around.ctx.clock.nowMs())
+        this.pump()
+      })
+    })
   }
 
   /** Takes up what an earlier run of the node left open. */
@@ -329,14 +348,20 @@ export class LiveAgent {
   #arm(): void {
     this.#timer?.cancel()
     this.#timer = undefined
-    const due = Math.min(nextWake(this.state, this.#around.ctx.clock.nowMs()), this.standing.diesMs)
+    const due = Math.min(this.#nextDue(), this.standing.diesMs)
     if (due === Number.POSITIVE_INFINITY) return
     this.#timer = this.#around.ctx.clock.at(due, () => this.#wake())
   }
 
+  /** Of a held agent only invocations come to an end. */
+  #nextDue(): number {
+    if (!this.state.held) return nextWake(this.state, this.#around.ctx.clock.nowMs())
+    return Math.min(Number.POSITIVE_INFINITY, ...[...this.state.invocations.values()].map((i) => i.deadline))
+  }
+
   #wake(): void {
     const now = this.#around.ctx.clock.nowMs()
-    this.outgoing.due(now)
+    if (!this.state.held) this.outgoing.due(now)
     for (const invocation of [...this.state.invocations.values()]) {
       if (invocation.deadline <= now)
         this.ending.end(

@@ -176,6 +176,14 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
     const { to } = parse(routes.replay.request.query, c.req.query())
     return c.json(await kernel.replay(address(c), to))
   })
+  on(app, routes.hold, async (c) => {
+    await kernel.hold(address(c), true, 'operator')
+    return c.json({ held: address(c) })
+  })
+  on(app, routes.release, async (c) => {
+    await kernel.hold(address(c), false, 'operator')
+    return c.json({ released: address(c) })
+  })
   on(app, routes.erase, async (c) => {
     await kernel.erase(address(c))
     return c.json({ erased: address(c) })

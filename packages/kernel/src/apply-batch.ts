@@ -87,6 +87,13 @@ export class Batch {
           effect,
         )
       }
+      case 'held':
+      case 'released':
+        return this.#db.run(
+          'update agents set held = ? where id = ?',
+          header.kind === 'held' ? 1 : 0,
+          agent.id,
+        )
       case 'stopped':
         this.#authority.endAll(agent.id)
         return this.#retire(agent)

@@ -104,6 +104,7 @@ export class Approvals {
     const address = this.#ctx.derived.findAgentByRow(row.agent)
     const agent = address && (await this.#agents.find(address))
     const effect = agent?.state.effects.get(row.effect as EffectId)
+    if (agent?.state.held) throw new KernelError('Conflict', 'Held', `\`${agent.name}\` is held`)
     if (!agent || !effect?.asks || effect.dropped)
       throw new KernelError('Conflict', 'AlreadyDecided', 'it waits no more')
     return { agent, effect }

@@ -25,7 +25,7 @@ const SCHEMA = `
     pos integer not null, seq integer not null, hash blob not null,
     work integer not null default 0, turns integer not null default 0, open integer not null default 0,
     quarantined integer not null default 0, erased integer not null default 0, born integer not null, touched integer not null,
-    born_pos integer not null, spawner integer, effect text);
+    born_pos integer not null, spawner integer, effect text, held integer not null default 0);
   create index agents_spawner on agents(spawner) where spawner is not null;
   create table cards(
     id integer primary key, name text not null unique, owner integer not null, minter integer, parent integer,
@@ -77,6 +77,7 @@ export interface AgentRow {
   /** The row of the agent that spawned it, and by which of its effects. */
   readonly spawner: number | null
   readonly effect: string | null
+  readonly held: number
 }
 
 export interface CardRow {

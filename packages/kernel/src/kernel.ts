@@ -102,6 +102,7 @@ export interface Kernel {
   replay(address: string, toSeq?: number): Promise<{ turns: number; entries: number }>
   audit(onProgress?: (entries: number) => void): Promise<AuditReport>
   resolveEffect(ref: string, outcome: 'done' | 'failed', principal: string): Promise<void>
+  hold(address: string, held: boolean, principal: string): Promise<void>
   erase(address: string): Promise<void>
   suspend(address: string): Promise<void>
   /** What each tool fills in for a grant's missing dimensions. */
@@ -407,6 +408,12 @@ class Node implements Kernel {
     const tip = agent.append('resolved', { effect, outcome, principal }, [])
     await this.#ctx.log.untilDurable(tip.pos)
     this.#ctx.derived.apply()
+  }
+
+  /** Freezes an agent, which takes inputs in and runs nothing, or lets it go on. */
+  async hold(address: string, held: boolean, principal: string): Promise<void> {
+    const agent = await this.#intake.requireBorn(parseAddress(address))
+    await agent.hold(held, principal)
   }
 
   erase(address: string): Promise<void> {

@@ -184,7 +184,7 @@ function diff(recorded: Buffer, got: Buffer): string {
   return `output of ${recorded.length} bytes expected, ${got.length} got`
 }
 
-const SNAPSHOT_VERSION = 3
+const SNAPSHOT_VERSION = 4
 
 /** Memory and kernel state in one encrypted value: version, iv, tag, u32 state length, state, memory. */
 export function sealSnapshot(state: AgentState, memory: Buffer, key: PayloadKey): Buffer {

@@ -220,6 +220,26 @@ export const erase = route(
   z.object({ erased: z.string() }),
 )
 
+export const release = route(
+  {
+    method: 'post',
+    path: `${at}/release`,
+    summary: 'let a held agent go on',
+    request: { params: one },
+  },
+  z.object({ released: z.string() }),
+)
+
+export const hold = route(
+  {
+    method: 'post',
+    path: `${at}/hold`,
+    summary: 'freeze an agent: it takes inputs in and runs nothing',
+    request: { params: one },
+  },
+  z.object({ held: z.string() }),
+)
+
 export const why = route(
   {
     method: 'get',

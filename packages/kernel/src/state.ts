@@ -83,6 +83,8 @@ export interface AgentState {
   turns: number
   quarantined: boolean
   stopped: boolean
+  /** By the host: it takes inputs in, and runs nothing. */
+  held: boolean
 }
 
 export interface Folded {
@@ -108,6 +110,7 @@ export function emptyState(birth: Buffer): AgentState {
     turns: 0,
     quarantined: false,
     stopped: false,
+    held: false,
   }
 }
 
@@ -170,6 +173,12 @@ function foldKind(state: AgentState, entry: Folded): void {
     }
     case 'quarantined':
       state.quarantined = true
+      break
+    case 'held':
+      state.held = true
+      break
+    case 'released':
+      state.held = false
       break
     case 'stopped':
       // Nothing of it runs again; open invocations were ended before.
@@ -414,6 +423,7 @@ interface SavedState {
   readonly timeMs: number
   readonly turns: number
   readonly stopped: boolean
+  readonly held: boolean
 }
 
 /** The state beside a snapshot's memory; its tip is kept in the row. */
@@ -432,6 +442,7 @@ export function encodeState(state: AgentState): string {
     timeMs: state.timeMs,
     turns: state.turns,
     stopped: state.stopped,
+    held: state.held,
   }
   return JSON.stringify(saved)
 }
@@ -455,5 +466,6 @@ export function decodeState(text: string, tip: Tip): AgentState {
     turns: saved.turns,
     quarantined: false,
     stopped: saved.stopped,
+    held: saved.held,
   }
 }

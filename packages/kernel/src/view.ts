@@ -414,6 +414,9 @@ export class View {
         const { effect, role, principal } = meta as ApprovedMeta
         return { ...base, text: `${principal} approved ${effect} as ${role}` }
       }
+      case 'held':
+      case 'released':
+        return { ...base, text: `${entry.header.kind} by ${(meta as { by: string }).by}` }
       case 'revoked':
         return { ...base, text: `ended children: ${(meta as AuthorityMeta).revoked?.join(', ')}` }
       case 'stopped':
@@ -498,11 +501,13 @@ function showRow(row: AgentRow, stopped: boolean): object {
       ? 'quarantined'
       : stopped
         ? 'stopped'
-        : row.work > 0
-          ? 'working'
-          : row.open > 0
-            ? 'waiting'
-            : 'quiet'
+        : row.held
+          ? 'held'
+          : row.work > 0
+            ? 'working'
+            : row.open > 0
+              ? 'waiting'
+              : 'quiet'
   return {
     address: row.address,
     state,

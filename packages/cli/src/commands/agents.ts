@@ -107,6 +107,17 @@ function addReading(program: Command): void {
     const { body } = await ask(endpointOf(command), route(agent))
     print(formatOf(command), body, () => table(Object.entries(body).map(([k, v]) => [k, String(v)])))
   })
+  for (const [verb, about, done] of [
+    ['hold', 'freeze it: it takes inputs in and runs nothing', 'held'],
+    ['release', 'let it go on', 'released'],
+  ] as const)
+    agents
+      .command(`${verb} <agent>`)
+      .description(about)
+      .action(async (agent: string, _options: unknown, command: Command) => {
+        const { body } = await ask(endpointOf(command), `${route(agent)}/${verb}`, { method: 'POST' })
+        print(formatOf(command), body, () => `${done} ${agent}`)
+      })
   agents
     .command('erase <agent>')
     .description('destroy its key: what it said and was told is unreadable from then on')
