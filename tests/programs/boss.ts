@@ -1,5 +1,16 @@
 /** An agent that makes others and talks to them: what it does is said by its caller. */
-import { Agent, agent, cards, type Narrow, type Opts, offers, sleep, spawn, tool } from '@cardinal/sdk'
+import {
+  Agent,
+  agent,
+  cards,
+  declassify,
+  type Narrow,
+  type Opts,
+  offers,
+  sleep,
+  spawn,
+  tool,
+} from '@cardinal/sdk'
 
 interface Child {
   readonly key?: string
@@ -28,6 +39,9 @@ export default class Boss extends Agent {
     calls: {},
     gather: {},
     tool: {},
+    judge: {},
+    bits: {},
+    verdict: {},
     tools: {},
     derive: {},
     offer: {},
@@ -74,6 +88,22 @@ export default class Boss extends Agent {
     } catch (error) {
       return shown(error)
     }
+  }
+
+  /** Reads what it must not tell, and answers with what its card lets out. */
+  async judge({ value }: { value: string }) {
+    await tool('db.read', {})
+    return declassify(value)
+  }
+
+  async verdict({ value, by }: { value: string; by: Narrow }) {
+    await tool('db.read', {})
+    return declassify(value, { via: await this.card.derive(by) })
+  }
+
+  /** Not an answer by itself. */
+  bits() {
+    return { hidden: declassify('yes') }
   }
 
   /** Calls several at once, each by its whole address. */

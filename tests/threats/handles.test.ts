@@ -54,8 +54,8 @@ describe('a card that is named without being held', () => {
   it('17, 18: is none, be it an object with its id, a proxy, or one that was dropped; the held one is', async () => {
     const id = await call('forger/a', 'id')
     expect(await call('forger/a', 'held')).toEqual({ ok: 1 })
-    for (const of of [id, await call('forger/b', 'id')])
-      expect(await call('forger/a', 'made', { id: of })).toMatchObject({ error: 'TypeError' })
+    for (const made of [id, await call('forger/b', 'id')])
+      expect(await call('forger/a', 'made', { id: made })).toMatchObject({ error: 'TypeError' })
     expect(await call('forger/a', 'proxy')).toMatchObject({ error: 'TypeError' })
     expect(await call('forger/a', 'dead')).toMatchObject({
       gone: 1,

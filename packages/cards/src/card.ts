@@ -1,11 +1,13 @@
 /** The card of a manifest: what every instance of a type is rooted with, `{key}` and its own address filled in. */
 import { type Bound, MAX_CARD_BOXES, meet, normalise } from './bound.ts'
 import { type Box, namesLeq, shapeLeq } from './box.ts'
-import type { Cell } from './cell.ts'
+import { type Cell, cellHas } from './cell.ts'
 import { CardError } from './errors.ts'
 import { defaultFlow, flowSinks } from './flow.ts'
 import { type DefaultsOf, parseGrants } from './grant.ts'
 import { type CardLimits, NODE_NAMES, parseCardLimits, rootLimits } from './limits.ts'
+import { plainName } from './period.ts'
+import { DECLASSIFY, isFewBits, MAX_VALUES } from './rules/declassify.ts'
 import { sinksLeq } from './sink.ts'
 
 /** What a manifest's card says of any instance. */
@@ -57,6 +59,7 @@ export function parseCard(given: unknown, path: string, defaultsOf: DefaultsOf):
   })
   const bounds = { now: fitting(now, `${path}.now`), ever: fitting(ever, `${path}.ever`) }
   const limits = rootLimits(parseCardLimits(card.limits ?? {}, `${path}.limits`, NODE_NAMES))
+  requireFewBits(now, bounds.now, limits, path)
   return { now: same ? bounds.now : meet(bounds.now, bounds.ever), ever: bounds.ever, limits }
 }
 
@@ -67,6 +70,34 @@ function asking(grants: unknown, defaultsOf: DefaultsOf): unknown {
     const asks = typeof tool === 'string' && ask === undefined && defaultsOf(tool)?.irreversible
     return asks ? { ...(grant as object), ask: [APPROVER] } : grant
   })
+}
+
+/** What may be said of anything that was read is a written list, and counted (R8). */
+function requireFewBits(written: readonly Box[], now: Bound, { budgets }: CardLimits, path: string): void {
+  const place = DECLASSIFY.split('.')
+  const rights = written.flatMap((box, i) =>
+    box.tool.kind === 'exact' && cellHas(box.tool, place) ? [{ box, i }] : [],
+  )
+  for (const { box, i } of rights) {
+    if (!isFewBits(box))
+      throw new CardError(
+        'BadGrant',
+        `${path}.now[${i}].args`,
+        `\`${DECLASSIFY}\` is for a list of at most ${MAX_VALUES} values, without \`ask\`: \`args: { value: [yes, no] }\``,
+      )
+    if (!now.includes(box) && !now.some((kept) => isFewBits(kept) && shapeLeq(box, kept)))
+      throw new CardError(
+        'BadGrant',
+        `${path}.now[${i}]`,
+        `a wider grant of this card covers \`${DECLASSIFY}\`, which no wider grant allows; narrow that one`,
+      )
+  }
+  if (rights.length > 0 && ![...budgets.keys()].some((name) => plainName(name) === 'bits'))
+    throw new CardError(
+      'BadGrant',
+      `${path}.limits`,
+      `\`${DECLASSIFY}\` needs the limit \`bits\`, as \`bits: { max: 64, per: day }\``,
+    )
 }
 
 /** A default flow is compared by what is written of it: what it reaches depends on tools. */

@@ -50,6 +50,7 @@ export {
 export { budgetShort, counted, debit } from './rules/budget.ts'
 export { birthTerm, ceilingTerms, flowSinksOf, influenceOf, nowTerms } from './rules/ceiling.ts'
 export * as codec from './rules/codec.ts'
+export { DECLASSIFY, type Declassified, declassify } from './rules/declassify.ts'
 export { approve, begin, cut, receipt } from './rules/effects.ts'
 export { type Explained, explain } from './rules/explain.ts'
 export { judge, type Verdict } from './rules/judge.ts'

@@ -17,11 +17,11 @@ export interface LimitNames {
 
 export const SIM_NAMES: LimitNames = { counts: ['calls'], sizes: [], periods: false }
 /**
- * On a node. `fanout` counts the agents alive below the card. Nothing takes tokens, bytes of a home or of
+ * On a node. `fanout` counts the agents alive below the card, `bits` what was declassified. Nothing takes tokens, bytes of a home or of
  * the log yet; children are narrowed by them all the same.
  */
 export const NODE_NAMES: LimitNames = {
-  counts: ['calls', 'asks', 'fanout', 'tokens'],
+  counts: ['calls', 'asks', 'bits', 'fanout', 'tokens'],
   sizes: ['bytesOut', 'homeBytes', 'logBytes'],
   periods: true,
 }

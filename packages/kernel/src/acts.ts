@@ -25,7 +25,7 @@ import { z } from 'zod'
 import { type Actor, type Asking, cardOfHandle, type One, refuse } from './asking.ts'
 import { cardName, type Kept, type MintedBounds, type MintedMeta, type Taken } from './authority-wire.ts'
 import type { Context } from './context.ts'
-import { parseAddress } from './ids.ts'
+import { type InvocationId, parseAddress } from './ids.ts'
 import { narrowArgs, narrowOf } from './narrow.ts'
 import { refusalError } from './refusals.ts'
 import { requestOf } from './requests.ts'
@@ -42,6 +42,8 @@ export interface Acts {
   /** Offers that were looked at. */
   readonly previewed: string[]
   readonly kept: Kept[]
+  /** Invocations whose answers were declassified. */
+  readonly declassified: InvocationId[]
   /** Whether others will read what the agent had read by now. */
   tells: boolean
 }
@@ -57,6 +59,7 @@ export function noActs(): Acts {
     refunds: [],
     previewed: [],
     kept: [],
+    declassified: [],
     tells: false,
   }
 }

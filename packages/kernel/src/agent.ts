@@ -53,6 +53,8 @@ export interface Answer {
   readonly effect: string
   readonly reply: Reply
   readonly influence: Influence | undefined
+  /** It was declassified. */
+  readonly bare?: boolean
   /** `address@seq`: where it was given. */
   readonly from: string
   /** The agent that stopped, which the caller may or may not see. */

@@ -1,5 +1,5 @@
 /** Answers as the rules see them: who may have one, and which children end with it. */
-import { answer, debit, revokeAll } from '@cardinal/cards'
+import { answer, counted, debit, declassify, encodeBudgets, type Refusal, revokeAll } from '@cardinal/cards'
 import type { Acts } from './acts.ts'
 import type { InvocationId } from './ids.ts'
 import type { Reply, ReplyError } from './reply.ts'
@@ -20,6 +20,8 @@ export interface Answering {
 export interface Answered {
   readonly id: InvocationId
   readonly ok: boolean
+  /** It was declassified: whoever asked takes on nothing. */
+  readonly bare?: boolean
   /** The code of why it may not be passed on. */
   readonly refused?: string
   /** What a caller from outside is shown. */
@@ -32,6 +34,7 @@ interface Given {
   readonly invocation: InvocationId
   readonly ok: boolean
   readonly value: unknown
+  readonly declassify?: { readonly via?: number }
 }
 
 export const WITHHELD: ReplyError = {
@@ -45,24 +48,48 @@ export const WITHHELD: ReplyError = {
 export function answersOf(who: Answering, given: readonly Given[], acts: Acts): Answered[] {
   const { state, standing } = who
   const { world } = standing
-  return given.flatMap(({ invocation: id, ok, value }): Answered[] => {
+  return given.flatMap(({ invocation: id, ok, value, declassify: asked }): Answered[] => {
     if (!state.invocations.has(id)) return []
     // Of a message nobody waits for an answer.
     const served = state.served.get(id)
     if (served && !served.caller) return [{ id, ok }]
-    const passed = answer(world, id)
+    const denied = asked && declassifyAnswer(who, id, value, asked, acts)
+    const bare = asked !== undefined && !denied
+    const passed = answer(world, id, bare)
+    if (bare) acts.declassified.push(id)
     const refused = passed.ok ? {} : { refused: passed.code }
-    if (!passed.ok) acts.kept.push({ invocation: id, code: passed.code, missing: passed.missing })
+    const why = denied && { undeclassified: { ...(denied.by && { by: denied.by }), code: denied.code } }
+    if (!passed.ok) acts.kept.push({ invocation: id, code: passed.code, missing: passed.missing, ...why })
     const caller = served?.caller
     if (!caller || 'principal' in caller) {
       const shown = passed.ok ? who.showReply(ok, value) : { ok: false as const, error: WITHHELD }
       return [{ id, ok, ...refused, shown }]
     }
     if (!passed.ok) return [{ id, ok, ...refused }]
-    acts.tells = true
+    if (!bare) acts.tells = true
     const reply = who.showReply(ok, value)
-    return [{ id, ok, to: { caller: caller.agent, effect: caller.effect, reply } }]
+    return [{ id, ok, ...(bare && { bare }), to: { caller: caller.agent, effect: caller.effect, reply } }]
   })
+}
+
+/** Takes the bits of an answer from the card that allows it; what it may not say so is an answer like any other. */
+function declassifyAnswer(
+  { state, standing }: Answering,
+  turn: InvocationId,
+  value: unknown,
+  { via }: { readonly via?: number },
+  acts: Acts,
+): Refusal | undefined {
+  const { world } = standing
+  const card = via === undefined ? undefined : state.holding.handles[via]
+  if (via !== undefined && card === undefined) return { ok: false, code: 'NoSuchCard', by: 'card' }
+  const { method } = state.invocations.get(turn) as { method: string }
+  const done = declassify(world, { turn, method, value, ...(card !== undefined && { via: card }) })
+  if (!done.ok) return done
+  const taken = counted(done.card, done.cost, world.nowMs)
+  debit(done.card, taken)
+  acts.debits.push({ card: done.card.id, of: encodeBudgets(taken) })
+  return undefined
 }
 
 /** Revokes the cards of children that end with their invocation; they stop by that. */

@@ -16,8 +16,7 @@ import { Authority, type StoredRows } from './authority.ts'
 import { type AuthorityMeta, type AuthorityPayload, rootCardName } from './authority-wire.ts'
 import { Control, NODE_AGENT } from './control.ts'
 import { DeclaredTools } from './declared-tools.ts'
-import type { Address } from './ids.ts'
-import { showAddress } from './ids.ts'
+import { type Address, type InvocationId, showAddress } from './ids.ts'
 import type { Images } from './images.ts'
 import type { Reply } from './reply.ts'
 import { Standing } from './standing.ts'
@@ -62,7 +61,9 @@ const NOBODY = {
   },
 }
 
-type Given = { readonly influence: Influence } | { readonly stopped: Audited }
+type Given =
+  | { readonly influence: Influence; readonly bare: readonly InvocationId[] }
+  | { readonly stopped: Audited }
 
 export class AuditRows {
   nowMs = 0
@@ -274,20 +275,28 @@ export class AuditRows {
     debit(card, amounts)
   }
 
-  /** What the agent had read when it answered at `address@seq`. */
-  noteAnswers(at: string, who: Audited): void {
-    this.#answers.set(at, { influence: influenceOf(who.standing.world, who.standing.row) })
+  /** What the agent had read when it answered at `address@seq`, and which answers say nothing of it. */
+  noteAnswers(at: string, who: Audited, bare: readonly InvocationId[]): void {
+    this.#answers.set(at, { influence: influenceOf(who.standing.world, who.standing.row), bare })
   }
 
   noteStop(at: string, who: Audited): void {
     this.#answers.set(at, { stopped: who })
   }
 
-  /** What an answer adds to the agent that called. */
-  answered(at: string, caller: Audited): readonly Influence[] {
+  /** What the answer to an invocation adds to the agent that called. */
+  answered(
+    at: string,
+    invocation: string | undefined,
+    caller: Audited,
+  ): { readonly bare: boolean; readonly influences: readonly Influence[] } {
     const given = this.#answers.get(at)
-    if (!given) return []
-    if ('influence' in given) return [given.influence]
-    return stopShown(caller.standing.world, caller.standing.row, given.stopped.standing.row) ?? []
+    if (!given) return { bare: false, influences: [] }
+    if ('stopped' in given) {
+      const { world, row } = caller.standing
+      return { bare: false, influences: stopShown(world, row, given.stopped.standing.row) ?? [] }
+    }
+    const bare = given.bare.some((id) => id === invocation)
+    return { bare, influences: bare ? [] : [given.influence] }
   }
 }

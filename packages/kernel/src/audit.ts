@@ -344,7 +344,8 @@ export class Audit {
     )
     this.#same(at, 'revocations', meta.revoked ?? [], acts.revoked)
     this.#same(at, 'minted cards', meta.cards ?? [], acts.cards)
-    this.#rows.noteAnswers(at, who)
+    this.#same(at, 'what was declassified', meta.declassified ?? [], acts.declassified)
+    this.#rows.noteAnswers(at, who, acts.declassified)
   }
 
   #failed(who: Audited, at: string, entry: Folded): void {
@@ -357,7 +358,7 @@ export class Audit {
     this.#same(at, 'answers', meta.withheld ?? [], withheld)
     endChildren(who, meta.ends, acts)
     this.#same(at, 'revocations', meta.revoked ?? [], acts.revoked)
-    this.#rows.noteAnswers(at, who)
+    this.#rows.noteAnswers(at, who, [])
   }
 
   #intent(who: Audited, at: string, entry: Folded): void {
@@ -395,8 +396,11 @@ export class Audit {
       this.#refusedCall(who, at, meta)
     const by = meta.answer?.slice(0, meta.answer.lastIndexOf('@'))
     if (by !== undefined && this.#rows.isBlind(by)) this.#joinSaid(row, entry)
-    else if (meta.answer !== undefined)
-      for (const one of this.#rows.answered(meta.answer, who)) join(row, one)
+    else if (meta.answer !== undefined) {
+      const { bare, influences } = this.#rows.answered(meta.answer, effect.sent, who)
+      this.#same(at, 'whether the answer was declassified', meta.bare === 1, bare)
+      for (const one of influences) join(row, one)
+    }
     const outcome = meta.ok
       ? ({ ok: true } as const)
       : ({ ok: false, error: { class: meta.class ?? '' } } as const)

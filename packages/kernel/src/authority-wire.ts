@@ -52,6 +52,8 @@ export interface Kept {
   readonly code: string
   /** `WouldTaint`: `{sinks, labels}`; `Refused` to somebody outside: sinks. */
   readonly missing?: unknown
+  /** Why it could not be declassified, if its agent asked for that. */
+  readonly undeclassified?: { readonly by?: string; readonly code: string }
 }
 
 /** What the meta of an entry says of cards besides. */
@@ -62,6 +64,8 @@ export interface AuthorityMeta {
   readonly refunds?: readonly Taken[]
   readonly cards?: readonly MintedMeta[]
   readonly revoked?: readonly string[]
+  /** Invocations whose answers were declassified. */
+  readonly declassified?: readonly string[]
   /** Cards that the agent took or gave up by this entry. */
   readonly took?: readonly string[]
   readonly gave?: readonly string[]

@@ -390,7 +390,7 @@ export class Delivery {
     })
   }
 
-  async #answer({ caller, effect: id, reply, influence, from, stopped }: Answer): Promise<void> {
+  async #answer({ caller, effect: id, reply, influence, bare, from, stopped }: Answer): Promise<void> {
     const agent = await this.#agents.find(parseAddress(caller))
     const effect = agent && [...agent.state.effects.values()].find((e) => e.id === id)
     if (!agent || !effect || agent.stopping) return
@@ -404,7 +404,12 @@ export class Delivery {
     // Several calls with one key wait for one answer.
     for (const one of [...agent.state.effects.values()])
       if (one.id === id || (effect.sent !== undefined && effect.sent !== 'lost' && one.sent === effect.sent))
-        agent.outgoing.receiveAnswer(one, receiptOf(reply), influence, from)
+        agent.outgoing.receiveAnswer(
+          one,
+          receiptOf(reply),
+          influence,
+          bare ? { answer: from, bare: 1 } : { answer: from },
+        )
   }
 
   /** The caller no longer waits: the callee is told, if that costs it nothing to know. */

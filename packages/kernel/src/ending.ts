@@ -27,16 +27,17 @@ export class Ending {
   }
 
   /** Takes an answer to the agent that waits for it: it stands behind this agent's entry in the log. */
-  passOn({ to }: Answered, tip: Tip): void {
+  passOn({ to, bare }: Answered, tip: Tip): void {
     if (!to) return
     const { row, world } = this.#agent.standing
-    const influence = influenceOf(world, row)
-    this.#around.answered({ ...to, influence, from: `${this.#agent.name}@${tip.seq}` })
+    const influence = bare ? undefined : influenceOf(world, row)
+    const from = `${this.#agent.name}@${tip.seq}`
+    this.#around.answered({ ...to, influence, from, ...(bare && { bare }) })
   }
 
   /** What the acts of a turn add to the readable part of its entry. */
-  metaOf({ cards, revoked, took, gave, debits, refunds }: Acts): AuthorityMeta {
-    const lists = { cards, revoked, took, gave, debits, refunds }
+  metaOf({ cards, revoked, took, gave, debits, refunds, declassified }: Acts): AuthorityMeta {
+    const lists = { cards, revoked, took, gave, debits, refunds, declassified }
     return Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length > 0))
   }
 

@@ -18,6 +18,7 @@ import type { EffectMeta, IntentMeta, ReceiptMeta } from './wire.ts'
 interface Besides {
   readonly child?: Child
   readonly answer?: string
+  readonly bare?: 1
   readonly denied?: string
   readonly debits?: readonly Taken[]
 }
@@ -151,11 +152,16 @@ export class Outgoing {
   }
 
   /** The answer of another agent, with what it had read by then. */
-  receiveAnswer(effect: OpenEffect, receipt: Receipt, influence: Influence | undefined, from: string): void {
+  receiveAnswer(
+    effect: OpenEffect,
+    receipt: Receipt,
+    influence: Influence | undefined,
+    whose: Pick<ReceiptMeta, 'answer' | 'bare'>,
+  ): void {
     const { row } = this.#agent.standing.actor()
     const before = row.influence
     if (influence) join(row, influence)
-    this.receive(effect, receipt, false, { answer: from })
+    this.receive(effect, receipt, false, whose)
     if (row.influence !== before) this.#around.lowered(this.#agent.address.tenant)
   }
 

@@ -69,6 +69,8 @@ export interface KeptAnswer {
   readonly code: string
   /** What the caller would lose by it: sinks it could no longer reach, labels it would carry. */
   readonly costs: { readonly sinks: readonly string[]; readonly labels: readonly string[] }
+  /** Why it could not be declassified, if its agent asked for that. */
+  readonly undeclassified?: { readonly by?: string; readonly code: string }
   /** What the caller would say in its call to get it all the same. */
   readonly admits: { readonly labels: readonly string[]; readonly flow: string }
 }
@@ -252,6 +254,7 @@ export class View {
         from: callee.address,
         code: found.code,
         costs,
+        ...(found.undeclassified && { undeclassified: found.undeclassified }),
         admits: { labels: costs.labels, flow: 'what must remain, without the sinks above; left out: all' },
       },
     }
@@ -322,7 +325,9 @@ export class View {
   }
 
   /** The answer of an invocation on its way to the agent that made it; undefined if it may not have it. */
-  answerOf(invocation: InvocationRow): Pick<Answer, 'reply' | 'influence' | 'from' | 'stopped'> | undefined {
+  answerOf(
+    invocation: InvocationRow,
+  ): Pick<Answer, 'reply' | 'influence' | 'bare' | 'from' | 'stopped'> | undefined {
     const row = this.#ctx.derived.findAgentByRow(invocation.agent)
     if (!row || invocation.reply === null) return undefined
     const read = this.#ctx.log.read(invocation.reply)
@@ -335,6 +340,7 @@ export class View {
     const meta = entry.meta as Partial<RepliedMeta> & AuthorityMeta
     if (entry.kind === 'replied')
       return meta.code === 'Stopped' ? { reply, ...stopped } : { reply, from, influence: undefined }
+    if (meta.declassified?.includes(invocation.id)) return { reply, from, influence: undefined, bare: true }
     const told = meta.auth === 1 ? readAuthority(entry.payloads).told : undefined
     return { reply, from, influence: told && codec.decodeInfluence(told) }
   }

@@ -22,6 +22,8 @@ interface GuestReply {
   readonly invocation: InvocationId
   readonly ok: boolean
   readonly value: unknown
+  /** It asks to be passed on as if its agent had read nothing; by the card of this handle, if it names one. */
+  readonly declassify?: { readonly via?: number }
 }
 
 export interface GuestOutput {
@@ -98,7 +100,15 @@ function parseEffect(e: Record<string, unknown>): GuestEffect {
 function parseReply(r: Record<string, unknown>): GuestReply {
   if (typeof r.inv !== 'string' || typeof r.ok !== 'boolean')
     throw new BadOutput('MalformedOutput', 'a reply to nobody')
-  return { invocation: r.inv as InvocationId, ok: r.ok, value: r.value }
+  const { via } = (r.bits ?? {}) as { via?: unknown }
+  if (via !== undefined && !Number.isSafeInteger(via))
+    throw new BadOutput('MalformedOutput', 'a reply by no card')
+  return {
+    invocation: r.inv as InvocationId,
+    ok: r.ok,
+    value: r.value,
+    ...(r.bits !== undefined && r.ok && { declassify: via === undefined ? {} : { via: via as number } }),
+  }
 }
 
 /** What an entry says of one effect. Tool and class only: where it goes is in the payload. */
@@ -210,6 +220,8 @@ export interface ReceiptMeta extends AuthorityMeta {
   readonly read?: 1
   /** Whose answer it is, as `address@seq`. */
   readonly answer?: string
+  /** The answer was declassified: it adds nothing to its caller. */
+  readonly bare?: 1
 }
 
 /** A message that has arrived at another agent, or was lost on the way to one that is stopped. */

@@ -1,5 +1,6 @@
 /** What a program imports: the base class and the ways to act. */
 import { birthCard, callToolsBy, viaOf } from './cards.ts'
+import { declassified } from './declassified.ts'
 import { toError } from './errors.ts'
 import { awaitEvent, effect, milliseconds, requireBirth, silenced, write } from './runtime.ts'
 import { show } from './show.ts'
@@ -70,6 +71,20 @@ function within<T>(awaited: Promise<T>, duration: Duration, late: Error, giveUp:
     }, reject)
   })
   return silenced(settled)
+}
+
+/**
+ * Makes the result of a method few bits that are passed on whatever the agent has read, if its card
+ * grants `agent.declassify` for this method and value; each such answer takes of the limit `bits`.
+ * Legal only as what the method returns. One that the card does not allow is an answer like any other.
+ *
+ *     async isFraud({ client }: { client: string }) {
+ *       const rows = await tool('ledger.query', { client })
+ *       return declassify(looksOdd(rows) ? 'yes' : 'no')
+ *     }
+ */
+export function declassify<T extends string | number | boolean>(value: T, options: { via?: Card } = {}): T {
+  return declassified(value, viaOf(options.via)) as unknown as T
 }
 
 /** Waits durably: the wait survives a crash and costs no memory. */

@@ -28,6 +28,7 @@ const EXPORTS = [
   'Withheld',
   'agent',
   'cards',
+  'declassify',
   'event',
   'log',
   'offers',

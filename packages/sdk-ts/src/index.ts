@@ -1,5 +1,5 @@
 /** What agent programs import from `@cardinal/sdk`. */
-export { Agent, event, log, sleep, tool } from './agent.ts'
+export { Agent, declassify, event, log, sleep, tool } from './agent.ts'
 export { agent, spawn } from './agents.ts'
 export { cards, offers } from './cards.ts'
 export {

@@ -7,6 +7,7 @@
  */
 import { BadArguments, BadResult, type Checks, checksOf, jsonSchema } from './checks.ts'
 import { running, serve } from './current.ts'
+import { openDeclassified } from './declassified.ts'
 import { CardinalError, Refused, toError, type WireError } from './errors.ts'
 import { show } from './show.ts'
 import type { Call, Duration, Json, Method } from './types.ts'
@@ -290,14 +291,17 @@ async function invoke(id: string, method: string, args: Json): Promise<void> {
     const checks = call<Checks | undefined>(mapGet, compiled, method)
     const given = checks?.in ? await checks.in(args) : args
     const result: unknown = await call(body, agent, given)
-    reply(id, true, encodeResult(checks?.out ? await checks.out(result) : result))
+    const bits = openDeclassified(result)
+    const value = bits ? bits.value : result
+    reply(id, true, encodeResult(checks?.out ? await checks.out(value) : value), bits)
   } catch (error) {
     reply(id, false, stringify(describeError(error)))
   }
 }
 
-function reply(id: string, ok: boolean, text: string): void {
-  call(push, replies, `{"inv":${stringify(id)},"ok":${ok},"value":${text}}`)
+function reply(id: string, ok: boolean, text: string, bits?: { readonly via: number | undefined }): void {
+  const more = bits ? `,"bits":${bits.via === undefined ? '{}' : `{"via":${bits.via}}`}` : ''
+  call(push, replies, `{"inv":${stringify(id)},"ok":${ok},"value":${text}${more}}`)
 }
 
 class NotJson extends Error {}

@@ -64,6 +64,8 @@ export interface Limits {
   /** Milliseconds since 1970, or a time as `2027-01-31T12:00:00Z`. */
   expires?: number | string
   calls?: Limit<number>
+  /** What `declassify` may let out, all in all. */
+  bits?: Limit<number>
   /** How often a person may be asked. */
   asks?: Limit<number>
   /** Agents alive below. */

@@ -17,6 +17,7 @@ import {
   type Revocation,
   type ScopePart,
   type Turn,
+  UNTOUCHED,
   type World,
 } from './state.ts'
 import { costOf, floorAtCall, floorOf, join, meets } from './taint.ts'
@@ -155,15 +156,20 @@ export function reply(world: World, id: string): Outcome {
   return DONE
 }
 
-/** As `reply`, where the answer is on its way: its caller takes on `influence` when it arrives. */
-export function answer(world: World, id: string): Outcome<{ influence: Influence }> {
+/**
+ * As `reply`, where the answer is on its way: its caller takes on `influence` when it arrives. One that
+ * was `declassified` carries nothing of what its agent has read.
+ */
+export function answer(world: World, id: string, declassified = false): Outcome<{ influence: Influence }> {
   const turn = world.turns.get(id)
   if (!turn?.caller) return no('NoSuchCall')
   const { agent, caller } = turn
   if (isStopped(world, agent)) return no('Stopped')
   if (turn.replied) return no('NoSuchCall')
-  const influence = influenceOf(world, agent)
-  if (caller.kind === 'principal') {
+  const influence = declassified ? UNTOUCHED : influenceOf(world, agent)
+  if (declassified) {
+    // Whoever may say so by its right costs nobody anything.
+  } else if (caller.kind === 'principal') {
     const sink = callerSink(caller.name)
     if (!sinksLeq([sink], flowSinksOf(world, agent))) return no('Refused', showSinks([sink]), 'flow')
   } else {

@@ -357,11 +357,21 @@ function showWhy(why: Record<string, unknown>): string {
   if (why.verdict === 'refuse') rows.push(['given by', String(why.grantedBy)])
   if (why.outcome) rows.push(['outcome', String(why.outcome)])
   const kept = why.answer as
-    | { from: string; code: string; costs: { sinks: string[]; labels: string[] } }
+    | {
+        from: string
+        code: string
+        costs: { sinks: string[]; labels: string[] }
+        undeclassified?: { by?: string; code: string }
+      }
     | undefined
   if (kept) {
     const { sinks, labels } = kept.costs
     rows.push(['answer', `${kept.from} answered, and that was kept back (${kept.code})`])
+    if (kept.undeclassified)
+      rows.push([
+        'declassify',
+        `refused by ${kept.undeclassified.by ?? 'card'} (${kept.undeclassified.code})`,
+      ])
     rows.push([
       'admits it',
       `a call with \`admits: "*"\`, or with labels [${labels.join(', ')}] and a flow without the sinks below`,
