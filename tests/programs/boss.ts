@@ -51,6 +51,7 @@ export default class Boss extends Agent {
     explain: {},
     held: { shared: true },
     late: {},
+    nap: { shared: true },
     own: { authority: 'own' as const },
     open: { admits: '*' as const },
     serial: {},
@@ -231,6 +232,11 @@ export default class Boss extends Agent {
   }
 
   /** Answers at once; what it was asked for happens later, by a timer and a promise of its own. */
+  async nap({ duration }: { duration: `${number}h` }) {
+    await sleep(duration)
+    return 'rested'
+  }
+
   async late({ name, args, after }: { name: string; args: unknown; after: `${number}ms` }) {
     void (async () => {
       await sleep(after)

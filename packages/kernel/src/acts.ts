@@ -25,6 +25,7 @@ import { z } from 'zod'
 import { type Actor, type Asking, cardOfHandle, type One, refuse } from './asking.ts'
 import { cardName, type Kept, type MintedBounds, type MintedMeta, type Taken } from './authority-wire.ts'
 import type { Context } from './context.ts'
+import { fanoutBack } from './fanout.ts'
 import { type InvocationId, parseAddress } from './ids.ts'
 import { narrowArgs, narrowOf } from './narrow.ts'
 import { refusalError } from './refusals.ts'
@@ -97,9 +98,12 @@ export function isAct(tool: string): tool is ActName {
   return Object.hasOwn(ARGS, tool)
 }
 
+/** Where tools are found, and who has ended. */
+type ActContext = Pick<Context, 'findTool' | 'isStopped'>
+
 type Done = { readonly value: unknown } | { readonly error: WireError }
 
-export function actOnCards(ctx: Pick<Context, 'findTool'>, who: Actor, asking: Asking, acts: Acts): One {
+export function actOnCards(ctx: ActContext, who: Actor, asking: Asking, acts: Acts): One {
   const tool = asking.effect.tool as ActName
   const parsed = ARGS[tool].safeParse(asking.effect.args)
   if (!parsed.success)
@@ -114,7 +118,7 @@ export function actOnCards(ctx: Pick<Context, 'findTool'>, who: Actor, asking: A
 }
 
 function perform(
-  ctx: Pick<Context, 'findTool'>,
+  ctx: ActContext,
   who: Actor,
   asking: Asking,
   tool: ActName,
@@ -136,7 +140,7 @@ function perform(
     case 'cards.drop':
       return dropCard(who, name, acts)
     case 'cards.revoke':
-      return revokeCard(who, name, acts)
+      return revokeCard(ctx, who, name, acts)
     case 'cards.explain':
       return explainCall(ctx, who, asking, name, args as ArgsOf<'cards.explain'>)
   }
@@ -272,7 +276,7 @@ function dropCard({ world, row }: Actor, id: string, acts: Acts): Done {
   return { value: null }
 }
 
-function revokeCard({ world, row }: Actor, id: string, acts: Acts): Done {
+function revokeCard(ctx: ActContext, { world, row }: Actor, id: string, acts: Acts): Done {
   // Said once more with nothing new behind it, a revocation adds nothing: neither a row nor a look at who holds what.
   const told = JSON.stringify(codec.encodeInfluence(influenceOf(world, row)))
   const said = world.cards
@@ -285,6 +289,8 @@ function revokeCard({ world, row }: Actor, id: string, acts: Acts): Done {
   if (!done.ok) return { error: refusalError(done) }
   acts.revoked.push(id)
   acts.tells = true
+  const card = world.cards.get(id)
+  if (card) acts.refunds.push(...fanoutBack(world, [card], (agent) => ctx.isStopped(agent)))
   return { value: null }
 }
 

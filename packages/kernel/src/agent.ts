@@ -246,6 +246,7 @@ export class LiveAgent {
       this,
       answers.map(({ id }) => id),
       acts,
+      ctx,
     )
     const [first] = this.standing.row.births
     const { meta, payloads } = turnEntry(
@@ -308,7 +309,7 @@ export class LiveAgent {
       meta.ends.map((invocation) => ({ invocation, ok: false, value: error })),
       acts,
     )
-    endChildren(this, meta.ends, acts)
+    endChildren(this, meta.ends, acts, ctx)
     const withheld = answers.filter((a) => a.refused !== undefined).map((a) => a.id)
     const said = { ...meta, ...this.ending.metaOf(acts), ...(withheld.length > 0 && { withheld }) }
     const tip = this.append('turn', said, payloads, this.ending.payloadOf(acts))

@@ -13,7 +13,8 @@ import type { Timer } from './clock.ts'
 import { lanes } from './context.ts'
 import type { AgentRow } from './derived.ts'
 import { assert, KernelError, wasErased } from './errors.ts'
-import { type Address, type EffectId, showAddress } from './ids.ts'
+import { fanoutBack } from './fanout.ts'
+import { type Address, type EffectId, parseAddress, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { type Identity, replay } from './replay.ts'
 import { emptyState } from './state.ts'
@@ -60,6 +61,8 @@ export class Agents {
   #signalling: Promise<void> = Promise.resolve()
   readonly #toSignal = new Set<string>()
   #closed = false
+  /** Cards that ended by then are dealt with. */
+  #expiredUntil = 0
 
   constructor(around: Omit<Surroundings, 'quiet' | 'lowered' | 'sunk' | 'offered'>, options: AgentsOptions) {
     this.#around = {
@@ -86,6 +89,13 @@ export class Agents {
 
   findLive(address: Address): LiveAgent | undefined {
     return this.#live.get(showAddress(address))
+  }
+
+  /** Whether an agent's end is on record. Of one that sleeps all entries are applied. */
+  isStopped(name: string): boolean {
+    const live = this.#live.get(name)
+    if (live) return live.state.stopped
+    return this.#around.ctx.derived.findAgent(parseAddress(name))?.stopped === 1
   }
 
   /** The agent, awake; undefined if it was never born. */
@@ -396,8 +406,19 @@ export class Agents {
     const open = ctx.derived.openInvocations(row.id)
     const key = ctx.slots.open(row.slot, ctx.control.tenantKey(row.tenant))
     const tip = { pos: row.pos, seq: row.seq, hash: row.hash }
-    const erased = appendEntry(ctx, { birth: row.birth, key }, tip, 'erased', {}, [])
+    const stood = ctx.authority.of(address.tenant).agents.get(name)
     ctx.authority.erased(address, name)
+    const refunds = stood
+      ? fanoutBack(ctx.authority.of(address.tenant), stood.births, () => row.stopped === 1)
+      : []
+    const erased = appendEntry(
+      ctx,
+      { birth: row.birth, key },
+      tip,
+      'erased',
+      refunds.length > 0 ? { refunds } : {},
+      [],
+    )
     this.sunk(address.tenant)
     await ctx.log.untilDurable(erased.pos)
     ctx.crashPoint('erase.durable')
@@ -463,6 +484,7 @@ export class Agents {
   /** Wakes sleeping agents whose timers are due. */
   async pollDue(): Promise<void> {
     const { ctx } = this.#around
+    await this.#expire(ctx.clock.nowMs())
     const due = ctx.derived.nextDue()
     if (due === undefined || due > ctx.clock.nowMs()) return
     const rows = ctx.derived.dueAgents(ctx.clock.nowMs(), WAKE_AT_ONCE)
@@ -471,6 +493,24 @@ export class Agents {
         .filter((row) => !this.#live.has(row.address) && !row.quarantined)
         .map((row) => this.#wakeQuietly(row)),
     )
+  }
+
+  /** Cards have come to their end: asks under them are cut, and whoever is stopped by that ends, asleep or not. */
+  async #expire(nowMs: number): Promise<void> {
+    const { derived, control } = this.#around.ctx
+    const after = this.#expiredUntil
+    if (nowMs <= after) return
+    this.#expiredUntil = nowMs
+    const tenants = new Set(derived.tenantsOfExpired(after, nowMs))
+    for (const { tenant, card } of control.generations()) {
+      const { expires } = card.limits
+      if (expires !== undefined && expires > after && expires <= nowMs) tenants.add(tenant)
+    }
+    for (const tenant of tenants) this.sunk(tenant)
+    for (const row of derived.expiredAgents(after, nowMs)) {
+      if (this.#closed) return
+      if (!this.#live.has(row.address)) await this.#wakeQuietly(row)
+    }
   }
 
   /** A quarantined agent is on record; it must not keep the others from waking. */

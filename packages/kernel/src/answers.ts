@@ -1,13 +1,12 @@
 /** Answers as the rules see them: who may have one, and which children end with it. */
 import { answer, counted, debit, declassify, encodeBudgets, type Refusal, revokeAll } from '@cardinal/cards'
 import type { Acts } from './acts.ts'
+import type { Context } from './context.ts'
+import { fanoutBack } from './fanout.ts'
 import type { InvocationId } from './ids.ts'
 import type { Reply, ReplyError } from './reply.ts'
 import type { Standing } from './standing.ts'
 import type { AgentState } from './state.ts'
-
-export const FANOUT: ReadonlyMap<string, bigint> = new Map([['fanout', 1n]])
-const FANOUT_BACK: ReadonlyMap<string, bigint> = new Map([['fanout', -1n]])
 
 /** Whoever answers. */
 export interface Answering {
@@ -97,6 +96,7 @@ export function endChildren(
   { state, standing }: Pick<Answering, 'state' | 'standing'>,
   ended: readonly InvocationId[],
   acts: Acts,
+  ctx: Pick<Context, 'isStopped'>,
 ): void {
   if (state.children.size === 0 || ended.length === 0) return
   const { world, row } = standing
@@ -110,10 +110,5 @@ export function endChildren(
   )
   for (const card of revoked) acts.revoked.push(card.id)
   if (revoked.length > 0) acts.tells = true
-  for (const child of over) {
-    const parent = world.cards.get(child.cards[0] as string)?.parent
-    if (!parent) continue
-    debit(parent, FANOUT_BACK)
-    acts.refunds.push({ card: parent.id, of: { fanout: '1' } })
-  }
+  acts.refunds.push(...fanoutBack(world, revoked, (agent) => ctx.isStopped(agent)))
 }

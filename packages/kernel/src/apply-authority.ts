@@ -160,7 +160,7 @@ export class AuthorityBatch {
   ): void {
     const above = parent === undefined ? undefined : this.#parentAt('name', parent)
     this.#db.run(
-      'insert into cards(name, owner, minter, parent, pos, part, limits, birth, state, lapses) values(?,?,?,?,?,?,?,?,?,?)',
+      'insert into cards(name, owner, minter, parent, pos, part, limits, birth, state, lapses, expires) values(?,?,?,?,?,?,?,?,?,?,?)',
       id,
       owner,
       minter ?? null,
@@ -171,6 +171,7 @@ export class AuthorityBatch {
       birth ? 1 : 0,
       lapses === undefined ? 'held' : 'offered',
       lapses ?? null,
+      limits.expires ?? null,
     )
   }
 

@@ -95,6 +95,7 @@ export class Batch {
           agent.id,
         )
       case 'stopped':
+        this.#db.run('update agents set stopped = 1 where id = ?', agent.id)
         this.#authority.endAll(agent.id)
         return this.#retire(agent)
       case 'quarantined':
@@ -273,7 +274,10 @@ export class Batch {
   }
 
   #node(pos: Pos, kind: string, meta: unknown): void {
-    if (kind === 'revoked') this.#authority.revoke(pos, (meta as { card: string }).card, undefined)
+    if (kind === 'revoked') {
+      this.#authority.revoke(pos, (meta as { card: string }).card, undefined)
+      for (const taken of (meta as AuthorityMeta).refunds ?? []) this.#authority.refund(taken)
+    }
     if (kind === 'minted') this.#authority.minted(pos, meta as AuthorityMeta)
     if (kind !== 'erased') return
     const birth = Buffer.from((meta as { agent: string }).agent, 'hex')

@@ -4,6 +4,7 @@ import {
   type CardRow,
   codec,
   debit,
+  decodeBudgets,
   type Influence,
   influenceOf,
   stopShown,
@@ -16,6 +17,7 @@ import { Authority, type StoredRows } from './authority.ts'
 import { type AuthorityMeta, type AuthorityPayload, rootCardName } from './authority-wire.ts'
 import { Control, NODE_AGENT } from './control.ts'
 import { DeclaredTools } from './declared-tools.ts'
+import { fanoutBack } from './fanout.ts'
 import { type Address, type InvocationId, showAddress } from './ids.ts'
 import type { Images } from './images.ts'
 import type { Reply } from './reply.ts'
@@ -120,8 +122,14 @@ export class AuditRows {
       case 'confined':
       case 'lifted':
         return this.authority.refresh()
-      case 'revoked':
-        return this.authority.revokedByHost(meta.tenant as string, meta.card as string, entry.pos)
+      case 'revoked': {
+        this.authority.revokedByHost(meta.tenant as string, meta.card as string, entry.pos)
+        const world = this.authority.of(meta.tenant as string)
+        const card = world.cards.get(meta.card as string)
+        // Compared with what derived state says, at the end.
+        if (card) fanoutBack(world, [card], this.isStopped)
+        return
+      }
       case 'minted':
         return this.#minted(meta, entry.payloads(() => this.control.key as PayloadKey)[0] as Buffer)
     }
@@ -186,10 +194,20 @@ export class AuditRows {
   takeBlind({ header, pos }: Entry): void {
     const who = this.#blind.get(header.agent.toString('hex'))
     if (!who) return
-    const { revoked = [] } = JSON.parse(header.meta) as AuthorityMeta
+    const { revoked = [], refunds = [] } = JSON.parse(header.meta) as AuthorityMeta
     for (const card of revoked) this.authority.revokedByHost(who.address.tenant, card, pos)
-    if (header.kind === 'erased') this.authority.erased(who.address, who.name)
+    if (header.kind !== 'erased') return
+    this.authority.erased(who.address, who.name)
+    const world = this.authority.of(who.address.tenant)
+    for (const { card, of } of refunds) {
+      const row = world.cards.get(card)
+      const back = [...decodeBudgets(of)].map(([name, amount]) => [name, -amount] as const)
+      if (row) debit(row, new Map(back))
+    }
   }
+
+  /** Whether an agent's end is on record by now. */
+  readonly isStopped = (agent: string): boolean => this.byName(agent)?.state.stopped === true
 
   /** A child of an agent that was erased: its cards are as they are recorded. */
   async recorded(entry: Entry, meta: BirthMeta, said: AuthorityPayload): Promise<Audited> {

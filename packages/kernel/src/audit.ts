@@ -26,12 +26,13 @@ import {
   UNTOUCHED,
 } from '@cardinal/cards'
 import type { Entry, PayloadKey } from '@cardinal/oplog'
-import { noActs } from './acts.ts'
-import { answersOf, endChildren, FANOUT } from './answers.ts'
+import { type Acts, noActs } from './acts.ts'
+import { answersOf, endChildren } from './answers.ts'
 import { type Actor, effectKey } from './asking.ts'
 import { type Audited, AuditRows, type AuditSources } from './audit-rows.ts'
 import { type AuthorityMeta, type AuthorityPayload, cardName } from './authority-wire.ts'
 import { decideEffects, redecide } from './decide.ts'
+import { FANOUT, fanoutOfEnd } from './fanout.ts'
 import { readAuthority } from './holding.ts'
 import type { EffectId, InvocationId } from './ids.ts'
 import { admitsOf, callArgs, parseSpawnArgs } from './messages.ts'
@@ -238,6 +239,12 @@ export class Audit {
             receipt(who.standing.world, { id: key, outcome: 'unknown', more: false, learned: false })
           who.standing.world.effects.delete(key)
         }
+        this.#same(
+          at,
+          'what is given back',
+          (entry.meta as AuthorityMeta).refunds ?? [],
+          fanoutOfEnd(who.standing.world, who.standing.row),
+        )
         return
     }
   }
@@ -341,8 +348,9 @@ export class Audit {
       who,
       answers.map(({ id }) => id),
       acts,
+      this.#rows,
     )
-    this.#same(at, 'revocations', meta.revoked ?? [], acts.revoked)
+    this.#ends(at, meta, acts)
     this.#same(at, 'minted cards', meta.cards ?? [], acts.cards)
     this.#same(at, 'what was declassified', meta.declassified ?? [], acts.declassified)
     this.#rows.noteAnswers(at, who, acts.declassified)
@@ -356,8 +364,8 @@ export class Audit {
     this.#verdicts += answers.length
     const withheld = answers.filter((a) => a.refused !== undefined).map((a) => a.id)
     this.#same(at, 'answers', meta.withheld ?? [], withheld)
-    endChildren(who, meta.ends, acts)
-    this.#same(at, 'revocations', meta.revoked ?? [], acts.revoked)
+    endChildren(who, meta.ends, acts, this.#rows)
+    this.#ends(at, meta, acts)
     this.#rows.noteAnswers(at, who, [])
   }
 
@@ -430,8 +438,8 @@ export class Audit {
 
   #replied(who: Audited, at: string, meta: RepliedMeta): void {
     const acts = noActs()
-    endChildren(who, [meta.invocation], acts)
-    this.#same(at, 'revocations', meta.revoked ?? [], acts.revoked)
+    endChildren(who, [meta.invocation], acts, this.#rows)
+    this.#ends(at, meta, acts)
     if (meta.code === 'Stopped') this.#rows.noteStop(at, who)
   }
 
@@ -440,8 +448,14 @@ export class Audit {
       invocation !== null && !who.state.invocations.has(invocation) ? [invocation] : [],
     )
     const acts = noActs()
-    endChildren(who, over as InvocationId[], acts)
-    this.#same(at, 'revocations', meta.revoked ?? [], acts.revoked)
+    endChildren(who, over as InvocationId[], acts, this.#rows)
+    this.#ends(at, meta, acts)
+  }
+
+  /** Cards that died with what ended, and what was given back for that. */
+  #ends(at: string, { revoked = [], refunds = [] }: AuthorityMeta, acts: Acts): void {
+    this.#same(at, 'revocations', revoked, acts.revoked)
+    this.#same(at, 'what is given back', refunds, acts.refunds)
   }
 
   /** What the entry says of the agent's own row is what the rules have made of it. */

@@ -3,7 +3,7 @@ import type { Engine } from '@cardinal/engine'
 import { hmacSha256, type KeySlots, type Log } from '@cardinal/oplog'
 import type { Tool } from '@cardinal/tools'
 import type { Authority } from './authority.ts'
-import type { Clock } from './clock.ts'
+import type { Clock, Timer } from './clock.ts'
 import type { Control } from './control.ts'
 import type { Derived } from './derived.ts'
 import type { Images } from './images.ts'
@@ -27,6 +27,8 @@ export interface Context {
   readonly slots: KeySlots
   /** The tool of this name that a tenant's agents have: the kernel's own, or one that is declared for the tenant. */
   readonly findTool: (tenant: string, name: string) => Tool | undefined
+  /** Whether an agent's end is on record, by its address. */
+  readonly isStopped: (agent: string) => boolean
   readonly clock: Clock
   readonly limits: TurnLimits
   /** Seeds turns and idempotency keys; never leaves the kernel. */
@@ -48,20 +50,40 @@ export interface TurnEvent {
 }
 
 /**
- * Time never runs backwards in a node's log, and stands still within a step: what is decided in it and
- * the entry that says so are of one moment.
+ * Time never runs backwards in a node's log, over restarts too, and stands still within a step: what is
+ * decided in it and the entry that says so are of one moment.
  */
-export function monotonic(clock: Clock): () => number {
-  let last = 0
-  let known = false
-  return () => {
-    if (known) return last
-    last = Math.max(last, clock.nowMs())
-    known = true
+export class SteadyClock implements Clock {
+  readonly #clock: Clock
+  #last = 0
+  #known = false
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  readonly nowMs = (): number => {
+    if (this.#known) return this.#last
+    this.#last = Math.max(this.#last, this.#clock.nowMs())
+    this.#known = true
     queueMicrotask(() => {
-      known = false
+      this.#known = false
     })
-    return last
+    return this.#last
+  }
+
+  at(dueMs: number, callback: () => void): Timer {
+    return this.#clock.at(dueMs, callback)
+  }
+
+  /** The log has seen this moment: a clock that was set back since revives no card and no budget. */
+  notBefore(timeMs: number): void {
+    this.#last = Math.max(this.#last, timeMs)
+  }
+
+  /** How far the machine's clock is behind; time stands still until it has caught up. */
+  get behindMs(): number {
+    return Math.max(0, this.#last - this.#clock.nowMs())
   }
 }
 

@@ -38,8 +38,8 @@ const SLEEP = 'cardinal.sleep'
 const MIN_SLEEP_MS = 10
 const MAX_SLEEP_MS = 10 * 365 * 86_400_000
 
-/** Where tools are found. */
-export type Tools = Pick<Context, 'findTool'>
+/** Where tools are found, and who has ended. */
+export type Tools = Pick<Context, 'findTool' | 'isStopped'>
 
 export interface Decided {
   readonly metas: EffectMeta[]

@@ -32,7 +32,6 @@ import {
 import type { Receipt, WireError } from '@cardinal/tools'
 import type { Answer, LiveAgent } from './agent.ts'
 import type { Agents } from './agents.ts'
-import { FANOUT } from './answers.ts'
 import {
   cardName,
   type MintedBounds,
@@ -43,6 +42,7 @@ import {
 } from './authority-wire.ts'
 import { type Context, hmac } from './context.ts'
 import { KernelError } from './errors.ts'
+import { FANOUT } from './fanout.ts'
 import { type Address, type InvocationId, newInvocationId, parseAddress, showAddress } from './ids.ts'
 import { admitsOf, type CallArgs, callArgs, calleeOf, childKey, parseSpawnArgs } from './messages.ts'
 import { narrowOf } from './narrow.ts'

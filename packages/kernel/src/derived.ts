@@ -14,7 +14,7 @@ import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import { Statements } from './statements.ts'
 
-const VERSION = 7
+const VERSION = 8
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;
@@ -25,14 +25,15 @@ const SCHEMA = `
     pos integer not null, seq integer not null, hash blob not null,
     work integer not null default 0, turns integer not null default 0, open integer not null default 0,
     quarantined integer not null default 0, erased integer not null default 0, born integer not null, touched integer not null,
-    born_pos integer not null, spawner integer, effect text, held integer not null default 0);
+    born_pos integer not null, spawner integer, effect text, held integer not null default 0, stopped integer not null default 0);
   create index agents_spawner on agents(spawner) where spawner is not null;
   create table cards(
     id integer primary key, name text not null unique, owner integer not null, minter integer, parent integer,
-    pos integer not null, part integer not null, limits text not null, birth integer not null, state text not null, lapses integer);
+    pos integer not null, part integer not null, limits text not null, birth integer not null, state text not null, lapses integer, expires integer);
   create index cards_owner on cards(owner);
   create index cards_parent on cards(parent) where parent is not null;
   create index cards_offered on cards(minter, lapses) where lapses is not null;
+  create index cards_expires on cards(expires) where expires is not null;
   create table counters(card integer not null, name text not null, spent text not null, primary key(card, name)) without rowid;
   create table revocations(pos integer not null, card text not null, agent integer, primary key(pos, card)) without rowid;
   create table calls(agent integer not null, effect text not null, callee text not null, invocation text not null, waits integer not null, primary key(agent, effect)) without rowid;
@@ -78,6 +79,7 @@ export interface AgentRow {
   readonly spawner: number | null
   readonly effect: string | null
   readonly held: number
+  readonly stopped: number
 }
 
 export interface CardRow {
@@ -356,6 +358,26 @@ export class Derived {
   answeredCallers(): AgentRow[] {
     return this.#all(
       "select * from agents where quarantined = 0 and erased = 0 and id in (select c.agent from calls c join invocations i on i.id = c.invocation where i.state <> 'open')",
+    ) as AgentRow[]
+  }
+
+  /** Tenants in which a card came to its end in this time, the first moment left out. */
+  tenantsOfExpired(afterMs: number, untilMs: number): string[] {
+    return (
+      this.#all(
+        'select distinct a.tenant from cards c join agents a on a.id = c.owner where c.expires > ? and c.expires <= ?',
+        afterMs,
+        untilMs,
+      ) as { tenant: string }[]
+    ).map(({ tenant }) => tenant)
+  }
+
+  /** Children born of a card that came to its end in this time, and whose own end is not on record. */
+  expiredAgents(afterMs: number, untilMs: number): AgentRow[] {
+    return this.#all(
+      'select * from agents where stopped = 0 and erased = 0 and quarantined = 0 and id in (select owner from cards where birth = 1 and parent is not null and expires > ? and expires <= ?)',
+      afterMs,
+      untilMs,
     ) as AgentRow[]
   }
 

@@ -9,6 +9,7 @@ import type { LiveAgent, Surroundings } from './agent.ts'
 import { type Answered, endChildren } from './answers.ts'
 import { effectKey } from './asking.ts'
 import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
+import { fanoutOfEnd } from './fanout.ts'
 import type { InvocationId } from './ids.ts'
 import { refusalError } from './refusals.ts'
 import type { Reply, ReplyError } from './reply.ts'
@@ -74,7 +75,7 @@ export class Ending {
       }
       const caller = agent.state.served.get(id)?.caller
       const acts = noActs()
-      endChildren(agent, [id], acts)
+      endChildren(agent, [id], acts, this.#around.ctx)
       const meta = { invocation: id, code, ...this.#ending(open), ...this.metaOf(acts) }
       const tip = agent.append('replied', meta, [Buffer.from(JSON.stringify(error))], this.payloadOf(acts))
       this.told(tip, acts)
@@ -96,7 +97,7 @@ export class Ending {
   /** A child was born after the invocation that it was made for had ended. */
   endLate(id: InvocationId): void {
     const acts = noActs()
-    endChildren(this.#agent, [id], acts)
+    endChildren(this.#agent, [id], acts, this.#around.ctx)
     if (acts.revoked.length === 0) return
     this.told(this.#agent.append('revoked', this.metaOf(acts), [], this.payloadOf(acts)), acts)
   }
@@ -137,7 +138,8 @@ export class Ending {
         receipt(world, { id: key, outcome: 'unknown', more: false, learned: false })
       world.effects.delete(key)
     }
-    agent.append('stopped', {}, [])
+    const refunds = fanoutOfEnd(world, agent.standing.row)
+    agent.append('stopped', refunds.length > 0 ? { refunds } : {}, [])
     this.#around.quiet(agent)
   }
 

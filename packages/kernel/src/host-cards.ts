@@ -34,6 +34,7 @@ import type { Context } from './context.ts'
 import type { ConfinementData } from './control.ts'
 import type { CardRow as StoredRow } from './derived.ts'
 import { KernelError } from './errors.ts'
+import { fanoutBack } from './fanout.ts'
 import { type Address, parseAddress, showAddress } from './ids.ts'
 import { refusalError } from './refusals.ts'
 import { requestOf } from './requests.ts'
@@ -161,8 +162,11 @@ export class HostCards {
     const { control, authority, log } = this.#ctx
     const { card } = this.#find(id)
     const { tenant } = card.owner
-    const pos = control.note('revoked', { card: id, tenant, by: principal })
-    authority.revokedByHost(tenant, id, pos)
+    card.revocations.push({ by: undefined, influence: UNTOUCHED })
+    const refunds = fanoutBack(this.#world(card), [card], (agent) => this.#ctx.isStopped(agent))
+    const said = { card: id, tenant, by: principal, ...(refunds.length > 0 && { refunds }) }
+    const pos = control.note('revoked', said)
+    authority.noteRevoked({ pos, card: id, by: null })
     this.#ctx.crashPoint('revoke.appended')
     this.#agents.sunk(tenant)
     await log.untilDurable(pos)

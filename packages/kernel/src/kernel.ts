@@ -29,7 +29,7 @@ import { Authority } from './authority.ts'
 import type { AuthorityMeta } from './authority-wire.ts'
 import { catchUp } from './catch-up.ts'
 import { type Clock, systemClock } from './clock.ts'
-import { type Context, monotonic, type TurnEvent, type TurnLimits } from './context.ts'
+import { type Context, SteadyClock, type TurnEvent, type TurnLimits } from './context.ts'
 import { Control, NODE_AGENT } from './control.ts'
 import { DeclaredTools } from './declared-tools.ts'
 import { Delivery } from './delivery.ts'
@@ -81,6 +81,16 @@ interface Applied {
   readonly changed: boolean
 }
 
+interface NodeStats {
+  readonly agents: number
+  /** Awake. */
+  readonly live: number
+  /** Agents and cards in memory. */
+  readonly rows: number
+  /** How far the machine's clock is behind the log: time stands still until it has caught up. */
+  readonly clockBehindMs: number
+}
+
 const DEFAULT_LIMITS: TurnLimits = { fuel: 10_000_000_000, memoryBytes: 256 << 20 }
 const GRACE_MS = 5000
 /** An audit lets others work after so many entries. */
@@ -109,7 +119,7 @@ export interface Kernel {
   readonly defaultsOf: (tool: string, tenant: string) => ReturnType<DefaultsOf>
   ownPort(port: number): void
   poll(): Promise<void>
-  stats(): { agents: number; live: number; rows: number }
+  stats(): NodeStats
   /** Whether some agent that is awake has a turn running, an input pending or an effect out. */
   busy(): boolean
   close(): Promise<void>
@@ -151,6 +161,7 @@ class Node implements Kernel {
   readonly publicKey: string
   readonly view: View
   readonly #lock: Lock
+  readonly #clock: SteadyClock
   readonly #ctx: Context
   readonly #agents: Agents
   readonly #intake: Intake
@@ -171,9 +182,8 @@ class Node implements Kernel {
     this.publicKey = nodeKey.publicHex
     const slots = new KeySlots(folder.keys, nodeKey)
     opened.push(() => slots.close())
-    const clock = options.clock ?? systemClock
-    const now = monotonic(clock)
-    const steady: Clock = { nowMs: now, at: (due, callback) => clock.at(due, callback) }
+    const clock = new SteadyClock(options.clock ?? systemClock)
+    this.#clock = clock
     this.#fatal = (error) => {
       if (this.#closing) return
       this.#closing = true
@@ -192,12 +202,13 @@ class Node implements Kernel {
       anchors: options.anchors ?? [anchorFile(nodeKey.node)],
       onFatal: (error: LogError) => this.#fatal(error),
       onEntry: (entry) => scanned.push(entry),
-      now,
+      now: clock.nowMs,
       ...(options.segmentBytes !== undefined && { segmentBytes: options.segmentBytes }),
       ...(options.acceptLoss !== undefined && { acceptLoss: options.acceptLoss }),
       ...(options.skipSync && { skipSync: options.skipSync }),
     })
     opened.push(() => log.abandon())
+    clock.notBefore(scanned.at(-1)?.header.timeMs ?? 0)
     const derived = new Derived(folder.derived, () => log.durable)
     opened.push(() => derived.close())
     catchUp(derived, log, scanned, options.acceptLoss === log.end)
@@ -205,7 +216,7 @@ class Node implements Kernel {
     const cache = { folder: folder.cache, key: purposeKey(nodeKey, 'cardinal.artefacts.1') }
     const engine = new Engine({ threads, optimize: options.optimize ?? true, cache })
     opened.push(() => engine.close())
-    const control: Control = new Control({ log, derived, clock: steady }, slots, this.defaultsOf)
+    const control: Control = new Control({ log, derived, clock }, slots, this.defaultsOf)
     this.#http = httpFetch({
       policy: { zones: () => control.zones(), ownPorts: () => this.#ownPorts },
       connections: options.connections ?? 64,
@@ -218,7 +229,7 @@ class Node implements Kernel {
     const authority = new Authority({
       derived,
       control,
-      nowMs: now,
+      nowMs: clock.nowMs,
       read: (agent, pos) => readOwn({ log, derived, slots, control }, agent, pos),
       defaultsOf: (tenant) => (tool) => this.defaultsOf(tool, tenant),
       toolsOf: (tenant) => toolRows([...own.values(), ...declared.of(tenant)]),
@@ -233,7 +244,8 @@ class Node implements Kernel {
       authority,
       waits: new Waits(),
       findTool,
-      clock: steady,
+      isStopped: (agent) => this.#agents.isStopped(agent),
+      clock,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
       secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
       crashPoint: options.crashPoint ?? (() => {}),
@@ -451,9 +463,15 @@ class Node implements Kernel {
     return this.#agents.busy()
   }
 
-  stats(): { agents: number; live: number; rows: number } {
+  stats(): NodeStats {
     const { derived, authority } = this.#ctx
-    return { agents: derived.countAgents(), live: this.#agents.liveCount, rows: authority.rows }
+    const { behindMs } = this.#clock
+    return {
+      agents: derived.countAgents(),
+      live: this.#agents.liveCount,
+      rows: authority.rows,
+      clockBehindMs: behindMs,
+    }
   }
 
   /** Ends turns, saves everybody, and makes everything durable. Effects still out after the grace are recovered at the next start. */

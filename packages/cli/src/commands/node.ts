@@ -24,6 +24,8 @@ interface ServeOptions {
 }
 
 const EX_FATAL = 70
+/** A clock that is behind by less is nobody's business. */
+const CLOCK_SLACK_MS = 1000
 const WATCH_SETTLE_MS = 150
 const MAX_PORT = 65_535
 
@@ -123,6 +125,11 @@ async function running(options: ServeOptions): Promise<{ kernel: Kernel; api: Ap
   note(
     `cardinal: listening on ${api.url}; data in ${path.relative(process.cwd(), data) || data}; public key ${kernel.publicKey}`,
   )
+  const { clockBehindMs } = kernel.stats()
+  if (clockBehindMs > CLOCK_SLACK_MS)
+    note(
+      `cardinal: the clock is ${Math.ceil(clockBehindMs / 1000)} s behind the last entry of the log; time stands still until it has caught up`,
+    )
   let stopping = false
   const stop = () => {
     if (stopping) return
