@@ -139,7 +139,7 @@ describe('a payment that asks', () => {
 })
 
 describe('a child of a card that asks, three levels down', () => {
-  it('is still asked', async () => {
+  it('63: is still asked', async () => {
     const child = {
       keep: true,
       card: {

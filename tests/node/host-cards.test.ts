@@ -55,7 +55,7 @@ async function reopen(): Promise<void> {
 }
 
 describe('a revocation', () => {
-  it('kills the card and all below it, and nothing else, from the next decision on and over a crash', async () => {
+  it('16: kills the card and all below it, and nothing else, from the next decision on and over a crash', async () => {
     await ask('ann', 'spawn', { keep: true, card: { limits: { depth: 2 } } })
     await ask('ann.1', 'spawn', { keep: true, card: {} })
     await ask('ann', 'spawn', { keep: true, card: {} })

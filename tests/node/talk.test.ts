@@ -55,7 +55,7 @@ afterEach(async () => {
 })
 
 describe('what is done for a caller', () => {
-  it('lies in what the caller may do, while another one’s timer and promise are pending', async () => {
+  it('65: lies in what the caller may do, while another one’s timer and promise are pending', async () => {
     await open()
     await ask('shop', 'held')
     const call = (who: string, method: string, args: unknown, under: object) =>
@@ -209,7 +209,7 @@ describe('a message', () => {
     expect(await ask('new', 'tool', { name: 'calc.one', args: {} })).toEqual({ ok: 1 })
   })
 
-  it('crosses no tenant, whoever is there', async () => {
+  it('24: crosses no tenant, whoever is there; within one it arrives', async () => {
     await open(['{ tool: agent.*, resource: "*", method: "*" }'])
     await t.kernel.apply(
       parseManifests(
@@ -233,6 +233,8 @@ describe('a message', () => {
     expect(there).toEqual(nowhere)
     expect(there).toMatchObject({ error: 'Refused', code: 'NoSuchAgent' })
     expect(t.kernel.stats().live).toBe(1)
+    await ask('bob', 'held')
+    expect(await call('acme/boss/bob')).toHaveProperty('ok')
   })
 
   it('with a key is the same call again, and another one under that key is refused', async () => {

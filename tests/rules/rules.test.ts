@@ -16,10 +16,11 @@ function answers(newRules: NewRules, lines: readonly Line[]): unknown[] {
 }
 
 describe('an attack', () => {
-  for (const { name, lines, twin } of SCENARIOS) {
+  for (const { name, lines, after = [], twin } of SCENARIOS) {
     it(name, () => {
-      const given = answers(rules, lines)
-      lines.forEach(([op, answer], i) => {
+      const all = [...lines, ...after]
+      const given = answers(rules, all)
+      all.forEach(([op, answer], i) => {
         expect(given[i], op).toMatchObject(JSON.parse(answer))
       })
       const allowed = answers(rules, withTwin(lines, twin))

@@ -9,6 +9,8 @@ export type Line = readonly [op: string, answer: string]
 export interface Scenario {
   readonly name: string
   readonly lines: readonly Line[]
+  /** What shows that the attack left everything as it was. */
+  readonly after?: readonly Line[]
   /** The line that differs in the twin, what stands there instead, and what the last line then answers. */
   readonly twin: { readonly at: number; readonly op: string; readonly last: string }
 }
@@ -83,6 +85,153 @@ export const SCENARIOS: readonly Scenario[] = [
       [decides('t/p/1', GET), refuse('stopped')],
     ],
     twin: { at: 2, op: '{"op":"tick","ms":9}', last: ALLOW },
+  },
+  {
+    name: '15: an expiry lies beyond what numbers hold',
+    lines: [
+      HTTP,
+      [
+        `{"op":"root","agent":"t/p/1","card":"p","now":[${OUT}],"limits":{"expires":9007199254740992}}`,
+        '{"ok":false,"code":"BadGrant"}',
+      ],
+    ],
+    twin: {
+      at: 1,
+      op: `{"op":"root","agent":"t/p/1","card":"p","now":[${OUT}],"limits":{"expires":9007199254740991}}`,
+      last: OK,
+    },
+  },
+  {
+    name: '16: an accepted card is used after it was revoked',
+    lines: [
+      ...TWO,
+      ['{"op":"offer","card":"c","by":"t/p/1","from":"p","to":"t/q/1"}', OK],
+      ['{"op":"preview","agent":"t/q/1","card":"c"}', OK],
+      ['{"op":"accept","agent":"t/q/1","card":"c"}', OK],
+      ['{"op":"revoke","card":"c"}', OK],
+      [decides('t/q/1', GET, ',"via":"c"'), refuse('revoked')],
+    ],
+    after: [[decides('t/q/1', GET), ALLOW]],
+    twin: { at: 7, op: TICK, last: ALLOW },
+  },
+  ...(
+    [
+      ['dots', '/mine/../theirs', 'BadGrant'],
+      ['an empty segment', '/mine//a', 'BadGrant'],
+      ['a slash at its end', '/mine/a/', 'BadGrant'],
+      ['capitals', '/Mine/a', 'OverWide'],
+      ['a percent sign', '/mine%2f..%2ftheirs', 'OverWide'],
+      ['a letter in two parts', '/mine/e\u0301', 'BadGrant'],
+    ] as const
+  ).map(
+    ([how, at, code]): Scenario => ({
+      name: `12: a child is made wider by ${how} in a path`,
+      lines: [
+        [
+          `{"op":"root","agent":"t/p/1","card":"p","now":[${TALK},{"tool":"file.read","path":"/mine/*"}],"limits":{"depth":1}}`,
+          OK,
+        ],
+        [
+          `{"op":"spawn","agent":"t/p/2","by":"t/p/1","cards":[{"card":"c","from":"p","now":[{"tool":"file.read","path":"${at}"}]}]}`,
+          `{"ok":false,"code":"${code}"}`,
+        ],
+      ],
+      twin: {
+        at: 1,
+        op: '{"op":"spawn","agent":"t/p/2","by":"t/p/1","cards":[{"card":"c","from":"p","now":[{"tool":"file.read","path":"/mine/a"}]}]}',
+        last: OK,
+      },
+    }),
+  ),
+  {
+    name: '24: an offer is accepted in another tenant',
+    lines: [
+      ...TWO,
+      [`{"op":"root","agent":"u/q/1","card":"u","now":[${TALK},${OUT}],"limits":{"depth":4}}`, OK],
+      ['{"op":"offer","card":"c","by":"t/p/1","from":"p","to":"t/q/1"}', OK],
+      ['{"op":"accept","agent":"u/q/1","card":"c"}', '{"ok":false,"code":"NotPreviewed"}'],
+      ['{"op":"preview","agent":"u/q/1","card":"c"}', '{"ok":false,"code":"NoSuchOffer"}'],
+    ],
+    twin: { at: 7, op: '{"op":"preview","agent":"t/q/1","card":"c"}', last: OK },
+  },
+  {
+    name: '27: three children of a purse of 10,000 spend 10,000 each',
+    lines: [
+      ['{"op":"tool","tool":"pay"}', OK],
+      [
+        `{"op":"root","agent":"t/p/1","card":"p","now":[${TALK},{"tool":"pay"}],"limits":{"depth":1,"spend":{"EUR":"10000.00"}}}`,
+        OK,
+      ],
+      ...['2', '3', '4'].map(
+        (n): Line => [
+          `{"op":"spawn","agent":"t/p/${n}","by":"t/p/1","cards":[{"card":"c${n}","from":"p","limits":{"spend":{"EUR":"10000.00"}}}]}`,
+          OK,
+        ],
+      ),
+      [doing('e2', 't/p/2', '{"tool":"pay","spend":{"EUR":"10000.00"}}'), ALLOW],
+      ['{"op":"receipt","id":"e2"}', OK],
+      [
+        doing('e3', 't/p/3', '{"tool":"pay","spend":{"EUR":"10000.00"}}'),
+        '{"ok":true,"verdict":"refuse","by":"limit","code":"BudgetSpent"}',
+      ],
+    ],
+    after: [
+      [
+        doing('e4', 't/p/4', '{"tool":"pay","spend":{"EUR":"0.01"}}'),
+        '{"ok":true,"verdict":"refuse","by":"limit","code":"BudgetSpent"}',
+      ],
+    ],
+    twin: { at: 6, op: '{"op":"receipt","id":"e2","outcome":"failed"}', last: ALLOW },
+  },
+  {
+    name: '27: a refund is claimed for what was done already',
+    lines: [
+      ['{"op":"tool","tool":"pay"}', OK],
+      ['{"op":"root","agent":"t/p/1","card":"p","now":[{"tool":"pay"}],"limits":{"calls":1}}', OK],
+      [doing('e', 't/p/1', '{"tool":"pay"}'), ALLOW],
+      ['{"op":"receipt","id":"e"}', OK],
+      ['{"op":"receipt","id":"e","outcome":"failed"}', '{"ok":false,"code":"NoSuchEffect"}'],
+      [doing('f', 't/p/1', '{"tool":"pay"}'), refuse('limit')],
+    ],
+    twin: { at: 3, op: '{"op":"receipt","id":"e","outcome":"failed"}', last: ALLOW },
+  },
+  {
+    name: '27: a receipt gives back more than was reserved, by a spend below nothing or above it',
+    lines: [
+      ['{"op":"tool","tool":"pay"}', OK],
+      ['{"op":"root","agent":"t/p/1","card":"p","now":[{"tool":"pay"}],"limits":{"spend":{"EUR":"10"}}}', OK],
+      [doing('e', 't/p/1', '{"tool":"pay","spend":{"EUR":"6"}}'), ALLOW],
+      ['{"op":"receipt","id":"e","spend":{"EUR":"-6"}}', '{"ok":false,"code":"BadOp"}'],
+      ['{"op":"receipt","id":"e","spend":{"EUR":"6.01"}}', '{"ok":false,"code":"OverReserve"}'],
+    ],
+    twin: { at: 4, op: '{"op":"receipt","id":"e","spend":{"EUR":"6.00"}}', last: OK },
+  },
+  {
+    name: '28: a card is revoked while an effect by it is under way',
+    lines: [
+      ...TWO,
+      ['{"op":"offer","card":"c","by":"t/p/1","from":"p","to":"t/q/1"}', OK],
+      ['{"op":"preview","agent":"t/q/1","card":"c"}', OK],
+      ['{"op":"accept","agent":"t/q/1","card":"c"}', OK],
+      [doing('e', 't/q/1', GET, ',"via":"c"'), ALLOW],
+      ['{"op":"revoke","card":"c"}', OK],
+      ['{"op":"receipt","id":"e"}', OK],
+      [doing('f', 't/q/1', GET, ',"via":"c"'), refuse('revoked')],
+    ],
+    twin: { at: 8, op: TICK, last: ALLOW },
+  },
+  {
+    name: '28: a card is revoked while a stream by it is open',
+    lines: [
+      ...TWO,
+      ['{"op":"offer","card":"c","by":"t/p/1","from":"p","to":"t/q/1"}', OK],
+      ['{"op":"preview","agent":"t/q/1","card":"c"}', OK],
+      ['{"op":"accept","agent":"t/q/1","card":"c"}', OK],
+      [doing('s', 't/q/1', GET, ',"via":"c","stream":true'), ALLOW],
+      ['{"op":"revoke","card":"c"}', '{"ok":true,"cut":["s"]}'],
+      ['{"op":"receipt","id":"s","more":true}', '{"ok":false,"code":"NoSuchEffect"}'],
+    ],
+    twin: { at: 8, op: TICK, last: OK },
   },
   {
     name: '16: an accepted card is used after its ancestor was revoked',
@@ -431,9 +580,23 @@ export const SCENARIOS: readonly Scenario[] = [
       ...TWO,
       ...reads('e', 't/p/1'),
       [send('m', 't/p/1', 't/q/1'), '{"ok":false,"code":"WouldTaint"}'],
-      [decides('t/q/1', GET), ALLOW],
     ],
-    twin: { at: 7, op: decides('t/p/1', GET), last: refuse('flow') },
+    after: [
+      [decides('t/q/1', GET), ALLOW],
+      [decides('t/p/1', GET), refuse('flow')],
+    ],
+    twin: { at: 5, op: TICK, last: OK },
+  },
+  {
+    name: '62: a reply is sent only to lower its caller',
+    lines: [
+      ...TWO,
+      [send('m', 't/q/1', 't/p/1'), OK],
+      ...reads('e', 't/p/1'),
+      ['{"op":"reply","id":"m"}', '{"ok":false,"code":"WouldTaint"}'],
+    ],
+    after: [[decides('t/q/1', GET), ALLOW]],
+    twin: { at: 6, op: TICK, last: OK },
   },
   {
     name: '62: a refusal tells what its receiver has read',
@@ -475,7 +638,7 @@ export const SCENARIOS: readonly Scenario[] = [
     twin: { at: 4, op: decides('t/p/3', '{"tool":"pay"}', ',"approved":["boss"]'), last: ALLOW },
   },
   {
-    name: '63: an offer of an offer sheds the ask of the first card',
+    name: '63: an offer sheds the ask of the card that it is made from',
     lines: [
       ['{"op":"tool","tool":"pay"}', OK],
       [

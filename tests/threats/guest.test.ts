@@ -75,7 +75,7 @@ describe('a sly program', () => {
     expect(await t.call('sly/other', 'good')).toEqual({ ok: true, value: 1 })
   })
 
-  it('is decided and performed by one reading of its arguments, whatever a getter says next', async () => {
+  it('18: is decided and performed by one reading of its arguments, whatever a getter says next', async () => {
     const before = paid.length
     expect(await t.call('sly/flip', 'flipping', { first: 'mallory', later: 'alice' })).toEqual({
       ok: true,

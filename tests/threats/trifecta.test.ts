@@ -50,6 +50,8 @@ async function ask(who: string, method: string, args: unknown = {}): Promise<unk
 }
 
 interface Way {
+  /** Of the list of threats. */
+  readonly threat: number
   readonly name: string
   /** What is done before anything is read. */
   readonly before?: (who: string) => Promise<unknown>
@@ -64,13 +66,15 @@ const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 const friend = (who: string) => `${who}-friend`
 
 const WAYS: Way[] = [
-  { name: 'its own card', leak: (who) => ask(who, 'tool', post('x')) },
+  { threat: 19, name: 'its own card', leak: (who) => ask(who, 'tool', post('x')) },
   {
+    threat: 19,
     name: 'another card of its own, made before',
     before: (who) => ask(who, 'derive', { narrow: ONLY_POST }),
     leak: (who) => ask(who, 'tool', { ...post('x'), via: 1 }),
   },
   {
+    threat: 23,
     name: 'a card that it accepts afterwards',
     before: async (who) => {
       await ask(friend(who), 'held')
@@ -80,6 +84,7 @@ const WAYS: Way[] = [
     leak: (who) => ask(who, 'tool', { ...post('x'), via: 1 }),
   },
   {
+    threat: 20,
     name: 'dropping the card that it read by',
     before: (who) => ask(who, 'derive', { narrow: ONLY_READ }),
     read: (who) => ask(who, 'tool', { ...READ, via: 1 }),
@@ -87,6 +92,7 @@ const WAYS: Way[] = [
     leak: (who) => ask(who, 'tool', post('x')),
   },
   {
+    threat: 20,
     name: 'revoking the card that it read by',
     before: (who) => ask(who, 'derive', { narrow: ONLY_READ }),
     read: (who) => ask(who, 'tool', { ...READ, via: 1 }),
@@ -94,6 +100,7 @@ const WAYS: Way[] = [
     leak: (who) => ask(who, 'tool', post('x')),
   },
   {
+    threat: 20,
     name: 'the end of the card that it read by',
     before: (who) => ask(who, 'derive', { narrow: { ...ONLY_READ, limits: { expires: Date.now() + 700 } } }),
     read: (who) => ask(who, 'tool', { ...READ, via: 1 }),
@@ -101,11 +108,13 @@ const WAYS: Way[] = [
     leak: (who) => ask(who, 'tool', post('x')),
   },
   {
+    threat: 21,
     name: 'a child that it made before, by a call',
     before: (who) => ask(who, 'spawn', { keep: true, key: `${who}.c`, card: ONLY_POST }),
     leak: (who) => ask(who, 'call', { to: `boss/${who}.c`, method: 'tool', args: post('x') }),
   },
   {
+    threat: 21,
     name: 'a child that it makes afterwards',
     leak: async (who) => {
       await ask(who, 'spawn', { keep: true, key: `${who}.d`, card: ONLY_POST })
@@ -113,11 +122,13 @@ const WAYS: Way[] = [
     },
   },
   {
+    threat: 23,
     name: 'a friend, by a call',
     before: (who) => ask(friend(who), 'held'),
     leak: (who) => ask(who, 'call', { to: `boss/${friend(who)}`, method: 'tool', args: post('x') }),
   },
   {
+    threat: 22,
     name: 'a friend, by a message that nobody waits for',
     before: (who) => ask(friend(who), 'held'),
     leak: async (who) => {
@@ -132,11 +143,13 @@ const WAYS: Way[] = [
     },
   },
   {
+    threat: 23,
     name: 'a friend that admits anything, which is then bound itself',
     before: (who) => ask(friend(who), 'held'),
     leak: (who) => ask(who, 'call', { to: `boss/${friend(who)}`, method: 'open', args: post('x') }),
   },
   {
+    threat: 22,
     name: 'a message to a friend after a delay',
     before: (who) => ask(friend(who), 'held'),
     leak: async (who) => {
@@ -152,6 +165,7 @@ const WAYS: Way[] = [
     },
   },
   {
+    threat: 22,
     name: 'its answer to a friend that calls it',
     before: (who) => ask(friend(who), 'held'),
     leak: async (who) => {
@@ -162,6 +176,7 @@ const WAYS: Way[] = [
     },
   },
   {
+    threat: 22,
     name: 'its error to a friend that calls it',
     before: (who) => ask(friend(who), 'held'),
     leak: async (who) => {
@@ -177,6 +192,7 @@ const WAYS: Way[] = [
     },
   },
   {
+    threat: 61,
     name: 'an offer to a friend, whose cells spell it',
     before: (who) => ask(friend(who), 'held'),
     leak: async (who) => {
@@ -190,6 +206,7 @@ const WAYS: Way[] = [
     },
   },
   {
+    threat: 61,
     name: 'the address of a child, which a friend looks for',
     before: (who) => ask(friend(who), 'held'),
     leak: async (who) => {
@@ -199,6 +216,7 @@ const WAYS: Way[] = [
     },
   },
   {
+    threat: 61,
     name: 'an agent that it is the first to call, and the address of one',
     before: (who) => ask(friend(who), 'held'),
     leak: async (who) => {
@@ -215,6 +233,7 @@ const WAYS: Way[] = [
     },
   },
   {
+    threat: 22,
     name: 'a timer of its own',
     leak: async (who) => {
       await ask(who, 'late', { ...post('x'), after: '20ms' })
@@ -226,10 +245,10 @@ const WAYS: Way[] = [
 
 describe('what was read', () => {
   for (const [i, way] of WAYS.entries()) {
-    it(`does not leave by ${way.name}; without reading, that way is open`, async () => {
+    it(`${way.threat}: does not leave by ${way.name}; without reading, that way is open`, async () => {
       const clean = `clean${i}`
       await way.before?.(clean)
-      if (way.name.includes('accepts')) await way.after?.(clean)
+      await way.after?.(clean)
       const done = await way.leak(clean)
       expect(out, JSON.stringify(done)).toHaveLength(1)
       out = []

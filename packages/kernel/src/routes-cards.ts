@@ -2,6 +2,9 @@
 import { z } from '@hono/zod-openapi'
 import { json, limit, route } from './routes.ts'
 
+/** A hundred years: moments stay well within what numbers hold. */
+const MAX_EXPIRY_MS = 100 * 366 * 86_400_000
+
 const one = z.object({ id: z.string() })
 const grant = z.record(z.string(), z.unknown()).openapi({ description: 'a grant, as in a manifest' })
 const summary = z
@@ -88,7 +91,7 @@ export const mintCard = route(
           below: z.boolean().optional(),
           egress: hosts,
           narrow,
-          expiresInMs: z.int().min(1).optional(),
+          expiresInMs: z.int().min(1).max(MAX_EXPIRY_MS).optional(),
           attach: z.string().optional().openapi({ description: 'the agent that holds it from now on' }),
           allowLoss: z.boolean().optional(),
         }),
