@@ -5,7 +5,7 @@
  * The claims: the bank's own ledger holds each payment once, whether an agent made it or a child of
  * its own; every acknowledged invocation is answered; a turn that fails is answered and undone; an
  * erasure that was asked for is ended; children have ended with what they were made for; a card that was
- * revoked stays dead; `verify`, `replay` and `audit` pass.
+ * revoked stays dead; an agent that was wiped remembers nothing; `verify`, `replay` and `audit` pass.
  */
 import fs from 'node:fs'
 import path from 'node:path'
@@ -32,6 +32,8 @@ export const CRASH_POINTS = [
   'message.sent',
   'revoke.appended',
   'revoke.durable',
+  'wipe.begun',
+  'wipe.done',
 ] as const
 
 export interface SweepOptions {
@@ -138,8 +140,9 @@ const FAILING = 'failing'
 const PARENT = 'parent'
 const LONE = `${PARENT}.lone`
 const ERASED = 'gone'
+const WIPED = 'washed'
 
-/** What also happens in the meantime: a turn that fails, and an agent that is erased. */
+/** What also happens in the meantime: a turn that fails, an agent that is erased, one that is wiped, one that is revoked. */
 export async function askOdd(node: NodeProcess): Promise<void> {
   const dead = () => undefined
   await node.ask({ op: 'fail', agent: FAILING }).catch(dead)
@@ -148,6 +151,8 @@ export async function askOdd(node: NodeProcess): Promise<void> {
     await node.ask({ op: 'wait', id: paid.acked }).catch(dead)
     await node.ask({ op: 'erase', agent: ERASED }).catch(dead)
   }
+  const lived = await node.ask({ op: 'pay', agent: WIPED, n: 1, key: `life ${Math.random()}` }).catch(dead)
+  if (typeof lived?.acked === 'string') await node.ask({ op: 'wipe', agent: WIPED }).catch(dead)
   const made = await node.ask({ op: 'lone', agent: PARENT }).catch(dead)
   if (typeof made?.acked !== 'string') return
   await node.ask({ op: 'wait', id: made.acked }).catch(dead)
@@ -179,6 +184,9 @@ async function checkOdd(node: NodeProcess): Promise<string[]> {
   if (code !== 'TooManyLogs') problems.push(`the failing turn was answered with ${JSON.stringify(reply)}`)
   const gone = await node.ask({ op: 'agent', agent: ERASED })
   if (gone.state !== 'erased') problems.push(`the erased agent is ${JSON.stringify(gone)}`)
+  const { reply: left } = await node.ask({ op: 'memory', agent: WIPED })
+  if (JSON.stringify(left) !== '{"ok":true,"value":[]}')
+    problems.push(`the wiped agent remembers ${JSON.stringify(left)}`)
   const read = await node.ask({ op: 'pay', agent: ERASED, n: 1 })
   if (read.error?.code !== 'KeyDestroyed') problems.push(`the erased agent answers ${JSON.stringify(read)}`)
   return problems
@@ -208,6 +216,8 @@ export async function check(
   const ofErased = booked.get(`${ERASED}-0`) ?? 0
   if (ofErased > 1) problems.push(`the payment of the erased agent was booked ${ofErased} times`)
   booked.delete(`${ERASED}-0`)
+  // One payment a life, of which nobody counts how many there were.
+  booked.delete(`${WIPED}-0`)
   for (const agent of names) {
     for (let i = 0; i < payments; i++) {
       const times = booked.get(`${agent}-${i}`) ?? 0

@@ -92,6 +92,8 @@ interface Asked {
     | 'audit'
     | 'fail'
     | 'erase'
+    | 'wipe'
+    | 'memory'
     | 'agent'
     | 'wait'
     | 'replayAll'
@@ -150,6 +152,14 @@ async function answer(asked: Asked): Promise<object> {
     case 'erase':
       await kernel.erase(`acme/payer/${asked.agent}`)
       return {}
+    case 'wipe':
+      await kernel.wipe(`acme/payer/${asked.agent}`, 'sweep')
+      return { wiped: true }
+    case 'memory': {
+      const address = `acme/payer/${asked.agent}`
+      const { reply } = await kernel.invoke({ address, method: 'memory', args: null })
+      return { reply: await reply }
+    }
     case 'agent':
       return { ...(await kernel.view.agent(`acme/payer/${asked.agent}`)) }
     case 'wait': {

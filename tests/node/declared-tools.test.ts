@@ -57,6 +57,7 @@ spec:
   in:
     type: object
     properties: { n: { type: integer, default: 100, maximum: 1000 }, after: { type: string, default: null } }
+  out: { type: object, properties: { id: { type: string, maxLength: 9 }, more: { type: array, items: { type: integer } } }, required: [id] }
   http: { method: GET, url: "${url}/payments", query: { limit: "{n}", after: "{after}" } }
 ---
 apiVersion: cardinal/v1
@@ -74,6 +75,7 @@ metadata: { tenant: acme, name: bank.book }
 spec:
   effect: idempotent
   in: { type: object, properties: { id: { type: string } }, required: [id] }
+  out: { type: object, properties: { id: { type: string } }, required: [id] }
   http: { method: PUT, url: "${url}/bookings/{id}", body: json, idempotencyHeader: Idempotency-Key }
 `
 const agent = (now: readonly string[], tenant = 'acme') =>
@@ -206,6 +208,27 @@ describe('a declared tool', () => {
     expect(await use('bank.pay', { to: 'DE89', amount: 1 })).toEqual({ ok: true, value: null })
   })
 
+  it('gives the agent no answer that its `out` does not allow, and says where, but not what it was', async () => {
+    const answers: [body: string, at: string][] = [
+      ['{}', '$ (required)'],
+      ['[]', '$ (type)'],
+      ['{"id":"0123456789"}', '$.id (maxLength)'],
+      ['{"id":"a","more":[1,"two"]}', '$.more.1 (type)'],
+    ]
+    for (const [body, at] of answers) {
+      next = { status: 200, body }
+      const answered = await use('bank.list', {})
+      expect(answered).toMatchObject({ name: 'Unavailable', code: 'ToolAnswer' })
+      expect(answered.message).toContain(`\`out\` does not allow, at ${at}`)
+    }
+    next = { status: 200, body: '{"id":"a","more":[1,2],"besides":true}' }
+    expect(await use('bank.list', {})).toMatchObject({ ok: true, value: { more: [1, 2] } })
+    next = { status: 200, body: '{"done":true}' }
+    expect(await use('bank.book', { id: 'b9' })).toMatchObject({ name: 'Withheld', code: 'ToolAnswer' })
+    next = { status: 200, body: '{"id":"b9"}' }
+    expect(await use('bank.book', { id: 'b9' })).toMatchObject({ ok: true })
+  })
+
   it('follows no redirect', async () => {
     next = { status: 302, body: '', headers: { location: `${url}/elsewhere` } }
     expect(await use('bank.list', {})).toMatchObject({ ok: false, code: 'Redirected' })
@@ -265,6 +288,11 @@ describe('the declaration of a tool', () => {
       'an argument for a host',
       (s) => s.replace(/url: "http:\/\/[^/]+\/accounts/, 'url: "http://{to}/accounts'),
       /scheme and host of a URL are fixed/,
+    ],
+    [
+      'a pattern in what it answers',
+      (s) => s.replace('maxLength: 9', 'pattern: "^D"'),
+      /spec\.out\.properties\.id\.pattern: unknown field/,
     ],
     ['a query in the address', (s) => s.replace('{to}/payments', '{to}/payments?a=1'), /stands in `query`/],
     ['a header of the executor', (s) => s.replace('X-Client: acme', 'Host: evil'), /only the executor sets/],

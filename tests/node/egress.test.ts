@@ -3,7 +3,14 @@ import fs from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { applyPrograms, applyZone, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
+import {
+  applyNetwork,
+  applyPrograms,
+  applyZone,
+  openTestKernel,
+  programFile,
+  type TestKernel,
+} from '../support/kernel.ts'
 
 interface Seen {
   readonly method: string
@@ -187,6 +194,29 @@ describe('http.fetch', () => {
       code: 'EgressDenied',
     })
   })
+
+  for (const [denied, spelled] of [
+    ['a name', '127.0.0.1'],
+    ['a range', '127.0.0.0/8'],
+    ['all names', '"*"'],
+  ] as const)
+    it(`refuses ${denied} that the operator denies to all, over a connection that is open; and no longer when it is allowed again`, async () => {
+      expect(await get(`${base()}/ok`)).toMatchObject({ status: 200 })
+      const before = seen.length
+      await applyNetwork(t.kernel, spelled)
+      expect(await get(`${base()}/ok`)).toMatchObject({
+        name: 'Refused',
+        code: 'EgressDenied',
+        by: 'middleware',
+      })
+      expect(seen.length).toBe(before)
+      t = await t.reopen()
+      expect(await get(`${base()}/ok`)).toMatchObject({ code: 'EgressDenied' })
+      await applyNetwork(t.kernel, '"*.0.0.1", "10.0.0.0/8", example.com')
+      expect(await get(`${base()}/ok`)).toMatchObject({ code: 'EgressDenied' })
+      await applyNetwork(t.kernel, '"*.1.0.0.1", "10.0.0.0/8", example.com')
+      expect(await get(`${base()}/ok`)).toMatchObject({ status: 200 })
+    })
 
   it('refuses this node’s own port', async () => {
     t.kernel.ownPort(port)

@@ -2,7 +2,7 @@
 import { Agent, Indeterminate, spawn } from '@cardinal/sdk'
 
 export default class Payer extends Agent {
-  static methods = { pay: {}, payAll: {}, fail: {}, payOne: {}, family: {}, lone: {} }
+  static methods = { pay: {}, payAll: {}, fail: {}, payOne: {}, memory: {}, family: {}, lone: {} }
   paid: string[] = []
 
   private async one(port: number, subject: string) {
@@ -34,6 +34,10 @@ export default class Payer extends Agent {
 
   payOne({ port, subject }: { port: number; subject: string }) {
     return this.one(port, subject)
+  }
+
+  memory() {
+    return this.paid
   }
 
   /** Has each payment made by a child of its own, which may make no other. */

@@ -15,9 +15,17 @@ class Stage {
   constructor(newRules: NewRules) {
     this.#rules = newRules()
     const talk = { tool: 'agent.*', resource: '*', method: '*' }
-    const now = [talk, { tool: 'db.read', flow: ['log'] }, { tool: 'http.get', host: '*.x' }]
+    const now = [
+      talk,
+      { tool: 'db.read', flow: ['log'] },
+      { tool: 'web.read', flow: ['*.x'] },
+      { tool: 'sealed.read', flow: [] },
+      { tool: 'http.get', host: '*.x' },
+    ]
     for (const op of [
       { op: 'tool', tool: 'db.read', yields: ['private'] },
+      { op: 'tool', tool: 'web.read' },
+      { op: 'tool', tool: 'sealed.read' },
       { op: 'tool', tool: 'http.get', sinks: ['{host}'] },
       { op: 'type', type: 't/h', methods: { run: { admits: '*' } } },
       ...['s', 'r', 'h'].map((type) => ({
@@ -40,9 +48,9 @@ class Stage {
     return `x${this.#next}`
   }
 
-  read(agent: string): void {
+  read(agent: string, tool = 'db.read'): void {
     const id = this.fresh()
-    this.do({ op: 'do', id, agent, q: { tool: 'db.read' } })
+    this.do({ op: 'do', id, agent, q: { tool } })
     this.do({ op: 'receipt', id })
   }
 
@@ -178,9 +186,10 @@ export const CHANNELS: readonly Channel[] = [
   },
   {
     name: 'what a refusal says of what its sender has read since',
-    prepare: (s) => void s.read(R),
-    tell: (s) => void s.read(S) as undefined,
-    see: (s) => s.send(R, S),
+    // What the receiver has read may still leave, and would cost the sender something.
+    prepare: (s) => s.read(R, 'web.read'),
+    tell: (s) => void s.read(S, 'sealed.read') as undefined,
+    see: (s) => s.send(R, S).code ?? 'taken',
   },
   {
     name: 'a card that is dropped before its offer is taken',
@@ -191,22 +200,27 @@ export const CHANNELS: readonly Channel[] = [
 ]
 
 /** What leaves the node for one bit: what the carrier saw, if it can send anything at all. */
-function emission(newRules: NewRules, channel: Channel, bit: 0 | 1): string | undefined {
+function emission(newRules: NewRules, channel: Channel, bit: 0 | 1, clean: boolean): string | undefined {
   const stage = new Stage(newRules)
   channel.prepare?.(stage)
-  stage.read(S)
+  if (!clean) stage.read(S)
   const told = bit === 1 ? channel.tell(stage) : channel.tellZero?.(stage)
   const seen = JSON.stringify(channel.see(stage, told))
   return stage.leaves(channel.carrier ?? R) ? seen : undefined
 }
 
-/** How many of the bits whoever reads the outgoing requests can tell. */
-export function recovered(newRules: NewRules, channel: Channel, bits: readonly (0 | 1)[]): number {
+/** How many of the bits whoever reads the outgoing requests can tell. A clean sender made them up, and has read nothing. */
+export function recovered(
+  newRules: NewRules,
+  channel: Channel,
+  bits: readonly (0 | 1)[],
+  clean = false,
+): number {
   // Whoever listens knows the program: what each bit looks like is no secret.
-  const [zero, one] = [emission(newRules, channel, 0), emission(newRules, channel, 1)]
+  const [zero, one] = [emission(newRules, channel, 0, clean), emission(newRules, channel, 1, clean)]
   const secretItself = channel.carrier === S && one !== undefined
   if (secretItself) return bits.length
   // Where one of them is heard as silence, it is what did not happen that tells: nobody guarantees that.
   if (zero === undefined || one === undefined || zero === one) return 0
-  return bits.filter((bit) => (emission(newRules, channel, bit) === one ? 1 : 0) === bit).length
+  return bits.filter((bit) => (emission(newRules, channel, bit, clean) === one ? 1 : 0) === bit).length
 }

@@ -8,7 +8,7 @@ import { build } from 'esbuild'
 import { tempFolder } from '../support/kernel.ts'
 import type { NewRules, Rules } from './run.ts'
 
-interface Mutant {
+export interface Mutant {
   readonly name: string
   /** Below `packages/cards/src`. */
   readonly file: string

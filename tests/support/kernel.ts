@@ -5,7 +5,7 @@ import path from 'node:path'
 import { type Kernel, type KernelOptions, openKernel, type Reply } from '@cardinal/kernel'
 import { parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
-import type { EffectClass, Receipt, Tool } from '@cardinal/tools'
+import { type EffectClass, isRange, type Receipt, type Tool } from '@cardinal/tools'
 
 export function tempFolder(): string {
   return fs.mkdtempSync(path.join(os.tmpdir(), 'cardinal-test-'))
@@ -126,4 +126,11 @@ export async function applyZone(kernel: Kernel, hosts: string, ranges: string): 
   const zone = `apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: test }\nspec: { hosts: [${hosts}], ranges: [${ranges}] }\n`
   const options = { isRange: () => true, defaultsOf: kernel.defaultsOf }
   await kernel.apply(parseManifests(zone, 'zone.yaml', options), new Map())
+}
+
+/** Denies hosts and ranges to every agent. */
+export async function applyNetwork(kernel: Kernel, deny: string): Promise<void> {
+  const network = `apiVersion: cardinal/v1\nkind: Network\nmetadata: { name: test }\nspec: { deny: [${deny}] }\n`
+  const options = { isRange, defaultsOf: kernel.defaultsOf }
+  await kernel.apply(parseManifests(network, 'network.yaml', options), new Map())
 }

@@ -16,6 +16,7 @@ export { type Algorithm, type PublicKeyBytes, TokenError } from './biscuit/wire.
 export { type Bound, has, leq, meet, normalise } from './bound.ts'
 export type { Box, Dimension, Request } from './box.ts'
 export { fillCard, parseCard, type RootCard } from './card.ts'
+export { cellHas } from './cell.ts'
 export { limitToHosts } from './egress.ts'
 export { CardError, type CardErrorCode } from './errors.ts'
 export { NumberText } from './exact-json.ts'
@@ -48,7 +49,7 @@ export {
   spawn,
 } from './rules/acts-on-cards.ts'
 export { budgetShort, counted, debit } from './rules/budget.ts'
-export { birthTerm, ceilingTerms, flowSinksOf, influenceOf, nowTerms } from './rules/ceiling.ts'
+export { birthTerm, ceilingTerms, flowSinksOf, influenceOf, nowTerms, sinksOfAll } from './rules/ceiling.ts'
 export * as codec from './rules/codec.ts'
 export { DECLASSIFY, type Declassified, declassify } from './rules/declassify.ts'
 export { approve, begin, cut, receipt } from './rules/effects.ts'
@@ -72,6 +73,7 @@ export {
   type World,
 } from './rules/state.ts'
 export { costOf, floorOf, join, meets } from './rules/taint.ts'
+export { wipe } from './rules/wipe.ts'
 export { showFullBound } from './sim/full-form.ts'
 export { Sim } from './sim/sim.ts'
-export { showSinks } from './sink.ts'
+export { showSinks, sinksLeq } from './sink.ts'

@@ -1,9 +1,11 @@
 /** The command \`cardinal\`. */
 import '@cardinal/kernel'
 import { Command, CommanderError, Option } from 'commander'
+import { addAgentVerbs } from './commands/agent-verbs.ts'
 import { addAgentCommands } from './commands/agents.ts'
 import { addApprovalCommands } from './commands/approvals.ts'
 import { addCardCommands } from './commands/cards.ts'
+import { addManifestCommands } from './commands/manifests.ts'
 import { addNodeCommands } from './commands/node.ts'
 import { exitCode } from './errors.ts'
 import { note } from './output.ts'
@@ -21,6 +23,8 @@ async function main(): Promise<void> {
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })
   addNodeCommands(program)
+  addManifestCommands(program)
+  addAgentVerbs(program)
   addAgentCommands(program)
   addCardCommands(program)
   addApprovalCommands(program)

@@ -27,6 +27,7 @@ import type { Reply, ReplyError } from './reply.ts'
 import { Standing } from './standing.ts'
 import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
 import { failedEntry, firstLine, type TurnBase, turnEntry } from './turn-entry.ts'
+import { beginWipe, goOnWiping } from './wiping.ts'
 import { BadOutput, type GuestOutput, parseOutput } from './wire.ts'
 
 /** What an agent needs of the node around it. */
@@ -78,6 +79,8 @@ export class LiveAgent {
   readonly requestKeys = new Map<string, { same: string; invocation: InvocationId }>()
   readonly #around: Surroundings
   readonly #afterTurn: (() => void)[] = []
+  /** Who waits for a wipe that is under way. */
+  readonly wiped: (() => void)[] = []
   #instance: Instance | undefined
   #running: Promise<void> | undefined
   #timer: Timer | undefined
@@ -123,7 +126,7 @@ export class LiveAgent {
   /** Whether nothing is running, pending, out in the world or due: who is suspended now loses no timer. */
   get quiet(): boolean {
     const now = this.#around.ctx.clock.nowMs()
-    if (this.#running || this.outgoing.busy) return false
+    if (this.#running || this.outgoing.busy || this.state.wiping) return false
     // Whoever is held runs nothing, whatever waits for it.
     if (this.state.held) return true
     if (!isQuiet(this.state, now)) return false
@@ -150,6 +153,11 @@ export class LiveAgent {
   pump(): void {
     if (this.#running || this.#stopping || this.state.quarantined || this.state.stopped) return
     if (isStopped(this.standing.world, this.standing.row)) return this.ending.halt()
+    if (this.state.wiping) {
+      if (!goOnWiping(this.#around, this)) return
+      this.#dropInstance()
+      this.#turnsSinceSnapshot = 0
+    }
     this.#arm()
     if (this.state.held) {
       if (this.quiet) this.#around.quiet(this)
@@ -187,6 +195,11 @@ export class LiveAgent {
         this.pump()
       })
     })
+  }
+
+  /** The host lets the agent begin anew; resolves when it has. */
+  wipe(principal: string): Promise<void> {
+    return beginWipe(this.#around, this, principal)
   }
 
   /** Takes up what an earlier run of the node left open. */

@@ -18,7 +18,7 @@ import { type Address, type EffectId, parseAddress, showAddress } from './ids.ts
 import type { LoadedImage } from './images.ts'
 import { type Identity, replay } from './replay.ts'
 import { emptyState } from './state.ts'
-import type { BirthMeta } from './wire.ts'
+import { type BirthMeta, birthEvent } from './wire.ts'
 
 const POLL_MS = 250
 const WAKE_AT_ONCE = 256
@@ -208,15 +208,7 @@ export class Agents {
     const state = emptyState(identity.birth)
     if (meta.cards) state.holding.births = meta.cards.map((card) => card.id)
     const agent = new LiveAgent(this.#around, address, identity, image, state, undefined, row)
-    const cards = state.holding.births.map((id, card) => ({ card, id }))
-    const event = {
-      t: 'birth',
-      address: agent.name,
-      key: address.key,
-      card: { id: state.holding.births[0] },
-      cards,
-    }
-    agent.append('birth', meta, [Buffer.from(JSON.stringify(event))], payload)
+    agent.append('birth', meta, [birthEvent(address, state.holding.births)], payload)
     this.#live.set(agent.name, agent)
     this.#makeRoom()
     return agent

@@ -101,7 +101,8 @@ function makeApp(served: Served): OpenAPIHono {
     return problem(c, error, 401)
   })
   app.use('*', (c, next) => {
-    const maxSize = c.req.path === routes.apply.path ? MAX_APPLY : MAX_BODY
+    const isProject = c.req.path === routes.apply.path || c.req.path === routes.plan.path
+    const maxSize = isProject ? MAX_APPLY : MAX_BODY
     const tooLarge = (at: Context) =>
       problem(at, new KernelError('Malformed', 'TooLarge', `a body of more than ${maxSize} bytes`), 413)
     const length = c.req.header('content-length')
@@ -125,11 +126,20 @@ function makeApp(served: Served): OpenAPIHono {
 
 function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
   on(app, routes.health, async (c) => c.json({ ok: true, publicKey: kernel.publicKey, ...kernel.stats() }))
-  on(app, routes.apply, async (c) => {
+  const project = async (c: Context) => {
     const body = parse(routes.apply.request.body.content['application/json'].schema, await json(c))
-    const options = { isRange, defaultsOf: kernel.defaultsOf }
-    const manifests = parseFiles(body.documents, options)
-    return c.json({ applied: await kernel.apply(manifests, new Map(Object.entries(body.programs))) })
+    const manifests = parseFiles(body.documents, { isRange, defaultsOf: kernel.defaultsOf })
+    return [manifests, new Map(Object.entries(body.programs))] as const
+  }
+  on(app, routes.apply, async (c) => c.json({ applied: await kernel.apply(...(await project(c))) }))
+  on(app, routes.plan, async (c) => c.json({ planned: await kernel.applying.plan(...(await project(c))) }))
+  on(app, routes.generations, async (c) =>
+    c.json({ generations: kernel.applying.generations(param(c, 'tenant'), param(c, 'type')) }),
+  )
+  on(app, routes.rollback, async (c) => {
+    const schema = routes.rollback.request.body.content['application/json'].schema
+    const wanted = parse(schema, await json(c))
+    return c.json({ ...(await kernel.rollback(param(c, 'tenant'), param(c, 'type'), wanted)) })
   })
   on(app, routes.result, async (c) => {
     const { wait } = parse(routes.result.request.query, c.req.query())
@@ -183,6 +193,23 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
   on(app, routes.release, async (c) => {
     await kernel.hold(address(c), false, 'operator')
     return c.json({ released: address(c) })
+  })
+  on(app, routes.agentTree, async (c) => {
+    const { limit } = parse(routes.agentTree.request.query, c.req.query())
+    return c.json(await kernel.view.tree(address(c), limit))
+  })
+  on(app, routes.suspend, async (c) => {
+    if (!(await kernel.suspend(address(c))))
+      throw new KernelError('Conflict', 'StillWorking', `\`${address(c)}\` is in the middle of something`)
+    return c.json({ suspended: address(c) })
+  })
+  on(app, routes.end, async (c) => {
+    await kernel.end(address(c), 'operator')
+    return c.json({ ended: address(c) })
+  })
+  on(app, routes.wipe, async (c) => {
+    await kernel.wipe(address(c), 'operator')
+    return c.json({ wiped: address(c) })
   })
   on(app, routes.erase, async (c) => {
     await kernel.erase(address(c))

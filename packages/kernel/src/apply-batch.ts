@@ -94,6 +94,15 @@ export class Batch {
           header.kind === 'held' ? 1 : 0,
           agent.id,
         )
+      case 'wiping':
+        // Whatever it has out: it is woken until it has begun anew.
+        agent.work++
+        return this.#db.run('delete from timers where agent = ?', agent.id)
+      case 'wiped':
+        this.#authority.endAll(agent.id)
+        this.#retire(agent)
+        agent.work = 1
+        return this.#db.run('delete from snapshots where agent = ?', agent.id)
       case 'stopped':
         this.#db.run('update agents set stopped = 1 where id = ?', agent.id)
         this.#authority.endAll(agent.id)

@@ -24,6 +24,7 @@ import {
   send,
   spawn,
   UNTOUCHED,
+  wipe,
 } from '@cardinal/cards'
 import type { Entry, PayloadKey } from '@cardinal/oplog'
 import { type Acts, noActs } from './acts.ts'
@@ -232,6 +233,9 @@ export class Audit {
         return this.#replied(who, at, entry.meta as RepliedMeta)
       case 'revoked':
         return this.#ended(who, at, entry.meta as AuthorityMeta)
+      case 'wiped':
+        wipe(who.standing.world, who.standing.row)
+        return who.standing.beganAnew()
       case 'stopped':
         for (const [key, effect] of who.standing.world.effects) {
           if (effect.agent !== who.standing.row) continue

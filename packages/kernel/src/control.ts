@@ -5,12 +5,17 @@
 import { codec, type Grant, parseCard, type RootCard, type World } from '@cardinal/cards'
 import type { Entry, KeySlots, Log, PayloadKey, Pos, ScannedEntry, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
-import type { ToolDeclaration, Zone } from '@cardinal/tools'
+import type { Network, ToolDeclaration, Zone } from '@cardinal/tools'
 import { appendEntry, type Sink } from './append.ts'
 import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
 import { KernelError } from './errors.ts'
 
 export const NODE_AGENT = Buffer.alloc(16)
+
+/** What an operator says of the door out. */
+export type Egress =
+  | { readonly kind: 'zone'; readonly is: Zone }
+  | { readonly kind: 'network'; readonly is: Network }
 
 /** One applied version of an agent's manifest. */
 export interface Generation {
@@ -26,11 +31,19 @@ export interface Generation {
   readonly wish: string
 }
 
-interface AppliedBody {
+export interface AppliedBody {
   readonly card: unknown
   readonly timeoutMs: number
   readonly idleMs: number
   readonly idempotency: Generation['idempotency']
+}
+
+/** A version of an agent's manifest that is to be applied. */
+export interface AgentWish {
+  readonly tenant: string
+  readonly name: string
+  readonly image: string
+  readonly body: AppliedBody
 }
 
 interface AppliedMeta {
@@ -38,6 +51,14 @@ interface AppliedMeta {
   readonly name: string
   readonly generation: number
   readonly image: string
+}
+
+/** Where one applied version of an agent's manifest stands. */
+interface AppliedRow {
+  readonly generation: number
+  readonly image: string
+  readonly pos: Pos
+  readonly timeMs: number
 }
 
 /** One applied version of a declared tool. */
@@ -68,9 +89,12 @@ export class Control {
   readonly #generations = new Map<string, Generation>()
   readonly #tenants = new Map<string, PayloadKey>()
   readonly #zones = new Map<string, Zone>()
+  readonly #networks = new Map<string, Network>()
+  #egressVersion = 0
   readonly #tools = new Map<string, DeclaredTool>()
   readonly #confinements = new Map<string, ConfinementData>()
   readonly #exported: (readonly [string, string])[] = []
+  readonly #history = new Map<string, AppliedRow[]>()
   #tip: Tip = { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
   #key: PayloadKey | undefined
 
@@ -102,12 +126,15 @@ export class Control {
         entry.header.kind,
         meta,
         entry.payloads(() => this.#key as PayloadKey),
+        entry.header.timeMs,
       )
   }
 
-  #fold(kind: string, meta: Record<string, unknown>, payloads: readonly Buffer[]): void {
+  #fold(kind: string, meta: Record<string, unknown>, payloads: readonly Buffer[], timeMs: number): void {
     const body = payloads[0] ? JSON.parse(payloads[0].toString()) : undefined
     if (kind === 'zone') this.#zones.set((body as Zone).name, body as Zone)
+    if (kind === 'network') this.#networks.set((body as Network).name, body as Network)
+    if (kind === 'zone' || kind === 'network') this.#egressVersion++
     if (kind === 'tool') {
       const { tenant, name, generation } = meta as unknown as AppliedMeta
       const wish = JSON.stringify(body)
@@ -120,7 +147,9 @@ export class Control {
     const { tenant, name, generation, image } = meta as unknown as AppliedMeta
     const { card, timeoutMs, idleMs, idempotency } = body as AppliedBody
     const parsed = parseCard(card, 'spec.card', (tool) => this.#defaultsOf(tool, tenant))
-    const wish = JSON.stringify([image, body])
+    const wish = wishText({ image, body: body as AppliedBody })
+    const rows = this.#history.get(`${tenant}/${name}`) ?? []
+    this.#history.set(`${tenant}/${name}`, [...rows, { generation, image, pos: this.#tip.pos, timeMs }])
     this.#generations.set(`${tenant}/${name}`, {
       tenant,
       name,
@@ -136,6 +165,15 @@ export class Control {
 
   zones(): readonly Zone[] {
     return [...this.#zones.values()]
+  }
+
+  networks(): readonly Network[] {
+    return [...this.#networks.values()]
+  }
+
+  /** Grows with every change of zones and networks. */
+  get egressVersion(): number {
+    return this.#egressVersion
   }
 
   /** The declaration of a tool that is in force for a tenant now. */
@@ -220,39 +258,59 @@ export class Control {
     return key
   }
 
-  /** Records a wish if it is new. Durable once the returned position is. */
-  apply(wish: { tenant: string; name: string; image: string; body: AppliedBody }): {
-    generation: number
-    changed: boolean
-    pos: Pos
-  } {
-    const { tenant, name, image, body } = wish
+  /** Every applied version of a type's manifest, the oldest first. */
+  historyOf(tenant: string, type: string): readonly AppliedRow[] {
+    return this.#history.get(`${tenant}/${type}`) ?? []
+  }
+
+  /** What an earlier version said. */
+  readApplied(pos: Pos): AppliedBody {
+    const [body] = this.#sink.log.read(pos).payloads(() => this.#key as PayloadKey)
+    return JSON.parse((body as Buffer).toString()) as AppliedBody
+  }
+
+  /** What a grant for a tool fills in. */
+  get defaultsOf(): DefaultsOf {
+    return this.#defaultsOf
+  }
+
+  /** The generation that a wish is or would be. */
+  nextOf({ tenant, name, ...wish }: AgentWish): { generation: number; changed: boolean } {
     const before = this.findGeneration(tenant, name)
-    if (before?.wish === JSON.stringify([image, body]))
-      return { generation: before.generation, changed: false, pos: this.#tip.pos }
-    const generation = (before?.generation ?? 0) + 1
-    this.#record('applied', { tenant, name, generation, image }, body)
-    return { generation, changed: true, pos: this.#tip.pos }
+    return next(before, wishText(wish))
+  }
+
+  nextOfTool(tenant: string, declaration: ToolDeclaration): { generation: number; changed: boolean } {
+    return next(this.#tools.get(`${tenant}/${declaration.name}`), JSON.stringify(declaration))
+  }
+
+  /** Whether this is another zone or network than the one of its name that is in force. */
+  differs({ kind, is }: Egress): boolean {
+    const known = (kind === 'zone' ? this.#zones : this.#networks).get(is.name)
+    return JSON.stringify(known) !== JSON.stringify(is)
+  }
+
+  /** Records a wish if it is new. Durable once the returned position is. */
+  apply(wish: AgentWish): { generation: number; changed: boolean; pos: Pos } {
+    const { tenant, name, image, body } = wish
+    const { generation, changed } = this.nextOf(wish)
+    if (changed) this.#record('applied', { tenant, name, generation, image }, body)
+    return { generation, changed, pos: this.#tip.pos }
   }
 
   applyTool(
     tenant: string,
     declaration: ToolDeclaration,
   ): { generation: number; changed: boolean; pos: Pos } {
-    const { name } = declaration
-    const before = this.#tools.get(`${tenant}/${name}`)
-    if (before?.wish === JSON.stringify(declaration))
-      return { generation: before.generation, changed: false, pos: this.#tip.pos }
-    const generation = (before?.generation ?? 0) + 1
-    this.#record('tool', { tenant, name, generation }, declaration)
-    return { generation, changed: true, pos: this.#tip.pos }
+    const { generation, changed } = this.nextOfTool(tenant, declaration)
+    if (changed) this.#record('tool', { tenant, name: declaration.name, generation }, declaration)
+    return { generation, changed, pos: this.#tip.pos }
   }
 
-  applyZone(zone: Zone): { changed: boolean; pos: Pos } {
-    const before = this.#zones.get(zone.name)
-    if (JSON.stringify(before) === JSON.stringify(zone)) return { changed: false, pos: this.#tip.pos }
-    this.#record('zone', { name: zone.name }, zone)
-    return { changed: true, pos: this.#tip.pos }
+  applyEgress(egress: Egress): { changed: boolean; pos: Pos } {
+    const changed = this.differs(egress)
+    if (changed) this.#record(egress.kind, { name: egress.is.name }, egress.is)
+    return { changed, pos: this.#tip.pos }
   }
 
   /** Records an administrator's act that changes nothing here. */
@@ -265,7 +323,7 @@ export class Control {
     this.#requireKey()
     const payload = Buffer.from(JSON.stringify(body))
     this.#append(kind, meta, [payload])
-    this.#fold(kind, meta, [payload])
+    this.#fold(kind, meta, [payload], this.#sink.clock.nowMs())
   }
 
   #requireKey(): PayloadKey {
@@ -280,4 +338,16 @@ export class Control {
     const who = { birth: NODE_AGENT, ...(this.#key && { key: this.#key }) }
     this.#tip = appendEntry(this.#sink, who, this.#tip, kind, meta, payloads)
   }
+}
+
+function wishText({ image, body }: Pick<AgentWish, 'image' | 'body'>): string {
+  return JSON.stringify([image, body])
+}
+
+function next(
+  before: { readonly generation: number; readonly wish: string } | undefined,
+  wish: string,
+): { generation: number; changed: boolean } {
+  if (before?.wish === wish) return { generation: before.generation, changed: false }
+  return { generation: (before?.generation ?? 0) + 1, changed: true }
 }

@@ -238,6 +238,12 @@ export class Derived {
     ) as AgentRow[]
   }
 
+  /** Agents of a type that may still act. */
+  countOfType(tenant: string, type: string): number {
+    const sql = 'select count(*) n from agents where tenant = ? and type = ? and stopped = 0 and erased = 0'
+    return (this.#get(sql, tenant, type) as { n: number }).n
+  }
+
   countAgents(): number {
     return (this.#get('select count(*) n from agents') as { n: number }).n
   }
@@ -381,8 +387,8 @@ export class Derived {
     ) as AgentRow[]
   }
 
-  childrenOf(agent: number): AgentRow[] {
-    return this.#all('select * from agents where spawner = ? order by id', agent) as AgentRow[]
+  childrenOf(agent: number, limit: number): AgentRow[] {
+    return this.#all('select * from agents where spawner = ? order by id limit ?', agent, limit) as AgentRow[]
   }
 
   /** Agents with something to do that nobody outside will ask for. */

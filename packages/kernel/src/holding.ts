@@ -27,6 +27,11 @@ export function foldHolding(holding: Holding, { kind, meta, payloads }: Folded):
     holding.held = holding.births
     holding.handles.push(...holding.births)
   }
+  if (kind === 'wiped') {
+    const { births } = holding
+    for (const name of Object.keys(holding) as (keyof Holding)[]) delete holding[name]
+    Object.assign(holding, { births, held: births, handles: [...births] })
+  }
   if ((meta as AuthorityMeta).auth !== 1) return
   const change = JSON.parse((payloads.at(-1) as Buffer).toString()) as AuthorityPayload
   changeHolding(holding, change)

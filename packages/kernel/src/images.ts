@@ -45,25 +45,33 @@ export class Images {
     fs.mkdirSync(folder, { recursive: true })
   }
 
+  /** The hash of the image that a program makes. Writes nothing. */
+  async hashOf(bundle: Bundle, name: string): Promise<string> {
+    return sha256(await this.#extend(bundle, name)).toString('hex')
+  }
+
   /** Builds a program's image, or finds it; durable when this resolves. A program that throws while it loads is `BadProgram`. */
   async build(bundle: Bundle, name: string): Promise<LoadedImage> {
-    const base = await this.#requireBase()
-    const built = await this.#engine.extend(base, Buffer.from(bundle.code), `${name}.js`)
-    if (!built.ok)
-      throw new KernelError(
-        'Malformed',
-        'BadProgram',
-        `the program failed while it was loaded: ${this.#mapped(built.detail, bundle.map)}`,
-      )
-    const hash = sha256(built.bytes).toString('hex')
+    const bytes = await this.#extend(bundle, name)
+    const hash = sha256(bytes).toString('hex')
     this.#write(`${hash}.map`, bundle.map)
-    this.#write(`${hash}.img`, built.bytes)
+    this.#write(`${hash}.img`, bytes)
     try {
       return await this.get(hash)
     } catch (error) {
       if (!(error instanceof KernelError) || error.code !== 'BadImage') throw error
       throw new KernelError('Malformed', 'BadProgram', this.#mapped(error.message, bundle.map))
     }
+  }
+
+  async #extend(bundle: Bundle, name: string): Promise<Buffer> {
+    const built = await this.#engine.extend(await this.#requireBase(), Buffer.from(bundle.code), `${name}.js`)
+    if (built.ok) return built.bytes
+    throw new KernelError(
+      'Malformed',
+      'BadProgram',
+      `the program failed while it was loaded: ${this.#mapped(built.detail, bundle.map)}`,
+    )
   }
 
   /** Loads an image by its hash; what lies in the file must answer to it. */

@@ -9,7 +9,7 @@
 import os from 'node:os'
 import type { DefaultsOf } from '@cardinal/cards'
 import { Engine } from '@cardinal/engine'
-import type { AgentManifest, Manifest } from '@cardinal/manifests'
+import type { Manifest } from '@cardinal/manifests'
 import {
   KeySlots,
   Log,
@@ -23,6 +23,7 @@ import {
 import type { Bundle } from '@cardinal/sdk/bundle'
 import { defaultsAmong, type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
 import { Agents } from './agents.ts'
+import { type Applied, Applying, type Planned } from './applying.ts'
 import { Approvals } from './approvals.ts'
 import { Audit, type AuditReport } from './audit.ts'
 import { Authority } from './authority.ts'
@@ -74,13 +75,6 @@ export interface KernelOptions {
   readonly skipSync?: SkippedSync
 }
 
-interface Applied {
-  readonly kind: 'Agent' | 'Zone' | 'Tool'
-  readonly name: string
-  readonly generation?: number
-  readonly changed: boolean
-}
-
 interface NodeStats {
   readonly agents: number
   /** Awake. */
@@ -103,7 +97,9 @@ export interface Kernel {
   readonly cards: HostCards
   readonly tokens: HostTokens
   readonly approvals: Approvals
+  readonly applying: Pick<Applying, 'plan' | 'generations'>
   apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
+  rollback(...of: Parameters<Applying['rollback']>): Promise<Planned>
   invoke(call: Invoke): Promise<{ id: InvocationId; reply: Promise<Reply> }>
   begin(call: Invoke): Promise<Begun>
   result(id: string): Promise<Result>
@@ -113,8 +109,13 @@ export interface Kernel {
   audit(onProgress?: (entries: number) => void): Promise<AuditReport>
   resolveEffect(ref: string, outcome: 'done' | 'failed', principal: string): Promise<void>
   hold(address: string, held: boolean, principal: string): Promise<void>
+  /** Its memory and inbox are gone, and with them what it had read and accepted; its address and budgets stay. */
+  wipe(address: string, principal: string): Promise<void>
   erase(address: string): Promise<void>
-  suspend(address: string): Promise<void>
+  /** Puts an agent to sleep that is quiet; whether it sleeps now. */
+  suspend(address: string): Promise<boolean>
+  /** Revokes all birth cards of an agent: it and whoever it made is stopped, for good. */
+  end(address: string, principal: string): Promise<void>
   /** What each tool fills in for a grant's missing dimensions. */
   readonly defaultsOf: (tool: string, tenant: string) => ReturnType<DefaultsOf>
   ownPort(port: number): void
@@ -168,6 +169,7 @@ class Node implements Kernel {
   readonly cards: HostCards
   readonly tokens: HostTokens
   readonly approvals: Approvals
+  readonly applying: Applying
   readonly #http: HttpTool
   readonly #own: ReadonlyMap<string, Tool>
   readonly #ownPorts = new Set<number>()
@@ -218,7 +220,12 @@ class Node implements Kernel {
     opened.push(() => engine.close())
     const control: Control = new Control({ log, derived, clock }, slots, this.defaultsOf)
     this.#http = httpFetch({
-      policy: { zones: () => control.zones(), ownPorts: () => this.#ownPorts },
+      policy: {
+        zones: () => control.zones(),
+        networks: () => control.networks(),
+        version: () => control.egressVersion,
+        ownPorts: () => this.#ownPorts,
+      },
       connections: options.connections ?? 64,
       timeoutMs: options.requestTimeoutMs ?? 30_000,
     })
@@ -265,6 +272,8 @@ class Node implements Kernel {
     )
     this.view = new View(this.#ctx)
     const delivery = new Delivery(this.#ctx, this.#agents, this.view, this.#fatal)
+    const parts = { own: [...own.values()], declared, http: this.#http }
+    this.applying = new Applying(this.#ctx, this.#agents, parts)
     this.cards = new HostCards(this.#ctx, this.#agents)
     this.tokens = new HostTokens(this.#ctx, this.cards, purposeKey(nodeKey, 'cardinal.cards.1'))
     this.approvals = new Approvals(this.#ctx, this.#agents, this.view)
@@ -277,59 +286,14 @@ class Node implements Kernel {
     return this
   }
 
-  /** Applies all or nothing: every program is built before anything is recorded. */
   async apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]> {
     this.#admit()
-    const { control, images, log } = this.#ctx
-    const built = new Map<AgentManifest, string>()
-    requireDistinct(manifests)
-    for (const manifest of manifests) {
-      if (manifest.kind !== 'Agent') continue
-      const bundle = programs.get(`${manifest.tenant}/${manifest.name}`)
-      if (!bundle)
-        throw new KernelError(
-          'Malformed',
-          'BadProgram',
-          `the program of \`${manifest.tenant}/${manifest.name}\` was not sent`,
-        )
-      built.set(manifest, (await images.build(bundle, manifest.name)).hash)
-    }
-    // A card that names a tool is parsed again from the record, where the tool must then stand before it.
-    const ordered = [...manifests].sort((a, b) => Number(b.kind === 'Tool') - Number(a.kind === 'Tool'))
-    const done: (Applied & { pos: Pos })[] = ordered.map((manifest) => {
-      if (manifest.kind === 'Tool') {
-        const { tenant, declaration } = manifest
-        const name = `${tenant}/${declaration.name}`
-        return { kind: 'Tool', name, ...control.applyTool(tenant, declaration) }
-      }
-      if (manifest.kind === 'Zone') {
-        const { name, hosts, ranges } = manifest
-        return { kind: 'Zone', name, ...control.applyZone({ name, hosts, ranges }) }
-      }
-      const { tenant, name, cardSource, timeoutMs, idleMs, idempotency } = manifest
-      const body = { card: cardSource, timeoutMs, idleMs, idempotency }
-      return {
-        kind: 'Agent',
-        name: `${tenant}/${name}`,
-        ...control.apply({ tenant, name, image: built.get(manifest) as string, body }),
-      }
-    })
-    this.#renew(manifests)
-    for (const { pos, changed } of done) if (changed) await log.untilDurable(pos)
-    return done.map(({ pos: _pos, ...shown }) => shown)
+    return this.applying.apply(manifests, programs)
   }
 
-  /** What was applied holds from the next decision on, for whoever is awake and whoever sleeps (R18). */
-  #renew(manifests: readonly Manifest[]): void {
-    const { authority } = this.#ctx
-    const tenants = new Set<string>()
-    for (const manifest of manifests) {
-      if (manifest.kind === 'Zone') continue
-      tenants.add(manifest.tenant)
-      if (manifest.kind === 'Tool') authority.refresh(manifest.tenant)
-      else authority.reroot(manifest.tenant, manifest.name)
-    }
-    for (const tenant of tenants) this.#agents.sunk(tenant)
+  async rollback(...of: Parameters<Applying['rollback']>): Promise<Planned> {
+    this.#admit()
+    return this.applying.rollback(...of)
   }
 
   /** Takes in an invocation. It is acknowledged (`id` may be shown) only when this resolves: then it is durable. */
@@ -428,13 +392,26 @@ class Node implements Kernel {
     await agent.hold(held, principal)
   }
 
+  async wipe(address: string, principal: string): Promise<void> {
+    const agent = await this.#intake.requireBorn(parseAddress(address))
+    await agent.wipe(principal)
+  }
+
   erase(address: string): Promise<void> {
     return this.#agents.erase(parseAddress(address))
   }
 
-  async suspend(address: string): Promise<void> {
-    const agent = this.#agents.findLive(parseAddress(address))
+  async suspend(address: string): Promise<boolean> {
+    const at = parseAddress(address)
+    await this.view.requireRow(at)
+    const agent = this.#agents.findLive(at)
     if (agent) await this.#agents.suspend(agent)
+    return this.#agents.findLive(at) === undefined
+  }
+
+  async end(address: string, principal: string): Promise<void> {
+    const row = await this.view.requireRow(parseAddress(address))
+    for (const { name } of this.#ctx.derived.birthCards(row.id)) await this.cards.revoke(name, principal)
   }
 
   /** New work is refused while the node closes or its disk is full; what is open goes on. */
@@ -503,20 +480,4 @@ function readOwn({ log, derived, slots, control }: Own, agent: string | undefine
   const { auth } = JSON.parse(entry.header.meta) as AuthorityMeta
   if (agent !== undefined && auth !== 1) return {}
   return key && readAuthority(entry.payloads(() => key))
-}
-
-function requireDistinct(manifests: readonly Manifest[]): void {
-  const seen = new Set<string>()
-  for (const manifest of manifests) {
-    const name =
-      manifest.kind === 'Agent'
-        ? `${manifest.tenant}/${manifest.name}`
-        : manifest.kind === 'Tool'
-          ? `${manifest.tenant}/${manifest.declaration.name}`
-          : manifest.name
-    const wish = `${manifest.kind} ${name}`
-    if (seen.has(wish))
-      throw new KernelError('Malformed', 'BadManifest', `${manifest.file}: \`${name}\` is there twice`)
-    seen.add(wish)
-  }
 }

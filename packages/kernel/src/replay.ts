@@ -93,8 +93,9 @@ export async function replay(
   const opened = usable && after ? openSnapshot(usable, who, entries[0]?.header.prev ?? tip.pos) : undefined
   const state = opened?.state ?? emptyState(who.birth)
   const hashes = new Map<number, Buffer>([[state.tip.seq, state.tip.hash]])
-  const instance = ctx.engine.create(image.image, {
-    maximumBytes: ctx.limits.memoryBytes,
+  const { memoryBytes: maximumBytes } = ctx.limits
+  let instance = ctx.engine.create(image.image, {
+    maximumBytes,
     ...(opened && { saved: opened.memory }),
   })
   let turns = 0
@@ -106,6 +107,10 @@ export async function replay(
         const output = await repeat(ctx, who, instance, state, folded, hashes)
         options.onTurn?.(entry.header.seq, output)
         turns++
+      }
+      if (folded.kind === 'wiped') {
+        ctx.engine.drop(instance)
+        instance = ctx.engine.create(image.image, { maximumBytes })
       }
       fold(state, folded)
       hashes.set(entry.header.seq, entry.hash)
@@ -184,7 +189,7 @@ function diff(recorded: Buffer, got: Buffer): string {
   return `output of ${recorded.length} bytes expected, ${got.length} got`
 }
 
-const SNAPSHOT_VERSION = 4
+const SNAPSHOT_VERSION = 5
 
 /** Memory and kernel state in one encrypted value: version, iv, tag, u32 state length, state, memory. */
 export function sealSnapshot(state: AgentState, memory: Buffer, key: PayloadKey): Buffer {

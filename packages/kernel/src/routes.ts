@@ -43,13 +43,13 @@ export const json = <T extends z.ZodType>(schema: T) => ({
   required: true,
   content: { 'application/json': { schema } },
 })
-const anything = z.unknown().openapi({ description: 'any JSON' })
 const one = z.object({
   tenant: z.string(),
   type: z.string(),
   key: z.string(),
 })
 const at = '/v1/agents/{tenant}/{type}/{key}'
+const anything = z.unknown().openapi({ description: 'any JSON' })
 const effectRef = z
   .string()
   .openapi({ description: '`tenant/type/key@turn.index`', example: 'acme/clerk/alice@142.0' })
@@ -71,21 +71,76 @@ export const health = route(
   z.object({ ok: z.boolean(), publicKey: z.string(), agents: z.int(), live: z.int(), rows: z.int() }),
 )
 
+const project = json(
+  z.strictObject({
+    documents: z.array(z.strictObject({ file: z.string(), text: z.string() })).min(1),
+    programs: z.record(z.string(), z.strictObject({ code: z.string(), map: z.string() })),
+  }),
+)
+const applied = z.object({
+  kind: z.string(),
+  name: z.string(),
+  generation: z.int().optional(),
+  changed: z.boolean(),
+})
+const planned = applied.extend({
+  agents: z.int().optional().openapi({ description: 'agents that it decides from then on' }),
+  program: z.enum(['new', 'changed', 'same']).optional(),
+  card: anything.optional().openapi({ description: 'in full form, what it gains and loses, and warnings' }),
+})
+
 export const apply = route(
   {
     method: 'post',
     path: '/v1/apply',
     summary: 'apply manifests, all or nothing',
+    request: { body: project },
+  },
+  z.object({ applied: z.array(applied) }),
+)
+
+export const plan = route(
+  {
+    method: 'post',
+    path: '/v1/plan',
+    summary: 'what an apply of these manifests would change; changes nothing',
+    request: { body: project },
+  },
+  z.object({ planned: z.array(planned) }),
+)
+
+const typeOf = z.object({ tenant: z.string(), type: z.string() })
+
+export const generations = route(
+  {
+    method: 'get',
+    path: '/v1/types/{tenant}/{type}/generations',
+    summary: 'the applied versions of a manifest, the newest first',
+    request: { params: typeOf },
+  },
+  z.object({
+    generations: z.array(
+      z.object({ generation: z.int(), applied: z.string(), image: z.string(), current: z.boolean() }),
+    ),
+  }),
+)
+
+export const rollback = route(
+  {
+    method: 'post',
+    path: '/v1/types/{tenant}/{type}/rollback',
+    summary: 'apply an earlier version again, as a new generation',
     request: {
+      params: typeOf,
       body: json(
         z.strictObject({
-          documents: z.array(z.strictObject({ file: z.string(), text: z.string() })).min(1),
-          programs: z.record(z.string(), z.strictObject({ code: z.string(), map: z.string() })),
+          to: z.int().min(1).optional().openapi({ description: 'the one before the current, if left out' }),
+          dryRun: z.boolean().optional(),
         }),
       ),
     },
   },
-  z.object({ applied: z.array(z.object({ kind: z.string(), name: z.string(), changed: z.boolean() })) }),
+  planned,
 )
 
 export const listAgents = route(
@@ -238,6 +293,46 @@ export const hold = route(
     request: { params: one },
   },
   z.object({ held: z.string() }),
+)
+
+export const agentTree = route(
+  {
+    method: 'get',
+    path: `${at}/tree`,
+    summary: 'an agent, and those that it made',
+    request: { params: one, query: z.object({ limit }) },
+  },
+  z.object({ address: z.string(), state: z.string(), below: z.array(anything) }),
+)
+
+export const suspend = route(
+  {
+    method: 'post',
+    path: `${at}/suspend`,
+    summary: 'put an agent to sleep now, if it is quiet',
+    request: { params: one },
+  },
+  z.object({ suspended: z.string() }),
+)
+
+export const end = route(
+  {
+    method: 'post',
+    path: `${at}/end`,
+    summary: 'stop an agent and whoever it made, for good: its birth cards are revoked',
+    request: { params: one },
+  },
+  z.object({ ended: z.string() }),
+)
+
+export const wipe = route(
+  {
+    method: 'post',
+    path: `${at}/wipe`,
+    summary: 'let an agent begin anew: memory and inbox are gone, then what it had read and accepted',
+    request: { params: one },
+  },
+  z.object({ wiped: z.string() }),
 )
 
 export const why = route(

@@ -84,6 +84,12 @@ export class Standing {
     return Object.keys(change).length > 0 ? change : undefined
   }
 
+  /** The row was reset: from here on its next change is told. */
+  beganAnew(): void {
+    const { births, birth } = this.row
+    this.#said = { influence: birth, accepted: undefined, held: births.map((card) => card.id) }
+  }
+
   /** Brings the rules' turns in line with the agent's state, after an entry was folded. */
   sync(): void {
     const { served } = this.#who.state

@@ -85,6 +85,8 @@ export interface AgentState {
   stopped: boolean
   /** By the host: it takes inputs in, and runs nothing. */
   held: boolean
+  /** By the host: what it has out comes to its end, and then it begins anew. */
+  wiping: boolean
 }
 
 export interface Folded {
@@ -111,6 +113,7 @@ export function emptyState(birth: Buffer): AgentState {
     quarantined: false,
     stopped: false,
     held: false,
+    wiping: false,
   }
 }
 
@@ -179,6 +182,18 @@ function foldKind(state: AgentState, entry: Folded): void {
       break
     case 'released':
       state.held = false
+      break
+    case 'wiping':
+      state.wiping = true
+      state.pending = []
+      drop(state, [...state.effects.keys()])
+      break
+    case 'wiped':
+      // Addresses and effects of its former life are never used again, and children that it kept live on.
+      state.wiping = false
+      state.pending = []
+      state.ending.clear()
+      push(state, entry, 'birth', null)
       break
     case 'stopped':
       // Nothing of it runs again; open invocations were ended before.
@@ -424,6 +439,7 @@ interface SavedState {
   readonly turns: number
   readonly stopped: boolean
   readonly held: boolean
+  readonly wiping: boolean
 }
 
 /** The state beside a snapshot's memory; its tip is kept in the row. */
@@ -443,6 +459,7 @@ export function encodeState(state: AgentState): string {
     turns: state.turns,
     stopped: state.stopped,
     held: state.held,
+    wiping: state.wiping,
   }
   return JSON.stringify(saved)
 }
@@ -467,5 +484,6 @@ export function decodeState(text: string, tip: Tip): AgentState {
     quarantined: false,
     stopped: saved.stopped,
     held: saved.held,
+    wiping: saved.wiping,
   }
 }

@@ -127,6 +127,19 @@ export class View {
     }
   }
 
+  /** The agent and those that it made, and theirs; at most so many. */
+  async tree(address: string, limit = MAX_LINES): Promise<object> {
+    const { derived } = this.#ctx
+    let left = Math.min(limit, MAX_LINES)
+    const node = (row: AgentRow): object => {
+      left--
+      const below: object[] = []
+      for (const child of derived.childrenOf(row.id, Math.max(0, left))) if (left > 0) below.push(node(child))
+      return { ...showRow(row, this.#isStopped(row)), below }
+    }
+    return node(await this.requireRow(parseAddress(address)))
+  }
+
   #isStopped(row: AgentRow): boolean {
     const world = this.#ctx.authority.of(row.tenant)
     const standing = world.agents.get(row.address)
@@ -423,6 +436,10 @@ export class View {
       case 'held':
       case 'released':
         return { ...base, text: `${entry.header.kind} by ${(meta as { by: string }).by}` }
+      case 'wiping':
+        return { ...base, text: `is wiped by ${(meta as { by: string }).by}: what is out comes to its end` }
+      case 'wiped':
+        return { ...base, text: 'begins anew: memory and inbox are gone' }
       case 'revoked':
         return { ...base, text: `ended children: ${(meta as AuthorityMeta).revoked?.join(', ')}` }
       case 'stopped':

@@ -7,7 +7,7 @@
 import type { EffectClass, WireError } from '@cardinal/tools'
 import type { AuthorityMeta, Child, Taken } from './authority-wire.ts'
 import { KernelError } from './errors.ts'
-import type { EffectId, InvocationId } from './ids.ts'
+import type { Address, EffectId, InvocationId } from './ids.ts'
 
 export interface GuestEffect {
   readonly cid: number
@@ -268,6 +268,13 @@ export interface VerdictDetail {
   readonly error?: WireError
   readonly nearest?: unknown
   readonly value?: unknown
+}
+
+/** What a guest is told at its birth, and again when it begins anew. */
+export function birthEvent({ tenant, type, key }: Address, births: readonly string[]): Buffer {
+  const cards = births.map((id, card) => ({ card, id }))
+  const event = { t: 'birth', address: `${tenant}/${type}/${key}`, key, card: { id: births[0] }, cards }
+  return Buffer.from(JSON.stringify(event))
 }
 
 export function receiptEvent(

@@ -52,6 +52,7 @@ const zoneDocument = z.strictObject({
 })
 
 const TYPE = z.enum(['string', 'number', 'integer', 'boolean'])
+const ANSWER_TYPE = z.enum(['object', 'array', 'string', 'number', 'integer', 'boolean', 'null'])
 const scalar = z.union([z.string(), z.number(), z.boolean()])
 /** `anyOf` a type and null is how generators write an argument that may be left out. */
 const nullable = z.tuple([z.strictObject({ type: TYPE }), z.strictObject({ type: z.literal('null') })])
@@ -69,6 +70,31 @@ const property = z
     default: z.union([scalar, z.null()]).optional(),
   })
   .refine((p) => (p.type === undefined) !== (p.anyOf === undefined), 'one of `type` and `anyOf`')
+
+/** JSON Schema of an answer. Patterns and references are left out: the node checks answers itself. */
+const answer: z.ZodType<object> = z.lazy(() =>
+  z.strictObject({
+    type: z.union([ANSWER_TYPE, z.array(ANSWER_TYPE).min(1)]).optional(),
+    title: z.string().optional(),
+    description: z.string().optional(),
+    properties: z.record(z.string(), answer).optional(),
+    required: z.array(z.string()).optional(),
+    additionalProperties: z.union([z.boolean(), answer]).optional(),
+    items: answer.optional(),
+    anyOf: z.array(answer).min(1).optional(),
+    enum: z
+      .array(z.union([scalar, z.null()]))
+      .min(1)
+      .optional(),
+    const: z.union([scalar, z.null()]).optional(),
+    minLength: z.int().min(0).optional(),
+    maxLength: z.int().min(0).optional(),
+    minimum: z.number().optional(),
+    maximum: z.number().optional(),
+    minItems: z.int().min(0).optional(),
+    maxItems: z.int().min(0).optional(),
+  }),
+)
 
 const toolDocument = z.strictObject({
   apiVersion,
@@ -95,6 +121,9 @@ const toolDocument = z.strictObject({
         additionalProperties: z.literal(false).optional(),
       })
       .describe('the arguments: JSON Schema without patterns and references'),
+    out: answer
+      .optional()
+      .describe('the answer: JSON Schema without patterns and references; any JSON if left out'),
     effect: z
       .enum(['read', 'idempotent', 'once'])
       .describe('repeated freely, repeated with the same key, or never repeated'),
@@ -125,11 +154,28 @@ const toolDocument = z.strictObject({
   }),
 })
 
+const networkDocument = z.strictObject({
+  apiVersion,
+  kind: z.literal('Network'),
+  metadata: z.strictObject({ name }),
+  spec: z.strictObject({
+    deny: z
+      .array(z.string())
+      .describe('hosts, `*.suffix` or ranges that no agent reaches, whatever its card says'),
+  }),
+})
+
+export type NetworkDocument = z.infer<typeof networkDocument>
 export type ToolDocument = z.infer<typeof toolDocument>
 export type AgentDocument = z.infer<typeof agentDocument>
 export type ZoneDocument = z.infer<typeof zoneDocument>
 
-export const KINDS = { Agent: agentDocument, Zone: zoneDocument, Tool: toolDocument } as const
+export const KINDS = {
+  Agent: agentDocument,
+  Zone: zoneDocument,
+  Network: networkDocument,
+  Tool: toolDocument,
+} as const
 
 /** The JSON Schema of all kinds, for editors. */
 export function manifestJsonSchema(): object {

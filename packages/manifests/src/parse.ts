@@ -2,7 +2,13 @@
 import { CardError, type DefaultsOf, expandGrantTexts, parseCard, type RootCard } from '@cardinal/cards'
 import { defaultsAmong, type ToolDeclaration } from '@cardinal/tools'
 import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml'
-import { type AgentDocument, KINDS, type ToolDocument, type ZoneDocument } from './document.ts'
+import {
+  type AgentDocument,
+  KINDS,
+  type NetworkDocument,
+  type ToolDocument,
+  type ZoneDocument,
+} from './document.ts'
 import { ManifestError } from './errors.ts'
 import { declarationOf, ToolProblem } from './tools.ts'
 
@@ -35,7 +41,15 @@ export interface ToolManifest {
   readonly declaration: ToolDeclaration
 }
 
-export type Manifest = AgentManifest | ZoneManifest | ToolManifest
+/** Where no agent goes, whatever its card says: hosts as `a.example` or `*.example`, and ranges. */
+export interface NetworkManifest {
+  readonly kind: 'Network'
+  readonly file: string
+  readonly name: string
+  readonly deny: readonly string[]
+}
+
+export type Manifest = AgentManifest | ZoneManifest | NetworkManifest | ToolManifest
 
 export interface ParseOptions {
   /** What a tool of a tenant fills in; those that the same documents declare are known besides. */
@@ -74,12 +88,13 @@ export function parseFiles(files: readonly ManifestFile[], options: ParseOptions
   }
   return shapes.map(({ document, source }, i) => {
     if (document.kind === 'Agent') return agentOf(document, source, { ...options, defaultsOf })
+    if (document.kind === 'Network') return networkOf(document, source, options)
     return document.kind === 'Zone' ? zoneOf(document, source, options) : (tools[i] as ToolManifest)
   })
 }
 
 interface Shape {
-  readonly document: AgentDocument | ZoneDocument | ToolDocument
+  readonly document: AgentDocument | ZoneDocument | NetworkDocument | ToolDocument
   readonly source: Source
 }
 
@@ -213,6 +228,24 @@ function zoneOf({ metadata, spec }: ZoneDocument, source: Source, options: Parse
   if (bad >= 0)
     throw at(source, ['spec', 'ranges', bad], `\`${spec.ranges[bad]}\` is no range, as 10.1.0.0/16`)
   return { kind: 'Zone', file: source.file, name: metadata.name, hosts: spec.hosts, ranges: spec.ranges }
+}
+
+/** As it stands in a URL: lower case, A-labels. */
+const DENIED_HOST = /^(\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*)$/
+
+function networkOf(
+  { metadata, spec }: NetworkDocument,
+  source: Source,
+  options: ParseOptions,
+): NetworkManifest {
+  const bad = spec.deny.findIndex((text) => !options.isRange(text) && !DENIED_HOST.test(text))
+  if (bad >= 0)
+    throw at(
+      source,
+      ['spec', 'deny', bad],
+      `\`${spec.deny[bad]}\` is neither a host, as \`*.example.com\`, nor a range, as 10.1.0.0/16`,
+    )
+  return { kind: 'Network', file: source.file, name: metadata.name, deny: spec.deny }
 }
 
 function durationMs(text: string): number {

@@ -21,6 +21,7 @@ export function declarationOf({ metadata, spec }: ToolDocument): ToolDeclaration
     name: metadata.name,
     about: spec.about,
     in: { type: 'object', properties: propertiesOf(spec), required: spec.in.required },
+    out: spec.out,
     effect: spec.effect,
     idempotencyHeader,
     http,

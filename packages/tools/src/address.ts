@@ -10,7 +10,18 @@ export interface Zone {
   readonly ranges: readonly string[]
 }
 
+/** An operator's word that nobody reaches some names and ranges. */
+export interface Network {
+  readonly name: string
+  /** Hosts, as `a.example` and `*.example`, and CIDR ranges. */
+  readonly deny: readonly string[]
+}
+
 export interface EgressPolicy {
+  /** Networks in force now. */
+  readonly networks: () => readonly Network[]
+  /** Grows with every change of zones or networks: connections that are open were made under older ones. */
+  readonly version: () => number
   /** Zones in force now. */
   readonly zones: () => readonly Zone[]
   /** Ports on which this node itself listens. */
@@ -49,9 +60,25 @@ export function isLiteral(host: string): boolean {
   return ipaddr.isValid(host)
 }
 
+function denied(policy: EgressPolicy): readonly string[] {
+  return policy.networks().flatMap(({ deny }) => deny)
+}
+
+/** Throws `EgressDenied` where the operator denies the name to all. */
+export function checkHost(host: string, policy: EgressPolicy): void {
+  const name = host.replace(/\.$/, '')
+  const hit = (entry: string) =>
+    entry === '*' || entry === name || (entry.startsWith('*.') && name.endsWith(entry.slice(1)))
+  if (denied(policy).some((entry) => !isRange(entry) && hit(entry)))
+    throw new EgressDenied(`\`${host}\` is denied to all by the operator`)
+}
+
 /** Throws `EgressDenied` unless `host`, which resolved to `text`, may be reached on `port`. */
 export function checkAddress(host: string, text: string, port: number, policy: EgressPolicy): void {
   const address = ipaddr.process(text)
+  checkHost(host, policy)
+  if (denied(policy).some((entry) => isRange(entry) && inRange(address, entry)))
+    throw new EgressDenied(`\`${host}\` resolves to an address that the operator denies to all`)
   if (NEVER.some((range) => inRange(address, range)))
     throw new EgressDenied(`\`${host}\` resolves to an address that no agent may reach`)
   const loopback = address.range() === 'loopback'

@@ -6,6 +6,7 @@
  * it follows no redirect.
  */
 import { type GrantDefaults, placeOfPath, placeOfResource, type Request } from '@cardinal/cards'
+import { type AnswerCheck, compileAnswer } from './answer-schema.ts'
 import { type HttpPlan, translateHttp } from './http-request.ts'
 import { type ArgsSchema, checkArgs } from './schema.ts'
 import type { Attempt, EffectClass, Receipt, Tool, Translated, WireError } from './tool.ts'
@@ -15,6 +16,8 @@ export interface ToolDeclaration {
   readonly name: string
   readonly about?: string | undefined
   readonly in: ArgsSchema
+  /** JSON Schema of the answer; left out: any JSON. */
+  readonly out?: object | undefined
   readonly effect: EffectClass
   /** The header that carries the kernel's key; of an `idempotent` effect. */
   readonly idempotencyHeader?: string | undefined
@@ -72,7 +75,8 @@ export function defaultsAmong(tool: string, tools: readonly ToolDeclaration[]): 
 
 /** A declared tool; `http` performs what it becomes. */
 export function declaredTool(declaration: ToolDeclaration, http: Pick<Tool, 'perform'>): Tool {
-  const { name, about } = declaration
+  const { name, about, out } = declaration
+  const check = out && compileAnswer(out)
   return {
     name,
     about: about ?? name,
@@ -80,7 +84,8 @@ export function declaredTool(declaration: ToolDeclaration, http: Pick<Tool, 'per
     sinks: declaration.sinks ?? [hostOf(declaration)],
     yields: declaration.yields ?? [],
     translate: (args) => translate(declaration, args),
-    perform: async (plan, attempt) => answerOf(declaration, await http.perform(plan, attempt as Attempt)),
+    perform: async (plan, attempt) =>
+      answerOf(declaration, check, await http.perform(plan, attempt as Attempt)),
   }
 }
 
@@ -180,7 +185,11 @@ interface Answer {
 }
 
 /** What the agent sees of an answer: its JSON. A refusal by the other side did nothing; its failure may have. */
-function answerOf({ effect, name }: ToolDeclaration, receipt: Receipt): Receipt {
+function answerOf(
+  { effect, name }: ToolDeclaration,
+  check: AnswerCheck | undefined,
+  receipt: Receipt,
+): Receipt {
   if (!receipt.ok) return receipt
   const { status, text } = receipt.value as Answer
   const failed = (cls: WireError['class'], code: string, message: string): Receipt => ({
@@ -195,12 +204,21 @@ function answerOf({ effect, name }: ToolDeclaration, receipt: Receipt): Receipt 
       ? failed('Unavailable', 'ToolFailed', message)
       : failed('Indeterminate', 'Indeterminate', `${message}; whether it was done is unknown`)
   }
-  if (text === '') return { ok: true, value: null }
+  // What was done stays done, whatever it was answered with.
+  const cls = effect === 'read' ? 'Unavailable' : 'Withheld'
+  let value: unknown = null
   try {
     // Bytes that are no text are no JSON either.
-    return { ok: true, value: JSON.parse(text ?? '\0') }
+    if (text !== '') value = JSON.parse(text ?? '\0')
   } catch {
-    const cls = effect === 'read' ? 'Unavailable' : 'Withheld'
     return failed(cls, 'ToolAnswer', `\`${name}\` was answered something that is not JSON`)
   }
+  const wrong = check?.(value)
+  if (wrong !== undefined)
+    return failed(
+      cls,
+      'ToolAnswer',
+      `\`${name}\` was answered something that its \`out\` does not allow, at ${wrong}`,
+    )
+  return { ok: true, value }
 }

@@ -3,7 +3,14 @@
  * and nothing about a request is the guest's to frame.
  */
 import { Agent, type Dispatcher, request as send } from 'undici'
-import { checkAddress, checkedLookup, EgressDenied, type EgressPolicy, isLiteral } from './address.ts'
+import {
+  checkAddress,
+  checkedLookup,
+  checkHost,
+  EgressDenied,
+  type EgressPolicy,
+  isLiteral,
+} from './address.ts'
 import { type HttpPlan, translateHttp } from './http-request.ts'
 import type { Attempt, Receipt, Tool, WireError } from './tool.ts'
 
@@ -38,7 +45,14 @@ export interface HttpTool extends Tool {
 export function httpFetch(options: HttpOptions): HttpTool {
   const gate = new OriginGate(options.connections)
   const agents = new Map<number, Agent>()
+  let version = options.policy.version()
   const agentFor = (port: number) => {
+    // A connection that was made when its address was allowed outlives no change.
+    if (version !== options.policy.version()) {
+      for (const agent of agents.values()) void agent.close()
+      agents.clear()
+      version = options.policy.version()
+    }
     const known = agents.get(port)
     if (known) return known
     const lookup = checkedLookup(options.policy, () => port)
@@ -118,6 +132,7 @@ async function sendOnce(
   let answered = false
   try {
     const literal = url.hostname.replace(/^\[|\]$/g, '')
+    checkHost(literal, options.policy)
     if (isLiteral(literal)) checkAddress(url.hostname, literal, port, options.policy)
     const answer = await send(url, {
       method: plan.method as Dispatcher.HttpMethod,

@@ -1,4 +1,4 @@
-/** Commands that talk to a node: apply, invoke and look. */
+/** Commands that talk to agents: invoke one, and look at what it did. */
 import fs from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Argument, type Command } from 'commander'
@@ -6,7 +6,6 @@ import { type Answer, ask, type Endpoint } from '../client.ts'
 import { CliError, exitCode } from '../errors.ts'
 import { duration, endpointOf, formatOf, requestKey, whole } from '../options.ts'
 import { indented, note, print, table } from '../output.ts'
-import { readProject } from '../project.ts'
 
 const DEFAULT_TENANT = 'default'
 
@@ -19,24 +18,6 @@ interface Audit {
 }
 
 export function addAgentCommands(program: Command): void {
-  program
-    .command('apply [path]')
-    .description('apply a manifest, or all manifests of a folder')
-    .action(async (at: string | undefined, _options: unknown, command: Command) => {
-      const { documents, programs } = await readProject(at ?? '.')
-      const { body } = await ask(endpointOf(command), '/v1/apply', { body: { documents, programs } })
-      const applied = body.applied as { kind: string; name: string; generation?: number; changed: boolean }[]
-      print(formatOf(command), applied, () =>
-        table(
-          applied.map((a) => [
-            a.kind,
-            a.name,
-            a.generation === undefined ? '' : `generation ${a.generation}`,
-            a.changed ? 'applied' : 'unchanged',
-          ]),
-        ),
-      )
-    })
   program
     .command('invoke <agent> <method> [args]')
     .description('call a method; args are JSON, @file, or - for standard input')
@@ -84,50 +65,6 @@ export function addAgentCommands(program: Command): void {
 }
 
 function addReading(program: Command): void {
-  const agents = program.command('agents').description('list, look at and erase agents')
-  agents
-    .command('list')
-    .option('--tenant <name>')
-    .option('--type <name>')
-    .option('--limit <n>', 'at most so many', whole(1), 100)
-    .action(async (options: Record<string, string | number>, command: Command) => {
-      const query = new URLSearchParams(
-        Object.entries(options).map(([k, v]) => [k, String(v)] as [string, string]),
-      )
-      const { body } = await ask(endpointOf(command), `/v1/agents?${query}`)
-      const rows = body.agents as Record<string, string>[]
-      print(formatOf(command), rows, () =>
-        table([
-          ['AGENT', 'STATE', 'TURNS', 'LAST'],
-          ...rows.map((a) => [a.address, a.state, String(a.turns), a.touched] as string[]),
-        ]),
-      )
-    })
-  agents.command('get <agent>').action(async (agent: string, _options: unknown, command: Command) => {
-    const { body } = await ask(endpointOf(command), route(agent))
-    print(formatOf(command), body, () => table(Object.entries(body).map(([k, v]) => [k, String(v)])))
-  })
-  for (const [verb, about, done] of [
-    ['hold', 'freeze it: it takes inputs in and runs nothing', 'held'],
-    ['release', 'let it go on', 'released'],
-  ] as const)
-    agents
-      .command(`${verb} <agent>`)
-      .description(about)
-      .action(async (agent: string, _options: unknown, command: Command) => {
-        const { body } = await ask(endpointOf(command), `${route(agent)}/${verb}`, { method: 'POST' })
-        print(formatOf(command), body, () => `${done} ${agent}`)
-      })
-  agents
-    .command('erase <agent>')
-    .description('destroy its key: what it said and was told is unreadable from then on')
-    .option('--yes', 'do it')
-    .action(async (agent: string, options: { yes?: boolean }, command: Command) => {
-      if (!options.yes)
-        throw new CliError('Usage', 'Usage', `this cannot be undone; add \`--yes\` to erase \`${agent}\``)
-      const { body } = await ask(endpointOf(command), `${route(agent)}/erase`, { method: 'POST' })
-      print(formatOf(command), body, () => `erased ${agent}`)
-    })
   program
     .command('history <agent>')
     .description('what an agent was asked, did and was told')
@@ -218,6 +155,14 @@ export function route(agent: string): string {
   if (parts.length !== 3 || parts.some((p) => /^\.*$/.test(p)))
     throw new CliError('Usage', 'BadAddress', `\`${agent}\` is no address; write [tenant/]type/key`)
   return `/v1/agents/${parts.map(encodeURIComponent).join('/')}`
+}
+
+/** `type` means one of the default tenant, or of the one that `CARDINAL_TENANT` names. */
+export function typeRoute(type: string): string {
+  const parts = type.includes('/') ? type.split('/') : [process.env.CARDINAL_TENANT ?? DEFAULT_TENANT, type]
+  if (parts.length !== 2 || parts.some((p) => /^\.*$/.test(p)))
+    throw new CliError('Usage', 'BadAddress', `\`${type}\` is no type; write [tenant/]type`)
+  return `/v1/types/${parts.map(encodeURIComponent).join('/')}`
 }
 
 const STDIN = 0
