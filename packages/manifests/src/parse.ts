@@ -42,7 +42,7 @@ export interface ToolManifest {
 }
 
 /** Where no agent goes, whatever its card says: hosts as `a.example` or `*.example`, and ranges. */
-export interface NetworkManifest {
+interface NetworkManifest {
   readonly kind: 'Network'
   readonly file: string
   readonly name: string
