@@ -1,5 +1,5 @@
 /** What the host does with cards on a running node. */
-import { inspectToken } from '@cardinal/cards'
+import { inspectToken, readRevocations } from '@cardinal/cards'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
   applyPrograms,
@@ -238,8 +238,13 @@ describe('a card that is exported', () => {
     expect(report.blocks.map((block) => block.card?.id)).toEqual([card, child])
     expect(await tokens.import({ token: exported.token }, 'it')).toMatchObject({ id: child })
     expect(tokens.revoked()).toEqual([])
+    const before = readRevocations((await tokens.revocationList()).text, rootKey)
     await t.kernel.cards.revoke(child, 'it')
     expect(tokens.revoked()).toEqual([exported.revocationIds[1]])
+    const after = readRevocations((await tokens.revocationList()).text, rootKey)
+    expect([...after.ids]).toEqual([exported.revocationIds[1]])
+    expect(after.asOf).toBeGreaterThan(before.asOf as number)
+    expect(report.asOf).toBeLessThanOrEqual(before.asOf as number)
     expect(inspectToken(bytes, rootKey, new Set(tokens.revoked())).ok).toBe(false)
     await expect(tokens.import({ token: exported.token }, 'it')).rejects.toMatchObject({ code: 'Revoked' })
     await expect(tokens.export(child, 'it')).rejects.toMatchObject({ code: 'NotLive' })

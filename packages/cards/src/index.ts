@@ -12,6 +12,7 @@ export {
 } from './biscuit/container.ts'
 export { inspectToken, showTokenCard, type TokenReport } from './biscuit/inspect.ts'
 export { generateKeys, type KeyPair, keysOfSecret } from './biscuit/keys.ts'
+export { type RevocationList, readRevocations, signRevocations } from './biscuit/revocations.ts'
 export { type Algorithm, type PublicKeyBytes, TokenError } from './biscuit/wire.ts'
 export { type Bound, has, leq, meet, normalise } from './bound.ts'
 export type { Box, Dimension, Request } from './box.ts'

@@ -49,7 +49,10 @@ export function cardRoutes(app: OpenAPIHono, { cards, tokens }: Kernel): void {
 
 function tokenRoutes(app: OpenAPIHono, tokens: Kernel['tokens']): void {
   on(app, routes.exportCard, async (c) => c.json(await tokens.export(param(c, 'id'), OPERATOR)))
-  on(app, routes.revokedTokens, async (c) => c.json({ rootKey: tokens.rootKey, revoked: tokens.revoked() }))
+  on(app, routes.revokedTokens, async (c) => {
+    const { asOf, issued, ids, text } = await tokens.revocationList()
+    return c.json({ rootKey: tokens.rootKey, asOf, issued, revoked: ids, list: text })
+  })
   on(app, routes.importCard, async (c) => {
     const wish = parse(routes.importCard.request.body.content['application/json'].schema, await json(c))
     return c.json(await tokens.import(wish, OPERATOR))

@@ -17,9 +17,11 @@ import {
   readCards,
   sealToken,
   signCards,
+  signRevocations,
   type TokenCard,
   verifyToken,
 } from '@cardinal/cards'
+import type { Pos } from '@cardinal/oplog'
 import type { Context } from './context.ts'
 import { KernelError } from './errors.ts'
 import type { HostCards } from './host-cards.ts'
@@ -69,7 +71,13 @@ export class HostTokens {
     const chain = chainFrom(card)
     const unfit = chain.map(whyNot).find((why) => why !== undefined)
     if (unfit) throw new KernelError('Refused', 'NotExportable', unfit)
-    const bytes = sealToken(signCards(this.#keys, chain.map(tokenCard)))
+    const asOf = this.#ctx.log.end
+    const bytes = sealToken(
+      signCards(
+        this.#keys,
+        chain.map((one) => ({ ...tokenCard(one), asOf })),
+      ),
+    )
     const { revocationIds } = verifyToken(bytes, this.#keys.public)
     const record = chain.map(({ id: of }, i) => [of, revocationIds[i] as string] as const)
     const pos = this.#ctx.control.exported(record, principal)
@@ -84,6 +92,17 @@ export class HostTokens {
       .listExported()
       .filter(([card]) => this.#cards.find(card)?.revocations.length)
       .map(([, id]) => id)
+  }
+
+  /** The same, signed and dated, as a verifier keeps it. Everything in it is durable. */
+  async revocationList(): Promise<{ asOf: number; issued: string; ids: readonly string[]; text: string }> {
+    const { log, clock } = this.#ctx
+    const asOf = log.end
+    const ids = this.revoked()
+    const issuedMs = clock.nowMs()
+    if (asOf > 0) await log.untilDurable((asOf - 1) as Pos)
+    const text = signRevocations(this.#keys, { asOf, issuedMs, ids })
+    return { asOf, issued: new Date(issuedMs).toISOString(), ids, text }
   }
 
   /** A token of this node names the card that it is; another one becomes a card under the importer's bound. */

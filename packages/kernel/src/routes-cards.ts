@@ -265,7 +265,13 @@ export const exportCard = route(
 
 export const revokedTokens = route(
   { method: 'get', path: '/v1/revocations', summary: 'the revocation ids that an offline verifier needs' },
-  z.object({ rootKey: z.string(), revoked: z.array(z.string()) }),
+  z.object({
+    rootKey: z.string(),
+    asOf: z.int(),
+    issued: z.string(),
+    revoked: z.array(z.string()),
+    list: z.string().openapi({ description: 'the signed list, as `cards inspect --revoked` takes it' }),
+  }),
 )
 
 export const importCard = route(

@@ -6,7 +6,7 @@
  * requires the same bytes. So nobody else's Datalog is ever evaluated, or even read.
  */
 import { type Bound, meet, normalise } from '../bound.ts'
-import { parseExactJson } from '../exact-json.ts'
+import { type NumberText, parseExactJson } from '../exact-json.ts'
 import { parseGrants } from '../grant.ts'
 import { type CardLimits, parseCardLimits, rootLimits, showLimits } from '../limits.ts'
 import { showFullBound } from '../sim/full-form.ts'
@@ -24,16 +24,19 @@ export interface TokenCard {
   readonly now: Bound
   readonly ever: Bound
   readonly limits: CardLimits
+  /** How far the node's record reached when the token was signed; lists of revocations are no older. */
+  readonly asOf?: number
 }
 
 const FORMAT = 1
 const MAX_CHAIN = 16
 
-function contextOf({ id, owner, now, ever, limits }: TokenCard): string {
+function contextOf({ id, owner, now, ever, limits, asOf }: TokenCard): string {
   return JSON.stringify({
     cardinal: FORMAT,
     card: id,
     owner,
+    ...(asOf !== undefined && { asOf }),
     limits: showLimits(limits),
     now: showFullBound(now),
     ever: showFullBound(ever),
@@ -88,7 +91,10 @@ function cardOf(context: string, i: number): TokenCard {
     const boundOf = (name: 'now' | 'ever') => normalise(parseGrants(said[name], name, () => undefined))
     if (typeof said.card !== 'string' || typeof said.owner !== 'string') throw new Error('no card and owner')
     const limits = rootLimits(parseCardLimits(said.limits, 'limits'))
-    return { id: said.card, owner: said.owner, now: boundOf('now'), ever: boundOf('ever'), limits }
+    const asOf = said.asOf === undefined ? undefined : Number(String((said.asOf as NumberText).text))
+    if (asOf !== undefined && !Number.isSafeInteger(asOf)) throw new Error('`asOf` is no whole number')
+    const bounds = { now: boundOf('now'), ever: boundOf('ever') }
+    return { id: said.card, owner: said.owner, ...bounds, limits, ...(asOf !== undefined && { asOf }) }
   } catch (error) {
     throw badToken(`block ${i} is no card: ${(error as Error).message}`)
   }

@@ -11,6 +11,8 @@ export interface TokenReport {
   readonly ok: boolean
   readonly sealed: boolean
   readonly rootKeyId: number | undefined
+  /** A list of revocations that is older does not know what was revoked when the token was signed. */
+  readonly asOf: number | undefined
   readonly blocks: readonly {
     readonly revocationId: string
     readonly revoked: boolean
@@ -36,7 +38,9 @@ export function inspectToken(
     card: cards?.[i],
   }))
   const { sealed, rootKeyId } = token
-  return { ok: !blocks.some((block) => block.revoked), sealed, rootKeyId, blocks }
+  const marks = cards?.flatMap((card) => card.asOf ?? []) ?? []
+  const asOf = marks.length > 0 ? Math.max(...marks) : undefined
+  return { ok: !blocks.some((block) => block.revoked), sealed, rootKeyId, asOf, blocks }
 }
 
 function cardsIn(token: VerifiedToken): TokenCard[] | undefined {

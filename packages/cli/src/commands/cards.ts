@@ -3,6 +3,8 @@ import { createInterface } from 'node:readline'
 import {
   inspectToken,
   type PublicKeyBytes,
+  type RevocationList,
+  readRevocations,
   Sim,
   showGrantText,
   showTokenCard,
@@ -11,7 +13,7 @@ import {
 } from '@cardinal/cards'
 import { type Command, InvalidArgumentError } from 'commander'
 import { CliError } from '../errors.ts'
-import { formatOf } from '../options.ts'
+import { duration, formatOf } from '../options.ts'
 import { print, table } from '../output.ts'
 import { readFile, tokenIn } from '../tokens.ts'
 import { addHostCardCommands } from './host-cards.ts'
@@ -29,7 +31,11 @@ export function addCardCommands(program: Command): void {
     .command('inspect <file>')
     .description('verify a Biscuit, ours or not, with nothing but a public key; `-` reads stdin')
     .requiredOption('--root-key <hex>', 'the public key that must have signed its first block', rootKey)
-    .option('--revoked <file>', 'revocation ids, one a line: a token that holds one is revoked')
+    .option(
+      '--revoked <file>',
+      'a list of `cards export --revoked`, or ids, one a line: a token that holds one is revoked',
+    )
+    .option('--max-age <duration>', 'how old that list may be, as 1h; it must be signed then', duration)
     .action(inspect)
 }
 
@@ -44,28 +50,50 @@ function rootKey(text: string): PublicKeyBytes {
   return { algorithm, key: Buffer.from(hex, 'hex') }
 }
 
-function revokedIn(file: string | undefined): Set<string> {
-  const lines = file === undefined ? [] : readFile(file).toString('utf8').split('\n')
-  const ids = lines
-    .map((line) => line.trim().toLowerCase())
-    .filter((line) => line !== '' && !line.startsWith('#'))
-  const bad = ids.find((id) => !/^[0-9a-f]+$/.test(id))
-  if (bad !== undefined)
-    throw new CliError('Malformed', 'BadRevocationList', `\`${file}\`: \`${bad}\` is no revocation id`)
-  return new Set(ids)
+function revokedIn(file: string | undefined, root: PublicKeyBytes): RevocationList | undefined {
+  if (file === undefined) return undefined
+  try {
+    return readRevocations(readFile(file).toString('utf8'), root)
+  } catch (error) {
+    if (!(error instanceof TokenError)) throw error
+    throw new CliError('Malformed', 'BadRevocationList', `\`${file}\`: ${error.message}`)
+  }
+}
+
+function knows(list: RevocationList | undefined): string {
+  if (!list) return 'not looked at: no list was given'
+  return list.issuedMs === undefined
+    ? 'of a list that is not signed'
+    : `as of ${new Date(list.issuedMs).toISOString()}`
+}
+
+/** What was revoked after a list was made, it cannot know: an old one in the place of a newer is refused. */
+function requireFresh(
+  list: RevocationList | undefined,
+  asOf: number | undefined,
+  maxAgeMs: number | undefined,
+): void {
+  const stale = (why: string) => new CliError('Refused', 'StaleRevocationList', why)
+  if (list?.asOf !== undefined && asOf !== undefined && list.asOf < asOf)
+    throw stale(`the list of revocations reaches to ${list.asOf}, and the token was signed at ${asOf}`)
+  if (maxAgeMs === undefined) return
+  if (list?.issuedMs === undefined)
+    throw stale('`--max-age` needs `--revoked` with a list that is signed and dated')
+  if (Math.abs(Date.now() - list.issuedMs) > maxAgeMs)
+    throw stale(`the list of revocations is of ${new Date(list.issuedMs).toISOString()}`)
 }
 
 /** Exit code 0 if the token holds and is not revoked, else 1; what does not hold says why. */
 function inspect(
   file: string,
-  options: { rootKey: PublicKeyBytes; revoked?: string },
+  options: { rootKey: PublicKeyBytes; revoked?: string; maxAge?: number },
   command: Command,
 ): void {
-  const revoked = revokedIn(options.revoked)
+  const list = revokedIn(options.revoked, options.rootKey)
   const bytes = tokenIn(file)
   let report: TokenReport
   try {
-    report = inspectToken(bytes, options.rootKey, revoked)
+    report = inspectToken(bytes, options.rootKey, list?.ids ?? new Set())
   } catch (error) {
     if (!(error instanceof TokenError)) throw error
     const refused = { ok: false, code: error.code, message: error.message }
@@ -73,6 +101,7 @@ function inspect(
     process.exitCode = 1
     return
   }
+  requireFresh(list, report.asOf, options.maxAge)
   const blocks = report.blocks.map(({ card, ...block }) => ({
     ...block,
     ...(card && { card: showTokenCard(card) }),
@@ -83,6 +112,7 @@ function inspect(
         report.ok ? 'verified' : 'REVOKED',
         `${report.blocks.length} blocks, ${report.sealed ? 'sealed' : 'NOT SEALED: whoever has it can append'}`,
       ],
+      ['revocations', knows(list)],
       ...report.blocks.flatMap(blockRows),
     ]),
   )

@@ -136,11 +136,11 @@ function addTokens(cards: Command): void {
   cards
     .command('export [card]')
     .description('print a card and those above it as a sealed Biscuit, which anybody verifies offline')
-    .option('--revoked', 'print the revocation ids of what was exported and revoked instead')
+    .option('--revoked', 'print the list of what was exported and revoked instead, signed and dated')
     .action(async (id: string | undefined, options: { revoked?: true }, command: Command) => {
       if (options.revoked) {
         const { body } = await ask(endpointOf(command), '/v1/revocations')
-        return print(formatOf(command), body, () => (body.revoked as string[]).join('\n'))
+        return print(formatOf(command), body, () => String(body.list).trimEnd())
       }
       if (id === undefined) throw new CliError('Usage', 'Usage', 'which card?')
       const { body } = await ask(endpointOf(command), `${at(id)}/export`, { method: 'POST' })
