@@ -66,6 +66,66 @@ export function holds(grant: FullGrant, q: Q): boolean {
   )
 }
 
+/** Whether two places of one kind have something in common: one holds the other, or its own text. */
+function crosses(a: string | undefined, b: string | undefined, separator: string): boolean {
+  if (a === '*' || b === '*' || a === b) return true
+  if (a === undefined || b === undefined) return false
+  const within = (outer: string, inner: string) =>
+    outer.endsWith(`${separator}*`) && inner.startsWith(outer.slice(0, -1))
+  return within(a, b) || within(b, a)
+}
+
+function hostsCross(a: string | undefined, b: string | undefined): boolean {
+  if (a === '*' || b === '*' || a === b) return true
+  if (a === undefined || b === undefined) return false
+  const within = (outer: string, inner: string) => outer.startsWith('*.') && inner.endsWith(outer.slice(1))
+  return within(a, b) || within(b, a)
+}
+
+interface Span {
+  readonly min?: number
+  readonly max?: number
+}
+type Rule = '*' | unknown[] | (Span & { readonly in?: unknown[]; readonly optional?: boolean })
+
+function rulesCross(a: Rule, b: Rule): boolean {
+  if (a === '*' || b === '*') return true
+  const list = (rule: Exclude<Rule, '*'>) => (Array.isArray(rule) ? rule : rule.in)
+  const [one, other] = list(a) ? [a, b] : [b, a]
+  const values = list(one)
+  if (values) return values.some((value) => argument(other, value))
+  const [x, y] = [a, b] as [Span, Span]
+  const low = Math.max(x.min ?? Number.NEGATIVE_INFINITY, y.min ?? Number.NEGATIVE_INFINITY)
+  return low <= Math.min(x.max ?? Number.POSITIVE_INFINITY, y.max ?? Number.POSITIVE_INFINITY)
+}
+
+function argsCross(a: FullGrant['args'] = {}, b: FullGrant['args'] = {}): boolean {
+  if (a === '*' || b === '*') return true
+  const needed = (rules: Record<string, unknown>, others: Record<string, unknown>) =>
+    Object.entries(rules).every(
+      ([name, rule]) =>
+        (name in others && rulesCross(rule as Rule, others[name] as Rule)) ||
+        (rule as { optional?: boolean }).optional === true,
+    )
+  return needed(a, b) && needed(b, a)
+}
+
+/** Whether there is a request that both grants hold. */
+export function overlap(a: Partial<FullGrant>, b: Partial<FullGrant>): boolean {
+  const methods = [a.method, b.method].map((m) => (m === undefined ? undefined : [m].flat()))
+  const [x, y] = methods
+  const methodsCross =
+    a.method === '*' || b.method === '*' || (x === y && !x) || (x?.some((m) => y?.includes(m)) ?? false)
+  return (
+    crosses(a.tool, b.tool, '.') &&
+    crosses(a.resource, b.resource, '/') &&
+    hostsCross(a.host, b.host) &&
+    methodsCross &&
+    crosses(a.path, b.path, '/') &&
+    argsCross(a.args, b.args)
+  )
+}
+
 /** Whether a sink, one exact place, lies in a cell of sinks. */
 export function inSink(cell: string, sink: string): boolean {
   if (cell === '*' || cell === sink) return true

@@ -16,7 +16,7 @@ import {
   type ScopePart,
 } from './effect-book.ts'
 import { type Op, REQUESTS } from './history.ts'
-import { type FullGrant, holds, inSink, type Q } from './naive.ts'
+import { type FullGrant, holds, inSink, overlap, type Q } from './naive.ts'
 
 interface TurnNotes {
   readonly agent: string
@@ -36,6 +36,9 @@ export class Oracle {
   readonly #lapses = new Map<string, number>()
   /** What each guest that revoked a card had read by then. */
   readonly #revokers = new Map<string, Set<Read>[]>()
+  /** Standing ceilings of the host's, and whom each fork is one of. */
+  readonly #ceilings: { readonly target: string; readonly ceiling: readonly Partial<FullGrant>[] }[] = []
+  readonly #origins = new Map<string, string>()
   #rerooted = false
   readonly #shown = new Map<string, { flow: Set<string>; labels: Set<string> }>()
 
@@ -208,7 +211,12 @@ export class Oracle {
       if (outcome === 'done') this.#join(effect.agent, new Set([effect.read]))
       if (outcome === 'failed') this.#effects.uncount(effect)
     },
+    confine: (op) => {
+      const { target, ceiling } = op as unknown as { target: string; ceiling?: Partial<FullGrant>[] }
+      if (ceiling) this.#ceilings.push({ target, ceiling })
+    },
     fork: (op) => {
+      this.#origins.set(op.as as string, op.agent as string)
       const old = this.#agents.get(op.agent as string) as AgentNotes
       const cards = op.cards as Record<string, string>
       const as = op.as as string
@@ -284,13 +292,45 @@ export class Oracle {
   #isFree(asker: string, reads: ReadonlySet<Read>): boolean {
     const { births } = this.#agents.get(asker) as AgentNotes
     const keeps = this.#run({ op: 'show', agent: asker }).keeps as string[]
-    const grants = births.flatMap((card) => [...this.#book.get(card).now, ...this.#book.get(card).ever])
+    const grants = [
+      ...births.flatMap((card) => this.#book.get(card).now),
+      ...this.#confinedTo(
+        asker,
+        births.flatMap((card) => this.#book.get(card).ever),
+      ),
+    ]
     return [...reads].every(
       (read) =>
         SINKS.filter((sink) => keeps.some((cell) => inSink(cell, sink))).every(
           (sink) => read.back.includes(sink) || read.flows.some((flow) => this.#book.flows(flow, sink)),
         ) && read.labels.every((l) => grants.every((g) => g.labels === '*' || g.labels.includes(l))),
     )
+  }
+
+  /** What the host's confinements leave of grants: of each, what it has in common with one of every ceiling. */
+  #confinedTo(agent: string, grants: readonly FullGrant[]): Pick<FullGrant, 'labels'>[] {
+    const names = new Set<string>()
+    const add = (id: string | undefined): void => {
+      if (id === undefined || names.has(id)) return
+      const [tenant, type] = id.split('/')
+      for (const name of [id, `${tenant}/${type}`, tenant as string]) names.add(name)
+      add(this.#agents.get(id)?.spawner)
+      add(this.#origins.get(id))
+    }
+    add(agent)
+    const ceilings = this.#ceilings.filter(({ target }) => names.has(target))
+    type Met = { readonly of: readonly Partial<FullGrant>[]; readonly labels: '*' | string[] }
+    let left: Met[] = grants.map((grant) => ({ of: [grant], labels: grant.labels }))
+    for (const { ceiling } of ceilings)
+      left = left.flatMap(({ of, labels }) =>
+        ceiling
+          .filter((grant) => of.every((one) => overlap(one, grant)))
+          .map(({ labels: cleared = '*', ...grant }) => ({
+            of: [...of, grant],
+            labels: labels === '*' ? cleared : labels.filter((l) => cleared === '*' || cleared.includes(l)),
+          })),
+      )
+    return left
   }
 
   #sees(asker: string, other: string): void {
