@@ -135,6 +135,16 @@ describe('generations', () => {
 })
 
 describe('the host', () => {
+  it('confines with or without `cards`, as people type it', () => {
+    expect(cardinal('confine', 'boss/ann', '--egress', 'b.example').out).toMatch(
+      /^confined default\/boss\/ann/,
+    )
+    const [row] = JSON.parse(cardinal('--format', 'json', 'cards', 'confine').out) as { id: string }[]
+    expect(verdict('a.example')).toBe('refuse')
+    expect(cardinal('confine', '--lift', row?.id ?? '').status).toBe(0)
+    expect(verdict('a.example')).toBe('allow')
+  })
+
   it('sees whom an agent made, puts it to sleep, wipes it and ends it', () => {
     const child = JSON.stringify({ keep: true, card: { limits: { depth: 1 } } })
     expect(cardinal('invoke', 'boss/ann', 'spawn', child).status).toBe(0)
@@ -146,6 +156,9 @@ describe('the host', () => {
       '    default/boss/ann.1.1',
       '',
     ])
+    const told = cardinal('history', 'boss/ann', '--tree').out
+    for (const who of ['ann', 'ann.1', 'ann.1.1']) expect(told).toContain(`default/boss/${who}     1 `)
+    expect(told.indexOf('boss/ann.1     1')).toBeLessThan(told.indexOf('boss/ann.1.1     1'))
     expect(cardinal('agents', 'suspend', 'boss/ann').out).toBe('suspended boss/ann\n')
     expect(cardinal('agents', 'wipe', 'boss/ann').err).toContain('add `--yes` to wipe `boss/ann`')
     expect(cardinal('agents', 'wipe', 'boss/ann', '--yes').out).toBe('wiped boss/ann\n')

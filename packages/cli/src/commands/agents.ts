@@ -71,6 +71,7 @@ function addReading(program: Command): void {
     .option('--limit <n>', 'the newest so many', whole(1), 100)
     .option('--since <duration>', 'as 10m, 2h or 7d', duration)
     .option('-f, --follow', 'go on as it happens')
+    .option('--tree', 'with the agents that it made, in the order of time')
     .action(history)
   program
     .command('logs <agent>')
@@ -237,6 +238,8 @@ function showAnswer(
 }
 
 interface HistoryLine {
+  /** Where several agents are shown. */
+  readonly address?: string
   readonly seq: number
   readonly time: string
   readonly kind: string
@@ -252,28 +255,55 @@ interface HistoryLine {
 
 const FOLLOW_MS = 500
 
+/** An agent whose history is shown, and the last entry that was. */
+interface Shown {
+  readonly address: string
+  last: number
+}
+
 async function history(
   agent: string,
-  options: { limit: number; since?: number; follow?: boolean },
+  options: { limit: number; since?: number; follow?: boolean; tree?: boolean },
   command: Command,
 ): Promise<void> {
   const endpoint = endpointOf(command)
-  const query = new URLSearchParams({
+  const known = new Map<string, Shown>()
+  const first = new URLSearchParams({
     limit: String(options.limit),
     ...(options.since !== undefined && { since: String(Math.max(0, Date.now() - options.since)) }),
   })
-  const at = `${route(agent)}/history`
-  let lines = (await ask(endpoint, `${at}?${query}`)).body.history as HistoryLine[]
-  print(formatOf(command), lines, () => lines.map(showLine).join('\n'))
-  let last = lines.at(-1)?.seq ?? 0
-  while (options.follow) {
+  for (;;) {
+    const lines: HistoryLine[] = []
+    for (const address of options.tree ? await family(endpoint, agent) : [agent]) {
+      const shown = known.get(address)
+      const query = shown ? `after=${shown.last}` : first
+      const { body } = await ask(endpoint, `${route(address)}/history?${query}`)
+      const own = body.history as HistoryLine[]
+      known.set(address, { address, last: own.at(-1)?.seq ?? shown?.last ?? 0 })
+      lines.push(...(options.tree ? own.map((line) => ({ address, ...line })) : own))
+    }
+    if (options.tree) lines.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0))
+    if (lines.length > 0 || !options.follow)
+      print(formatOf(command), lines, () => lines.map(showLine).join('\n'))
+    if (!options.follow) return
     await pause(FOLLOW_MS)
-    lines = (await ask(endpoint, `${at}?after=${last}`)).body.history as HistoryLine[]
-    if (lines.length === 0) continue
-    last = lines.at(-1)?.seq ?? last
-    print(formatOf(command), lines, () => lines.map(showLine).join('\n'))
   }
 }
+
+interface Branch {
+  readonly address: string
+  readonly below: readonly Branch[]
+}
+
+/** The agent and those below it. */
+async function family(endpoint: Endpoint, agent: string): Promise<string[]> {
+  const { body } = await ask(endpoint, `${route(agent)}/tree?limit=${MAX_FAMILY}`)
+  const all = ({ address, below }: Branch): string[] => [address, ...below.flatMap(all)]
+  return all(body as unknown as Branch)
+}
+
+/** So many agents are asked for their history, one after the other. */
+const MAX_FAMILY = 1000
 
 const SHOWN = 100
 
@@ -282,7 +312,8 @@ function showLine(line: HistoryLine): string {
     const args = JSON.stringify(e.args) ?? ''
     return `\n        ${e.effect} ${e.tool} ${args.length > SHOWN ? `${args.slice(0, SHOWN)}…` : args}: ${e.verdict}`
   })
-  return `${String(line.seq).padStart(5)} ${line.time.slice(11, 23)} ${line.kind.padEnd(9)} ${indented(line.text)}${effects.join('')}`
+  const whose = line.address === undefined ? '' : `${line.address} `
+  return `${whose}${String(line.seq).padStart(5)} ${line.time.slice(11, 23)} ${line.kind.padEnd(9)} ${indented(line.text)}${effects.join('')}`
 }
 
 function showWhy(why: Record<string, unknown>): string {

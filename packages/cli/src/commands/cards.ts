@@ -16,11 +16,12 @@ import { CliError } from '../errors.ts'
 import { duration, formatOf } from '../options.ts'
 import { print, table } from '../output.ts'
 import { readFile, tokenIn } from '../tokens.ts'
-import { addHostCardCommands } from './host-cards.ts'
+import { addConfine, addHostCardCommands } from './host-cards.ts'
 
 export function addCardCommands(program: Command): void {
   const cards = program.command('cards').description('what agents may do, and may ever do')
   addHostCardCommands(cards)
+  addConfine(program, true)
   cards
     .command('sim')
     .description(

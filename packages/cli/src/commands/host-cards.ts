@@ -177,19 +177,7 @@ function addEnding(cards: Command): void {
         options.dryRun ? `would revoke ${reached}` : `revoked ${reached}`,
       )
     })
-  cards
-    .command('confine [agent]')
-    .description('lower what an agent may ever do, or all of a type or tenant; without any: what is confined')
-    .option('--type <type>', 'all agents of `tenant/type` instead')
-    .option('--tenant <tenant>', 'all agents of a tenant instead')
-    .option('--egress <host...>', 'data may go to these hosts only')
-    .option('--grant <grant>', 'nothing but this; several times', (text: string, before: Grant[] = []) => [
-      ...before,
-      grantOf(text),
-    ])
-    .option('--flow <sink...>', 'data may flow to these sinks only')
-    .option('--lift <id>', 'take a confinement away')
-    .action(confine)
+  addConfine(cards)
   cards
     .command('explain <agent> <tool> [args]')
     .description('what would be decided now on a call of a tool')
@@ -208,6 +196,23 @@ function addEnding(cards: Command): void {
         print(formatOf(command), body, () => table(Object.entries(body).map(([k, v]) => [k, shown(v)])))
       },
     )
+}
+
+/** Also there without `cards`, for that is what people type. */
+export function addConfine(parent: Command, hidden = false): void {
+  parent
+    .command('confine [agent]', { hidden })
+    .description('lower what an agent may ever do, or all of a type or tenant; without any: what is confined')
+    .option('--type <type>', 'all agents of `tenant/type` instead')
+    .option('--tenant <tenant>', 'all agents of a tenant instead')
+    .option('--egress <host...>', 'data may go to these hosts only')
+    .option('--grant <grant>', 'nothing but this; several times', (text: string, before: Grant[] = []) => [
+      ...before,
+      grantOf(text),
+    ])
+    .option('--flow <sink...>', 'data may flow to these sinks only')
+    .option('--lift <id>', 'take a confinement away')
+    .action(confine)
 }
 
 async function confine(
