@@ -213,7 +213,7 @@ describe('a declared tool', () => {
       ['{}', '$ (required)'],
       ['[]', '$ (type)'],
       ['{"id":"0123456789"}', '$.id (maxLength)'],
-      ['{"id":"a","more":[1,"two"]}', '$.more.1 (type)'],
+      ['{"id":"a","more":[1,"two"]}', '$.more[1] (type)'],
     ]
     for (const [body, at] of answers) {
       next = { status: 200, body }
@@ -221,6 +221,12 @@ describe('a declared tool', () => {
       expect(answered).toMatchObject({ name: 'Unavailable', code: 'ToolAnswer' })
       expect(answered.message).toContain(`\`out\` does not allow, at ${at}`)
     }
+    // Whatever it is, it holds up nobody and ends nothing.
+    const many = `[${'1,'.repeat(600_000)}1]`
+    next = { status: 200, body: `{"id":"a","more":${many}}` }
+    expect((await use('bank.list', {})).message).toContain('(too large to be checked)')
+    next = { status: 200, body: `{"id":"a","more":{"\\ud800":${'['.repeat(3000)}${']'.repeat(3000)}}}` }
+    expect((await use('bank.list', {})).message).toContain('$.more (type)')
     next = { status: 200, body: '{"id":"a","more":[1,2],"besides":true}' }
     expect(await use('bank.list', {})).toMatchObject({ ok: true, value: { more: [1, 2] } })
     next = { status: 200, body: '{"done":true}' }
@@ -293,6 +299,16 @@ describe('the declaration of a tool', () => {
       'a pattern in what it answers',
       (s) => s.replace('maxLength: 9', 'pattern: "^D"'),
       /spec\.out\.properties\.id\.pattern: unknown field/,
+    ],
+    [
+      'a name in what it answers that readers would lose',
+      (s) => s.replace('id: { type: string, maxLength: 9 }', '"__proto__": { type: string }'),
+      /spec\.out\.properties\.__proto__: unknown field/,
+    ],
+    [
+      'an answer without an end',
+      (s) => s.replace('items: { type: integer }', `items: ${'{ items: '.repeat(40)}{}${' }'.repeat(40)}`),
+      /spec\.out: this is nested more than 32 deep/,
     ],
     ['a query in the address', (s) => s.replace('{to}/payments', '{to}/payments?a=1'), /stands in `query`/],
     ['a header of the executor', (s) => s.replace('X-Client: acme', 'Host: evil'), /only the executor sets/],

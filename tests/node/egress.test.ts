@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { checkAddress } from '../../packages/tools/src/address.ts'
 import {
   applyNetwork,
   applyPrograms,
@@ -198,6 +199,7 @@ describe('http.fetch', () => {
   for (const [denied, spelled] of [
     ['a name', '127.0.0.1'],
     ['a range', '127.0.0.0/8'],
+    ['an address as a range', '127.0.0.1/32'],
     ['all names', '"*"'],
   ] as const)
     it(`refuses ${denied} that the operator denies to all, over a connection that is open; and no longer when it is allowed again`, async () => {
@@ -212,11 +214,32 @@ describe('http.fetch', () => {
       expect(seen.length).toBe(before)
       t = await t.reopen()
       expect(await get(`${base()}/ok`)).toMatchObject({ code: 'EgressDenied' })
-      await applyNetwork(t.kernel, '"*.0.0.1", "10.0.0.0/8", example.com')
-      expect(await get(`${base()}/ok`)).toMatchObject({ code: 'EgressDenied' })
-      await applyNetwork(t.kernel, '"*.1.0.0.1", "10.0.0.0/8", example.com')
+      await applyNetwork(t.kernel, '"*.example", 10.0.0.0/8, example.com, 127.0.0.2')
       expect(await get(`${base()}/ok`)).toMatchObject({ status: 200 })
     })
+
+  it('denies an address under every name and spelling of it', async () => {
+    await applyNetwork(t.kernel, '127.0.0.1')
+    for (const host of ['127.0.0.1', '2130706433', '0x7f000001', '127.1'])
+      expect(await get(`http://${host}:${port}/ok`), host).toMatchObject({ code: 'EgressDenied' })
+    const policy = {
+      zones: () => [{ name: 'z', hosts: ['localhost', '[::ffff:7f00:1]'], ranges: ['127.0.0.0/8'] }],
+      version: () => 0,
+      ownPorts: () => new Set<number>(),
+    }
+    const check = (host: string, address: string, deny: readonly string[]) => () =>
+      checkAddress(host, address, 80, { ...policy, networks: () => [{ name: 'n', deny }] })
+    for (const [host, address] of [
+      ['localhost', '127.0.0.1'],
+      ['[::ffff:7f00:1]', '::ffff:7f00:1'],
+    ] as const) {
+      expect(check(host, address, ['127.0.0.1'])).toThrow(/denies to all/)
+      expect(check(host, address, ['127.0.0.2'])).not.toThrow()
+    }
+    expect(check('a.example.', '8.8.8.8', ['*.example'])).toThrow(/denied to all/)
+    await applyNetwork(t.kernel, '')
+    expect(await get(`${base()}/ok`)).toMatchObject({ status: 200 })
+  })
 
   it('refuses this node’s own port', async () => {
     t.kernel.ownPort(port)

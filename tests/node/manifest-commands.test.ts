@@ -95,6 +95,8 @@ describe('a plan', () => {
 
   it('shows what a changed card gains and loses, whom it decides, and warns', () => {
     for (const who of ['ann', 'bob']) expect(cardinal('invoke', `boss/${who}`, 'held').status).toBe(0)
+    // A child lives by its parent's cards: what it may do follows, and it is not counted again.
+    expect(cardinal('invoke', 'boss/bob', 'spawn', '{"keep":true,"card":{}}').status).toBe(0)
     write(WIDER, '{ tool: ledger.read, args: { client: { len: 9 } }, labels: [] }')
     const { out } = cardinal('plan')
     expect(out).toMatch(/^Agent default\/boss {2}generation 2, decides 2 agents that live$/m)

@@ -36,7 +36,7 @@ beforeEach(async () => {
   slow = Promise.resolve()
   paid.length = 0
   t = await openTestKernel([program('boss', 'boss.ts'), program('worker', 'worker.ts')], {
-    tools: [...tools, functionTool('mail.send', 'once', () => 'mailed')],
+    tools: all,
   })
 })
 /** Whatever happened is decided again from the log, and comes out the same. */
@@ -58,9 +58,11 @@ const standing = (who: string) => t.kernel.cards.standing(`acme/boss/${who}`)
 
 async function reopen(): Promise<void> {
   const old = t
-  t = await crashCopy(t, { tools: [...tools, functionTool('mail.send', 'once', () => 'mailed')] })
+  t = await crashCopy(t, { tools: all })
   await old.close()
 }
+
+const all = [...tools, functionTool('mail.send', 'once', () => 'mailed')]
 
 describe('a wipe', () => {
   it('lets go of what the agent had read, over a crash too; without it nothing does', async () => {
@@ -115,13 +117,9 @@ describe('a wipe', () => {
   })
 
   it('waits for what has begun in the world, which is done once and recorded', async () => {
-    slow = new Promise((resolve) => {
-      release = resolve
-    })
+    stall()
     const { reply } = await begin('ann', 'tool', tool('bank.pay'))
-    await until(async () =>
-      JSON.stringify(await t.kernel.view.history('acme/boss/ann', {})).includes('started'),
-    )
+    await until(() => said('ann', 'started'))
     let ended = false
     const wiping = wipe('ann').then(() => {
       ended = true
@@ -136,27 +134,100 @@ describe('a wipe', () => {
     expect(kinds.indexOf('wiped')).toBeGreaterThan(kinds.indexOf('receipt'))
   })
 
-  it('goes on after a crash in the middle', async () => {
-    slow = new Promise((resolve) => {
-      release = resolve
-    })
+  it('goes on after a crash in the middle, whoever looks or not', async () => {
+    stall()
     await ask('ann', 'tool', tool('db.read'))
-    await begin('ann', 'tool', tool('bank.pay'))
-    await until(async () =>
-      JSON.stringify(await t.kernel.view.history('acme/boss/ann', {})).includes('started'),
-    )
+    await begin('ann', 'tools', { all: [tool('bank.pay'), ...Array(4).fill(tool('mail.send'))] })
+    await until(async () => (await t.kernel.approvals.list('open')).length === 4)
+    await until(() => said('ann', 'started'))
     const wiping = wipe('ann')
-    await until(async () =>
-      JSON.stringify(await t.kernel.view.history('acme/boss/ann', {})).includes('wiping'),
-    )
+    await until(() => said('ann', 'wiping'))
     const old = t
-    t = await crashCopy(t, { tools: [...tools, functionTool('mail.send', 'once', () => 'mailed')] })
+    t = await crashCopy(t, { tools: all })
     release()
     await wiping
     await old.close()
-    await until(async () => ((await standing('ann')) as { labels: string[] }).labels.length === 0)
-    expect(await ask('ann', 'tool', tool('web.post'))).toEqual({ ok: 'sent' })
+    // Its history is read from the record: that wakes nobody.
+    await until(() => said('ann', 'begins anew'))
     expect(t.kernel.view.effectsInDoubt()).toMatchObject([{ resolved: null }])
+    expect(await ask('ann', 'tool', tool('web.post'))).toEqual({ ok: 'sent' })
+  })
+
+  it('takes nothing in meanwhile, and says so to whoever brings it; afterwards it does', async () => {
+    stall()
+    await ask('bob', 'held')
+    await begin('ann', 'tool', tool('bank.pay'))
+    await until(() => said('ann', 'started'))
+    const wiping = wipe('ann')
+    await until(() => said('ann', 'wiping'))
+    const refused = { class: 'Unavailable', code: 'Wiping' }
+    await expect(begin('ann', 'held')).rejects.toMatchObject(refused)
+    await expect(t.kernel.emit('acme/boss/ann', 'go', 1)).rejects.toMatchObject(refused)
+    const [like] = (await ask('bob', 'held')) as string[]
+    const mint = () => t.kernel.cards.mint({ like: like as string, attach: 'acme/boss/ann' }, 'it')
+    await expect(mint()).rejects.toMatchObject(refused)
+    for (const opts of [{}, { detach: true }])
+      expect(await ask('bob', 'call', { to: 'boss/ann', method: 'held', opts })).toMatchObject({
+        error: 'Unavailable',
+        code: 'Wiping',
+      })
+    release()
+    await wiping
+    await t.kernel.emit('acme/boss/ann', 'go', 1)
+    expect(await mint()).toMatchObject({ live: true })
+    expect(await ask('bob', 'call', { to: 'boss/ann', method: 'held' })).toMatchObject({ ok: {} })
+  })
+
+  it('ends thousands that wait', async () => {
+    await ask('ann', 'held')
+    await t.kernel.hold('acme/boss/ann', true, 'it')
+    const waiting = await Promise.all(Array.from({ length: 4000 }, () => begin('ann', 'held')))
+    await wipe('ann')
+    for (const { reply } of waiting)
+      expect(await reply).toMatchObject({ ok: false, error: { code: 'Wiped' } })
+    await t.kernel.hold('acme/boss/ann', false, 'it')
+    expect(await ask('ann', 'tool', tool('calc.one'))).toEqual({ ok: 1 })
+  })
+
+  it('begins nothing that was approved as it began; what it ends for good is told', async () => {
+    for (const who of ['a', 'b', 'c', 'd', 'e']) {
+      const { reply } = await begin(who, 'tool', tool('mail.send'))
+      await until(async () => (await t.kernel.approvals.list('open')).length === 1)
+      const [open] = await t.kernel.approvals.list('open')
+      if (!open) throw new Error('an approval')
+      const approved = t.kernel.approvals.approve(open.id, open.digest, 'approver', 'eve')
+      const [, wiped] = await Promise.allSettled([approved, wipe(who)])
+      expect(wiped.status).toBe('fulfilled')
+      expect(await reply).toBeDefined()
+      const kinds = (await t.kernel.view.history(`acme/boss/${who}`)).map(({ kind }) => kind)
+      expect(kinds.slice(kinds.indexOf('wiping'))).not.toContain('started')
+      expect(kinds).toContain('wiped')
+    }
+  })
+
+  it('is refused where the agent is ended meanwhile, which then sleeps', async () => {
+    stall()
+    const [card] = (await ask('ann', 'held')) as string[]
+    await begin('ann', 'tool', tool('bank.pay'))
+    await until(() => said('ann', 'started'))
+    const wiping = expect(wipe('ann')).rejects.toMatchObject({ code: 'Stopped' })
+    await until(() => said('ann', 'wiping'))
+    await t.kernel.cards.revoke(card as string, 'it')
+    release()
+    await wiping
+    await until(() => !t.kernel.busy())
+    expect(await t.kernel.suspend('acme/boss/ann')).toBe(true)
+  })
+
+  it('gives back no birth card that the agent had dropped', async () => {
+    await ask('ann', 'drop', { card: 0 })
+    expect(await ask('ann', 'tool', tool('calc.one'))).toMatchObject({ code: 'NoSuchCard' })
+    await wipe('ann')
+    await reopen()
+    expect(await ask('ann', 'tool', tool('calc.one'))).toMatchObject({ code: 'NoSuchCard' })
+    await ask('bob', 'held')
+    await wipe('bob')
+    expect(await ask('bob', 'tool', tool('calc.one'))).toEqual({ ok: 1 })
   })
 
   it('takes accepted cards away with the ceiling that they brought; an offer can be taken anew', async () => {
@@ -204,6 +275,17 @@ describe('a wipe', () => {
     await expect(wipe('ann')).rejects.toMatchObject({ code: 'Stopped' })
   })
 })
+
+/** Payments wait from here on until `release`. */
+function stall(): void {
+  slow = new Promise((resolve) => {
+    release = resolve
+  })
+}
+
+async function said(who: string, what: string): Promise<boolean> {
+  return JSON.stringify(await t.kernel.view.history(`acme/boss/${who}`, {})).includes(what)
+}
 
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   for (const end = Date.now() + 10_000; Date.now() < end; await new Promise((r) => setTimeout(r, 5)))

@@ -27,7 +27,7 @@ import type { Reply, ReplyError } from './reply.ts'
 import { Standing } from './standing.ts'
 import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
 import { failedEntry, firstLine, type TurnBase, turnEntry } from './turn-entry.ts'
-import { beginWipe, goOnWiping } from './wiping.ts'
+import { Wiping } from './wiping.ts'
 import { BadOutput, type GuestOutput, parseOutput } from './wire.ts'
 
 /** What an agent needs of the node around it. */
@@ -79,8 +79,7 @@ export class LiveAgent {
   readonly requestKeys = new Map<string, { same: string; invocation: InvocationId }>()
   readonly #around: Surroundings
   readonly #afterTurn: (() => void)[] = []
-  /** Who waits for a wipe that is under way. */
-  readonly wiped: (() => void)[] = []
+  readonly #wiping: Wiping
   #instance: Instance | undefined
   #running: Promise<void> | undefined
   #timer: Timer | undefined
@@ -109,6 +108,7 @@ export class LiveAgent {
     this.standing = new Standing(around.ctx, who, row)
     this.outgoing = new Outgoing(around, this)
     this.ending = new Ending(around, this)
+    this.#wiping = new Wiping(around, this)
   }
 
   get key(): PayloadKey {
@@ -152,9 +152,13 @@ export class LiveAgent {
   /** Looks for something to do; called after anything was appended. */
   pump(): void {
     if (this.#running || this.#stopping || this.state.quarantined || this.state.stopped) return
-    if (isStopped(this.standing.world, this.standing.row)) return this.ending.halt()
+    if (isStopped(this.standing.world, this.standing.row)) {
+      this.ending.halt()
+      if (this.state.stopped) this.#wiping.giveUp()
+      return
+    }
     if (this.state.wiping) {
-      if (!goOnWiping(this.#around, this)) return
+      if (!this.#wiping.goOn()) return
       this.#dropInstance()
       this.#turnsSinceSnapshot = 0
     }
@@ -199,7 +203,7 @@ export class LiveAgent {
 
   /** The host lets the agent begin anew; resolves when it has. */
   wipe(principal: string): Promise<void> {
-    return beginWipe(this.#around, this, principal)
+    return this.#wiping.begin(principal)
   }
 
   /** Takes up what an earlier run of the node left open. */
@@ -417,6 +421,7 @@ export class LiveAgent {
   async stop(options: { readonly save: boolean }): Promise<void> {
     this.#stopping = true
     await this.#running
+    this.#wiping.giveUp()
     this.#timer?.cancel()
     this.outgoing.abortAll()
     if (options.save && !this.state.quarantined && !this.state.stopped) await this.save()

@@ -96,7 +96,7 @@ export class Batch {
         )
       case 'wiping':
         // Whatever it has out: it is woken until it has begun anew.
-        agent.work++
+        agent.work += 1 + ((meta as { owes?: number }).owes ?? 0)
         return this.#db.run('delete from timers where agent = ?', agent.id)
       case 'wiped':
         this.#authority.endAll(agent.id)

@@ -145,6 +145,12 @@ export class Applying {
         `\`${tenant}/${name}\` has no generation ${wanted}: \`cardinal generations ${tenant}/${name}\``,
       )
     await images.get(found.image)
+    if (control.requireGeneration(tenant, name).generation !== generation)
+      throw new KernelError(
+        'Conflict',
+        'AppliedMeanwhile',
+        `\`${tenant}/${name}\` was applied meanwhile: look again`,
+      )
     const body = control.readApplied(found.pos)
     const wish = { tenant, name, image: found.image, body }
     const card = parseCard(body.card, 'spec.card', (tool) => control.defaultsOf(tool, tenant))

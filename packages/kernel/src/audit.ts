@@ -426,11 +426,12 @@ export class Audit {
   /** A call that never arrived: refused by the rules, or for what the rules do not know. */
   #refusedCall(who: Audited, at: string, meta: ReceiptMeta): void {
     const effect = who.state.effects.get(meta.effect)
-    if (!effect || !RULES_REFUSE.has(meta.code ?? '')) return
+    const code = meta.code ?? ''
+    if (!effect || !(RULES_REFUSE.has(code) || KERNEL_REFUSES.has(code))) return
     const { to } = callArgs(effect.args)
     const address = to.split('/').length === 2 ? `${who.standing.row.tenant}/${to}` : to
     const { world, row } = who.standing
-    if (meta.code === 'NoSuchMethod') {
+    if (KERNEL_REFUSES.has(code)) {
       const target = world.agents.get(address)
       if (target && target.spawner !== row) meets(world, row, target)
       return
@@ -475,12 +476,14 @@ const RULES_REFUSE = new Set([
   'NoSuchAgent',
   'NoSuchCard',
   'NotLive',
-  'NoSuchMethod',
   'NoGrant',
   'WouldTaint',
   'Stopped',
   'BudgetSpent',
 ])
+
+/** What the kernel says of an agent that is there: the sender has learned that. */
+const KERNEL_REFUSES = new Set(['NoSuchMethod', 'Busy', 'Wiping', 'WouldDeadlock', 'Quarantined'])
 
 /** Entries of before the rules name a generation with their card. */
 function isOlder({ card }: TurnMeta): boolean {

@@ -50,6 +50,7 @@ import { refusalError } from './refusals.ts'
 import type { Reply } from './reply.ts'
 import type { OpenEffect } from './state.ts'
 import type { View } from './view.ts'
+import { wipingError } from './wiping.ts'
 
 const CANCELLED_BY_CALLER = 'cancelled by its caller'
 
@@ -212,6 +213,8 @@ export class Delivery {
   ): WireError | undefined {
     const known = Object.hasOwn(target.image.methods, method) ? target.image.methods[method] : undefined
     if (!known) return undefined
+    const wiping = wipingError(target)
+    if (wiping) return wiping
     if (target.full)
       return {
         class: 'Unavailable',

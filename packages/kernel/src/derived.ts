@@ -238,9 +238,10 @@ export class Derived {
     ) as AgentRow[]
   }
 
-  /** Agents of a type that may still act. */
+  /** Agents of a type that the host made and that may still act. */
   countOfType(tenant: string, type: string): number {
-    const sql = 'select count(*) n from agents where tenant = ? and type = ? and stopped = 0 and erased = 0'
+    const sql =
+      'select count(*) n from agents where tenant = ? and type = ? and spawner is null and stopped = 0 and erased = 0'
     return (this.#get(sql, tenant, type) as { n: number }).n
   }
 

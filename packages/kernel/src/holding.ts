@@ -28,9 +28,11 @@ export function foldHolding(holding: Holding, { kind, meta, payloads }: Folded):
     holding.handles.push(...holding.births)
   }
   if (kind === 'wiped') {
-    const { births } = holding
+    const { births, held = births } = holding
     for (const name of Object.keys(holding) as (keyof Holding)[]) delete holding[name]
-    Object.assign(holding, { births, held: births, handles: [...births] })
+    // What it dropped of its birth cards, it dropped for good.
+    const kept = births.filter((card) => held.includes(card))
+    Object.assign(holding, { births, held: kept, handles: [...births] })
   }
   if ((meta as AuthorityMeta).auth !== 1) return
   const change = JSON.parse((payloads.at(-1) as Buffer).toString()) as AuthorityPayload

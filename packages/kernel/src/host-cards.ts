@@ -38,6 +38,7 @@ import { fanoutBack } from './fanout.ts'
 import { type Address, parseAddress, showAddress } from './ids.ts'
 import { refusalError } from './refusals.ts'
 import { requestOf } from './requests.ts'
+import { wipingError } from './wiping.ts'
 
 /** A card to be minted by the host. */
 export interface MintWish {
@@ -244,6 +245,15 @@ export class HostCards {
       agent.betweenTurns(() => {
         if (agent.state.stopped) {
           reject(new KernelError('Stopped', 'Stopped', `\`${agent.name}\` is stopped`))
+          return
+        }
+        const wiping = wipingError(agent)
+        if (wiping) {
+          reject(
+            new KernelError('Unavailable', wiping.code, wiping.message, {
+              retryAfterMs: wiping.retryAfterMs,
+            }),
+          )
           return
         }
         const card = addCard(world, row)

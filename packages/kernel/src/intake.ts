@@ -11,6 +11,7 @@ import type { LoadedImage, MethodInfo } from './images.ts'
 import type { Invocations } from './invocations.ts'
 import type { Reply } from './reply.ts'
 import type { View } from './view.ts'
+import { requireNotWiping } from './wiping.ts'
 
 export interface Invoke {
   readonly address: string
@@ -70,6 +71,7 @@ export class Intake {
     const method = requireMethod(address, agent.image, call.method)
     if (agent.state.quarantined)
       throw new KernelError('Diverged', 'Quarantined', `\`${agent.name}\` is quarantined`)
+    requireNotWiping(agent)
     if (agent.full)
       throw new KernelError('Busy', 'Busy', `\`${agent.name}\` has too many inputs waiting`, {
         retryAfterMs: 1000,
@@ -200,6 +202,7 @@ export class Intake {
     const agent = await this.requireBorn(parseAddress(address))
     const event = Buffer.from(`{"t":"emit","name":${JSON.stringify(name)},"value":${argsText(value)}}`)
     if (agent.state.stopped) throw new KernelError('Stopped', 'Stopped', `\`${agent.name}\` is stopped`)
+    requireNotWiping(agent)
     join(agent.standing.row, { flow: UNTOUCHED.flow, labels: new Set(ROUTE_LABELS) })
     const tip = agent.append('accepted', { what: 'emit', principal: 'local', labels: ROUTE_LABELS }, [event])
     agent.pump()

@@ -189,7 +189,10 @@ export class Outgoing {
     if (verdict.verdict === 'allow')
       ctx.log.whenDurable(tip.pos, () => {
         const open = agent.state.effects.get(effect.id)
-        if (open && !agent.stopping && !this.isOut(effect.id)) this.perform(open, false)
+        if (!open || agent.stopping || this.isOut(effect.id)) return
+        // Given up since it was approved: it must not begin now.
+        if (open.dropped) this.receive(open, cancelledReceipt(), false)
+        else this.perform(open, false)
       })
     return verdict.verdict
   }

@@ -86,8 +86,8 @@ export class Standing {
 
   /** The row was reset: from here on its next change is told. */
   beganAnew(): void {
-    const { births, birth } = this.row
-    this.#said = { influence: birth, accepted: undefined, held: births.map((card) => card.id) }
+    const { held, birth } = this.row
+    this.#said = { influence: birth, accepted: undefined, held: [...held].map((card) => card.id) }
   }
 
   /** Brings the rules' turns in line with the agent's state, after an entry was folded. */

@@ -198,6 +198,7 @@ function foldKind(state: AgentState, entry: Folded): void {
     case 'stopped':
       // Nothing of it runs again; open invocations were ended before.
       state.stopped = true
+      state.wiping = false
       state.pending = []
       state.effects.clear()
       state.ending.clear()

@@ -99,7 +99,7 @@ function dropped(state: AgentState, cids: readonly number[]): EffectId[] {
 }
 
 /** Calls and asks that are dropped are told so by a receipt, over a crash too. */
-function owed(state: AgentState, drops: readonly EffectId[]): { readonly owes?: number } {
+export function owed(state: AgentState, drops: readonly EffectId[]): { readonly owes?: number } {
   const owes = drops.filter((id) => {
     const effect = state.effects.get(id)
     return effect && (effect.class === 'call' ? effect.sent !== undefined || effect.due > 0 : isAsked(effect))

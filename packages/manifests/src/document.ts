@@ -1,4 +1,5 @@
 /** The shape of manifest documents, one schema a kind; the JSON Schema for editors comes from here too. */
+import type { AnswerSchema } from '@cardinal/tools'
 import { z } from 'zod'
 
 const name = z
@@ -72,7 +73,7 @@ const property = z
   .refine((p) => (p.type === undefined) !== (p.anyOf === undefined), 'one of `type` and `anyOf`')
 
 /** JSON Schema of an answer. Patterns and references are left out: the node checks answers itself. */
-const answer: z.ZodType<object> = z.lazy(() =>
+const answer: z.ZodType<AnswerSchema> = z.lazy(() =>
   z.strictObject({
     type: z.union([ANSWER_TYPE, z.array(ANSWER_TYPE).min(1)]).optional(),
     title: z.string().optional(),

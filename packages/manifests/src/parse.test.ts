@@ -108,3 +108,36 @@ describe('a manifest', () => {
     expect(JSON.stringify(manifestJsonSchema())).toMatch(/"Agent".*"Zone"/)
   })
 })
+
+describe('a network', () => {
+  const network = (deny: string) =>
+    `apiVersion: cardinal/v1\nkind: Network\nmetadata: { name: n }\nspec: { deny: [${deny}] }\n`
+  for (const deny of [
+    '"::ffff:10.0.0.0/104"',
+    '10.0.0.0/33',
+    'A.example',
+    '"a..b"',
+    '"a.7"',
+    '"*.0.0.1"',
+    'a/b',
+    '""',
+  ])
+    it(`is refused with ${deny}, which would match nothing, and its place`, () => {
+      expect(() => parse(network(`a.example, ${deny}`))).toThrow(
+        /spec\.deny\.?\[?1\]?: .* is no host as in URLs/,
+      )
+    })
+  it('takes hosts, suffixes, addresses and ranges', () => {
+    const deny = [
+      'a.example',
+      '*.example',
+      '*',
+      '10.1.2.3',
+      '10.0.0.0/8',
+      '2001:db8::/32',
+      '::1',
+      'xn--4ca.example',
+    ]
+    expect(parse(network(deny.map((d) => `"${d}"`).join(', ')))).toMatchObject([{ kind: 'Network', deny }])
+  })
+})

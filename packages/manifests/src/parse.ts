@@ -1,6 +1,6 @@
 /** From YAML text to manifests: parsed once, here; every error names file, line, column and field. */
 import { CardError, type DefaultsOf, expandGrantTexts, parseCard, type RootCard } from '@cardinal/cards'
-import { defaultsAmong, type ToolDeclaration } from '@cardinal/tools'
+import { defaultsAmong, isDeniable, type ToolDeclaration } from '@cardinal/tools'
 import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml'
 import {
   type AgentDocument,
@@ -88,7 +88,7 @@ export function parseFiles(files: readonly ManifestFile[], options: ParseOptions
   }
   return shapes.map(({ document, source }, i) => {
     if (document.kind === 'Agent') return agentOf(document, source, { ...options, defaultsOf })
-    if (document.kind === 'Network') return networkOf(document, source, options)
+    if (document.kind === 'Network') return networkOf(document, source)
     return document.kind === 'Zone' ? zoneOf(document, source, options) : (tools[i] as ToolManifest)
   })
 }
@@ -126,6 +126,8 @@ function shapeOf(source: Source): Shape {
   } catch {
     throw new ManifestError(place(source, 0), '', 'anchors and aliases are not allowed')
   }
+  const odd = ownProto(given, [])
+  if (odd) throw at(source, odd, 'unknown field `__proto__`')
   const kind = (given as { kind?: unknown } | null)?.kind
   const schema =
     typeof kind === 'string' && Object.hasOwn(KINDS, kind) ? KINDS[kind as keyof typeof KINDS] : undefined
@@ -149,6 +151,17 @@ function shapeOf(source: Source): Shape {
     )
   }
   return { document: parsed.data, source }
+}
+
+/** Where a document has a key that most readers would lose without a word. */
+function ownProto(value: unknown, path: readonly (string | number)[]): (string | number)[] | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  if (Object.hasOwn(value, '__proto__')) return [...path, '__proto__']
+  for (const [key, below] of Object.entries(value)) {
+    const found = ownProto(below, [...path, Array.isArray(value) ? Number(key) : key])
+    if (found) return found
+  }
+  return undefined
 }
 
 function toolOf(document: ToolDocument, source: Source): ToolManifest {
@@ -230,20 +243,13 @@ function zoneOf({ metadata, spec }: ZoneDocument, source: Source, options: Parse
   return { kind: 'Zone', file: source.file, name: metadata.name, hosts: spec.hosts, ranges: spec.ranges }
 }
 
-/** As it stands in a URL: lower case, A-labels. */
-const DENIED_HOST = /^(\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*)$/
-
-function networkOf(
-  { metadata, spec }: NetworkDocument,
-  source: Source,
-  options: ParseOptions,
-): NetworkManifest {
-  const bad = spec.deny.findIndex((text) => !options.isRange(text) && !DENIED_HOST.test(text))
+function networkOf({ metadata, spec }: NetworkDocument, source: Source): NetworkManifest {
+  const bad = spec.deny.findIndex((text) => !isDeniable(text))
   if (bad >= 0)
     throw at(
       source,
       ['spec', 'deny', bad],
-      `\`${spec.deny[bad]}\` is neither a host, as \`*.example.com\`, nor a range, as 10.1.0.0/16`,
+      `\`${spec.deny[bad]}\` is no host as in URLs (\`*.example.com\`), address, or range (10.1.0.0/16)`,
     )
   return { kind: 'Network', file: source.file, name: metadata.name, deny: spec.deny }
 }

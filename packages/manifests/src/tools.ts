@@ -1,6 +1,13 @@
 /** A tool as a manifest declares it: what the shape alone cannot say is checked here. */
 import { codec } from '@cardinal/cards'
-import { isOwnHeader, placeholders, type ToolDeclaration, templatesOf } from '@cardinal/tools'
+import {
+  type AnswerSchema,
+  isOwnHeader,
+  MAX_ANSWER_DEPTH,
+  placeholders,
+  type ToolDeclaration,
+  templatesOf,
+} from '@cardinal/tools'
 import type { ToolDocument } from './document.ts'
 
 /** What is wrong with a declaration, and where below `spec`. */
@@ -30,6 +37,7 @@ export function declarationOf({ metadata, spec }: ToolDocument): ToolDeclaration
     sinks: spec.sinks,
     yields: spec.yields,
   }
+  checkDepth(spec.out, ['out'])
   checkNames(declaration)
   checkRequest(declaration)
   return declaration
@@ -69,6 +77,19 @@ function checkNames(declaration: ToolDeclaration): void {
     if (loose !== undefined)
       throw new ToolProblem(['http', ...where.split('.')], `\`${loose}\` may be left out, and this cannot`)
   }
+}
+
+/** An answer is looked at as deep as its schema goes, which therefore ends somewhere. */
+function checkDepth(schema: AnswerSchema | undefined, at: readonly (string | number)[]): void {
+  if (schema === undefined) return
+  if (at.length > MAX_ANSWER_DEPTH)
+    throw new ToolProblem(['out'], `this is nested more than ${MAX_ANSWER_DEPTH} deep`)
+  const { properties = {}, items, anyOf = [], additionalProperties } = schema
+  for (const [name, one] of Object.entries(properties)) checkDepth(one, [...at, name])
+  for (const [i, one] of anyOf.entries()) checkDepth(one, [...at, i])
+  checkDepth(items, [...at, 'items'])
+  if (typeof additionalProperties === 'object')
+    checkDepth(additionalProperties, [...at, 'additionalProperties'])
 }
 
 function checkSink(sink: string): void {

@@ -60,6 +60,21 @@ export function isLiteral(host: string): boolean {
   return ipaddr.isValid(host)
 }
 
+/** What an operator may deny: a host as it stands in URLs, `*.suffix`, `*`, an address, or a range. */
+export function isDeniable(text: string): boolean {
+  if (isLiteral(text)) return true
+  // Addresses are looked at as IPv4 wherever they are: such a range would match nothing.
+  if (isRange(text)) return !isMapped(text)
+  const host = /^(\*|(\*\.)?([a-z0-9_-]+\.)*[a-z0-9_-]+)$/.test(text)
+  // A name that ends in a number is an address in another spelling, and never stands in a URL.
+  return host && !/(^|\.)(\d+|0x[0-9a-f]*)$/.test(text)
+}
+
+function isMapped(range: string): boolean {
+  const [base] = ipaddr.parseCIDR(range)
+  return base.kind() === 'ipv6' && (base as ipaddr.IPv6).isIPv4MappedAddress()
+}
+
 function denied(policy: EgressPolicy): readonly string[] {
   return policy.networks().flatMap(({ deny }) => deny)
 }
@@ -69,15 +84,20 @@ export function checkHost(host: string, policy: EgressPolicy): void {
   const name = host.replace(/\.$/, '')
   const hit = (entry: string) =>
     entry === '*' || entry === name || (entry.startsWith('*.') && name.endsWith(entry.slice(1)))
-  if (denied(policy).some((entry) => !isRange(entry) && hit(entry)))
-    throw new EgressDenied(`\`${host}\` is denied to all by the operator`)
+  if (denied(policy).some(hit)) throw new EgressDenied(`\`${host}\` is denied to all by the operator`)
+}
+
+/** Whether a denied address or range holds an address. */
+function holdsAddress(entry: string, address: Address): boolean {
+  if (isRange(entry)) return inRange(address, entry)
+  return isLiteral(entry) && ipaddr.process(entry).toNormalizedString() === address.toNormalizedString()
 }
 
 /** Throws `EgressDenied` unless `host`, which resolved to `text`, may be reached on `port`. */
 export function checkAddress(host: string, text: string, port: number, policy: EgressPolicy): void {
   const address = ipaddr.process(text)
   checkHost(host, policy)
-  if (denied(policy).some((entry) => isRange(entry) && inRange(address, entry)))
+  if (denied(policy).some((entry) => holdsAddress(entry, address)))
     throw new EgressDenied(`\`${host}\` resolves to an address that the operator denies to all`)
   if (NEVER.some((range) => inRange(address, range)))
     throw new EgressDenied(`\`${host}\` resolves to an address that no agent may reach`)

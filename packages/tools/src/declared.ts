@@ -6,7 +6,7 @@
  * it follows no redirect.
  */
 import { type GrantDefaults, placeOfPath, placeOfResource, type Request } from '@cardinal/cards'
-import { type AnswerCheck, compileAnswer } from './answer-schema.ts'
+import { type AnswerSchema, wrongAnswer } from './answer-schema.ts'
 import { type HttpPlan, translateHttp } from './http-request.ts'
 import { type ArgsSchema, checkArgs } from './schema.ts'
 import type { Attempt, EffectClass, Receipt, Tool, Translated, WireError } from './tool.ts'
@@ -16,8 +16,8 @@ export interface ToolDeclaration {
   readonly name: string
   readonly about?: string | undefined
   readonly in: ArgsSchema
-  /** JSON Schema of the answer; left out: any JSON. */
-  readonly out?: object | undefined
+  /** What it must be answered; left out: any JSON. */
+  readonly out?: AnswerSchema | undefined
   readonly effect: EffectClass
   /** The header that carries the kernel's key; of an `idempotent` effect. */
   readonly idempotencyHeader?: string | undefined
@@ -75,8 +75,7 @@ export function defaultsAmong(tool: string, tools: readonly ToolDeclaration[]): 
 
 /** A declared tool; `http` performs what it becomes. */
 export function declaredTool(declaration: ToolDeclaration, http: Pick<Tool, 'perform'>): Tool {
-  const { name, about, out } = declaration
-  const check = out && compileAnswer(out)
+  const { name, about } = declaration
   return {
     name,
     about: about ?? name,
@@ -84,8 +83,7 @@ export function declaredTool(declaration: ToolDeclaration, http: Pick<Tool, 'per
     sinks: declaration.sinks ?? [hostOf(declaration)],
     yields: declaration.yields ?? [],
     translate: (args) => translate(declaration, args),
-    perform: async (plan, attempt) =>
-      answerOf(declaration, check, await http.perform(plan, attempt as Attempt)),
+    perform: async (plan, attempt) => answerOf(declaration, await http.perform(plan, attempt as Attempt)),
   }
 }
 
@@ -185,11 +183,7 @@ interface Answer {
 }
 
 /** What the agent sees of an answer: its JSON. A refusal by the other side did nothing; its failure may have. */
-function answerOf(
-  { effect, name }: ToolDeclaration,
-  check: AnswerCheck | undefined,
-  receipt: Receipt,
-): Receipt {
+function answerOf({ effect, name, out }: ToolDeclaration, receipt: Receipt): Receipt {
   if (!receipt.ok) return receipt
   const { status, text } = receipt.value as Answer
   const failed = (cls: WireError['class'], code: string, message: string): Receipt => ({
@@ -213,7 +207,7 @@ function answerOf(
   } catch {
     return failed(cls, 'ToolAnswer', `\`${name}\` was answered something that is not JSON`)
   }
-  const wrong = check?.(value)
+  const wrong = out && wrongAnswer(out, value)
   if (wrong !== undefined)
     return failed(
       cls,

@@ -45,11 +45,15 @@ export interface HttpTool extends Tool {
 export function httpFetch(options: HttpOptions): HttpTool {
   const gate = new OriginGate(options.connections)
   const agents = new Map<number, Agent>()
+  const older = new Set<Agent>()
   let version = options.policy.version()
   const agentFor = (port: number) => {
     // A connection that was made when its address was allowed outlives no change.
     if (version !== options.policy.version()) {
-      for (const agent of agents.values()) void agent.close()
+      for (const agent of agents.values()) {
+        older.add(agent)
+        void agent.close().finally(() => older.delete(agent))
+      }
       agents.clear()
       version = options.policy.version()
     }
@@ -80,7 +84,7 @@ export function httpFetch(options: HttpOptions): HttpTool {
     translate: translateHttp,
     perform: (plan, attempt) => perform(plan as HttpPlan, attempt, options, gate, agentFor),
     close: async () => {
-      await Promise.all([...agents.values()].map((agent) => agent.destroy()))
+      await Promise.all([...agents.values(), ...older].map((agent) => agent.destroy()))
     },
   }
 }

@@ -4,12 +4,11 @@ import type { Agent, World } from './state.ts'
 
 /**
  * Resets what binds an agent beyond its birth: cards that it accepted and their ceiling, and what it has
- * read since. It holds its birth cards again, also one that it dropped. Budgets stay as they are, and so
- * does what it minted, offered and revoked.
+ * read since. A birth card that it dropped stays dropped. Budgets stay as they are, and so does what it
+ * minted, offered and revoked.
  */
 export function wipe(world: World, agent: Agent): void {
-  agent.held.clear()
-  for (const card of agent.births) agent.held.add(card)
+  for (const card of agent.held) if (!agent.births.includes(card)) agent.held.delete(card)
   agent.accepted = undefined
   agent.influence = agent.birth
   joinRevocations(agent, [])
