@@ -1,15 +1,14 @@
 /** A list of revocations: signed, dated, and no older than the token that it is asked about (R17, threat 16). */
-import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { generateKeys, readRevocations, sealToken, signCards, signRevocations } from '@cardinal/cards'
 import { afterAll, describe, expect, it } from 'vitest'
 import { parseGrant } from '../../packages/cards/src/grant.ts'
-import { tempFolder } from '../support/kernel.ts'
+import { commandLine } from '../support/command.ts'
 
-const main = path.join(import.meta.dirname, '../../packages/cli/src/main.ts')
-const folder = tempFolder()
-afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
+const shell = commandLine()
+const { folder } = shell
+afterAll(() => shell.remove())
 
 const now = [parseGrant({ tool: 'http.get', host: '*.x' }, 'g', () => undefined)]
 const limits = { depth: 0, budgets: new Map<string, bigint>() }
@@ -24,12 +23,10 @@ for (const algorithm of ['ed25519', 'p256'] as const)
     const listOf = (asOf: number, issuedMs = Date.now(), ids: readonly string[] = ['aa11']) =>
       signRevocations(keys, { asOf, issuedMs, ids })
 
-    function inspect(list: string, ...more: string[]): { status: number | null; out: string; err: string } {
+    function inspect(list: string, ...more: string[]) {
       const at = path.join(folder, 'list')
       fs.writeFileSync(at, list)
-      const args = ['cards', 'inspect', file, '--root-key', rootKey, '--revoked', at, ...more]
-      const done = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' })
-      return { status: done.status, out: done.stdout, err: done.stderr }
+      return shell.run(['cards', 'inspect', file, '--root-key', rootKey, '--revoked', at, ...more])
     }
 
     it('16: is refused where it is older than the token, and taken where it is as old', () => {

@@ -1,19 +1,14 @@
 /** The commands about cards and approvals, as people type them. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { programFile, tempFolder } from '../support/kernel.ts'
+import { commandLine } from '../support/command.ts'
+import { programFile } from '../support/kernel.ts'
 
-const main = path.join(import.meta.dirname, '../../packages/cli/src/main.ts')
-const folder = tempFolder()
-const env = {
-  ...process.env,
-  XDG_STATE_HOME: path.join(folder, 'state'),
-  XDG_CONFIG_HOME: path.join(folder, 'config'),
-  CARDINAL_URL: '',
-  CARDINAL_TOKEN: '',
-}
+const shell = commandLine()
+const { folder } = shell
+const cardinal = (...args: string[]) => shell.run(args)
 const MANIFEST = `apiVersion: cardinal/v1
 kind: Agent
 metadata: { tenant: default, name: boss }
@@ -28,11 +23,6 @@ spec:
 `
 
 let node: ChildProcess
-
-function cardinal(...args: string[]): { status: number | null; out: string; err: string } {
-  const done = spawnSync(process.execPath, [main, ...args], { cwd: folder, encoding: 'utf8', env })
-  return { status: done.status, out: done.stdout, err: done.stderr }
-}
 
 /** What a command prints as JSON; it must succeed. */
 function data<T>(...args: string[]): T {
@@ -49,26 +39,13 @@ interface Card {
 beforeAll(async () => {
   fs.copyFileSync(programFile('boss.ts'), path.join(folder, 'boss.ts'))
   fs.writeFileSync(path.join(folder, 'boss.yaml'), MANIFEST)
-  node = spawn(process.execPath, [main, 'dev', '--port', '0'], {
-    cwd: folder,
-    env,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  await new Promise<void>((resolve) => {
-    let said = ''
-    node.stderr?.on('data', (chunk) => {
-      said += String(chunk)
-      if (said.includes('applied')) resolve()
-    })
-  })
+  node = (await shell.begin(['dev', '--port', '0'], /applied/)).child
   expect(cardinal('invoke', 'boss/ann', 'held').status).toBe(0)
 })
 afterAll(async () => {
   expect(cardinal('audit').out).toMatch(/^as recorded/)
-  const ended = new Promise((resolve) => node.once('exit', resolve))
-  node.kill('SIGTERM')
-  await ended
-  fs.rmSync(folder, { recursive: true, force: true })
+  await shell.end(node)
+  shell.remove()
 })
 
 const fetchOf = (url: string) =>

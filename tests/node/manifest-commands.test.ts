@@ -1,19 +1,14 @@
 /** What a platform team types to deploy, look, and go back; and what the host does with agents. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { programFile, tempFolder } from '../support/kernel.ts'
+import { commandLine } from '../support/command.ts'
+import { programFile } from '../support/kernel.ts'
 
-const main = path.join(import.meta.dirname, '../../packages/cli/src/main.ts')
-const folder = tempFolder()
-const env = {
-  ...process.env,
-  XDG_STATE_HOME: path.join(folder, 'state'),
-  XDG_CONFIG_HOME: path.join(folder, 'config'),
-  CARDINAL_URL: '',
-  CARDINAL_TOKEN: '',
-}
+const shell = commandLine()
+const { folder } = shell
+const cardinal = (...args: string[]) => shell.run(args)
 const TOOL = `apiVersion: cardinal/v1
 kind: Tool
 metadata: { tenant: default, name: ledger.read }
@@ -41,11 +36,6 @@ const WIDER = '{ tool: http.fetch, host: "*.example", path: "*" }'
 
 let node: ChildProcess
 
-function cardinal(...args: string[]): { status: number | null; out: string; err: string } {
-  const done = spawnSync(process.execPath, [main, ...args], { cwd: folder, encoding: 'utf8', env })
-  return { status: done.status, out: done.stdout, err: done.stderr }
-}
-
 function write(...grants: string[]): void {
   fs.writeFileSync(path.join(folder, 'boss.yaml'), manifest(grants))
 }
@@ -59,21 +49,12 @@ function verdict(host: string): string {
 
 beforeAll(async () => {
   fs.copyFileSync(programFile('boss.ts'), path.join(folder, 'boss.ts'))
-  node = spawn(process.execPath, [main, 'serve', '--port', '0'], {
-    cwd: folder,
-    env,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  await new Promise<void>((resolve) => {
-    node.stderr?.on('data', (chunk) => String(chunk).includes('listening') && resolve())
-  })
+  node = (await shell.begin(['serve', '--port', '0'], /listening/)).child
 })
 afterAll(async () => {
   expect(cardinal('audit').out).toMatch(/^as recorded/)
-  const ended = new Promise((resolve) => node.once('exit', resolve))
-  node.kill('SIGTERM')
-  await ended
-  fs.rmSync(folder, { recursive: true, force: true })
+  await shell.end(node)
+  shell.remove()
 })
 
 describe('a plan', () => {

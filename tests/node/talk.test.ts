@@ -61,8 +61,8 @@ describe('what is done for a caller', () => {
     const call = (who: string, method: string, args: unknown, under: object) =>
       ask(who, 'call', { to: 'boss/shop', method, args, under })
     // Each of two callers may have its own address asked for, and no other; both have work pending.
-    expect(await call('ann', 'late', { ...get('a'), after: '200ms' }, only('a'))).toEqual({ ok: 'later' })
-    expect(await call('bob', 'late', { ...get('a'), after: '200ms' }, only('b'))).toEqual({ ok: 'later' })
+    expect(await call('ann', 'late', { ...get('a'), after: '2000ms' }, only('a'))).toEqual({ ok: 'later' })
+    expect(await call('bob', 'late', { ...get('a'), after: '2000ms' }, only('b'))).toEqual({ ok: 'later' })
     expect(await call('bob', 'tool', get('a'), only('b'))).toMatchObject({
       ok: { error: 'Refused', by: 'scope' },
     })

@@ -8,7 +8,7 @@ import { type Acts, noActs, toldBy } from './acts.ts'
 import type { LiveAgent, Surroundings } from './agent.ts'
 import { type Answered, endChildren } from './answers.ts'
 import { effectKey } from './asking.ts'
-import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
+import type { AuthorityMeta, AuthorityPayload, TurnData } from './authority-wire.ts'
 import { fanoutOfEnd } from './fanout.ts'
 import type { InvocationId } from './ids.ts'
 import { refusalError } from './refusals.ts'
@@ -79,19 +79,25 @@ export class Ending {
       const meta = { invocation: id, code, ...this.#ending(open), ...this.metaOf(acts) }
       const tip = agent.append('replied', meta, [Buffer.from(JSON.stringify(error))], this.payloadOf(acts))
       this.told(tip, acts)
-      const reply: Reply = { ok: false, error }
-      if (caller && !('principal' in caller)) {
-        const from = `${agent.name}@${tip.seq}`
-        this.#around.answered({
-          caller: caller.agent,
-          effect: caller.effect,
-          reply,
-          influence: undefined,
-          from,
-        })
-      } else this.#around.ctx.log.whenDurable(tip.pos, () => this.#around.released(id, reply))
+      this.#answer(id, caller, tip, error)
       agent.pump()
     })
+  }
+
+  /** Tells whoever asked that the kernel ended it: an agent at once, somebody outside when it is durable. */
+  #answer(
+    id: InvocationId,
+    caller: TurnData['caller'],
+    tip: Tip,
+    error: ReplyError,
+    stopped: { readonly stopped?: string } = {},
+  ): void {
+    const reply: Reply = { ok: false, error }
+    if (caller && !('principal' in caller)) {
+      const from = `${this.#agent.name}@${tip.seq}`
+      const { agent, effect } = caller
+      this.#around.answered({ caller: agent, effect, reply, influence: undefined, from, ...stopped })
+    } else this.#around.ctx.log.whenDurable(tip.pos, () => this.#around.released(id, reply))
   }
 
   /** A child was born after the invocation that it was made for had ended. */
@@ -117,18 +123,7 @@ export class Ending {
       const caller = agent.state.served.get(id)?.caller
       const meta = { invocation: id, code: 'Stopped', ...(open.delivered ? {} : { undelivered: true }) }
       const tip = agent.append('replied', meta, [Buffer.from(JSON.stringify(error))])
-      const reply: Reply = { ok: false, error }
-      if (caller && !('principal' in caller)) {
-        const from = `${agent.name}@${tip.seq}`
-        this.#around.answered({
-          caller: caller.agent,
-          effect: caller.effect,
-          reply,
-          influence: undefined,
-          from,
-          stopped: agent.name,
-        })
-      } else this.#around.ctx.log.whenDurable(tip.pos, () => this.#around.released(id, reply))
+      this.#answer(id, caller, tip, error, { stopped: agent.name })
     }
     const { world } = agent.standing
     for (const id of agent.state.effects.keys()) {

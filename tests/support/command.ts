@@ -1,0 +1,62 @@
+/** The command line as people run it: a process of its own, in a folder of its own. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import { tempFolder } from './kernel.ts'
+
+const main = path.join(import.meta.dirname, '../../packages/cli/src/main.ts')
+
+export interface Ran {
+  readonly status: number | null
+  readonly out: string
+  readonly err: string
+}
+
+export interface CommandLine {
+  readonly folder: string
+  /** Runs a command in the folder, or in another one. */
+  run(args: readonly string[], cwd?: string): Ran
+  /** Begins `dev` or `serve`; resolves once `until` was said, or it ended. */
+  begin(
+    args: readonly string[],
+    until: RegExp,
+    cwd?: string,
+  ): Promise<{ child: ChildProcess; said: string; code: number | null }>
+  end(child: ChildProcess): Promise<void>
+  remove(): void
+}
+
+export function commandLine(): CommandLine {
+  const folder = tempFolder()
+  const env = {
+    ...process.env,
+    XDG_STATE_HOME: path.join(folder, 'state'),
+    XDG_CONFIG_HOME: path.join(folder, 'config'),
+    CARDINAL_URL: '',
+    CARDINAL_TOKEN: '',
+  }
+  return {
+    folder,
+    run: (args, cwd = folder) => {
+      const done = spawnSync(process.execPath, [main, ...args], { cwd, encoding: 'utf8', env })
+      return { status: done.status, out: done.stdout, err: done.stderr }
+    },
+    begin: (args, until, cwd = folder) => {
+      const child = spawn(process.execPath, [main, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+      return new Promise((resolve) => {
+        let said = ''
+        child.stderr?.on('data', (chunk) => {
+          said += String(chunk)
+          if (until.test(said)) resolve({ child, said, code: null })
+        })
+        child.once('exit', (code) => resolve({ child, said, code }))
+      })
+    },
+    end: async (child) => {
+      const ended = new Promise((resolve) => child.once('exit', resolve))
+      child.kill('SIGTERM')
+      await ended
+    },
+    remove: () => fs.rmSync(folder, { recursive: true, force: true }),
+  }
+}
