@@ -72,7 +72,30 @@ describe('cards inspect', () => {
     expect(status).toBe(1)
     expect(JSON.parse(out)).toMatchObject({ ok: false, code: 'BadSignature' })
   })
+  it('ends with 1 where a card of it has expired, and shows when; with 0 where it has not', () => {
+    const until = (expires: number) =>
+      keep(
+        'expiring',
+        Buffer.from(
+          sealToken(
+            signCards(root, [{ id: 'e', owner: 't/p/3', now, ever: now, limits: { ...limits, expires } }]),
+          ),
+        ),
+      )
+    const ended = inspect(until(Date.now() - 1), '--root-key', key)
+    expect(ended).toMatchObject({ status: 1, out: expect.stringMatching(/^EXPIRED/) as string })
+    const later = Date.now() + 3_600_000
+    const { status, out } = inspect(until(later), '--root-key', key)
+    expect(status).toBe(0)
+    expect(out).toContain(`expires      ${new Date(later).toISOString()}`)
+    expect(out).toMatch(/limits +\{.*"expires":/)
+  })
   it('names what is wrong with what it was given', () => {
+    const huge = keep('huge', Buffer.alloc(6_000_000, 65))
+    expect(inspect(huge, '--root-key', key)).toMatchObject({
+      status: 2,
+      err: expect.stringContaining('[BadToken]') as string,
+    })
     expect(inspect(path.join(folder, 'none'), '--root-key', key)).toMatchObject({ status: 3 })
     expect(inspect(token, '--root-key', 'zz')).toMatchObject({ status: 2 })
     expect(inspect(token)).toMatchObject({ status: 2 })

@@ -159,3 +159,46 @@ describe('a child of a card that asks, three levels down', () => {
     expect(await reply).toMatchObject({ ok: true, value: { ok: { id: 1 } } })
   })
 })
+
+describe('what the record says of it', () => {
+  it('names who approved, and what cut it where nobody could', async () => {
+    const first = await pay()
+    await t.kernel.approvals.approve(first.approval.id, first.approval.digest, undefined, 'operator')
+    await first.reply
+    expect(await t.kernel.view.why(first.approval.effect)).toMatchObject({
+      verdict: 'ask',
+      approvals: [{ role: 'approver', by: 'operator' }],
+    })
+    const { reply, approval } = await pay('bob')
+    await t.kernel.cards.confine({ target: 'acme/boss/bob', egress: ['nowhere.example'] }, 'it')
+    expect(await reply).toMatchObject({ value: { code: 'Cut', by: 'flow' } })
+    expect(await t.kernel.view.why(approval.effect)).toMatchObject({
+      by: 'flow',
+      code: 'Cut',
+      grantedBy: expect.stringContaining('the host, where it confined it'),
+    })
+  })
+
+  it('says of an answer that was kept from somebody outside why, and what it would have reached', async () => {
+    await applyPrograms(t.kernel, [boss([PAY, READ.replace(', "caller:*"', ''), TALK])])
+    const { id, reply } = await t.kernel.invoke({
+      address: 'acme/boss/cem',
+      method: 'tool',
+      args: { name: 'db.read', args: {} },
+    })
+    expect(await reply).toMatchObject({ error: { code: 'WouldFlow' } })
+    for (const ref of ['last', id])
+      expect(await t.kernel.view.why(ref)).toMatchObject({
+        effect: id,
+        by: 'flow',
+        code: 'WouldFlow',
+        missing: ['caller:local'],
+      })
+    expect(JSON.stringify(await t.kernel.view.history('acme/boss/cem'))).toContain(
+      `answered ${id}, which was kept back (`,
+    )
+    const heard = await t.kernel.invoke({ address: 'acme/boss/dan', method: 'held' })
+    await heard.reply
+    await expect(t.kernel.view.why(heard.id)).rejects.toMatchObject({ code: 'NoSuchEffect' })
+  })
+})

@@ -4,7 +4,7 @@ import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { ManifestError, parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
-import { isRange } from '@cardinal/tools'
+import { declaredTool, isRange } from '@cardinal/tools'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { applyZone, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
 
@@ -180,6 +180,9 @@ describe('a declared tool', () => {
     ['a slash that a server might read as one', 'bank.pay', { to: 'DE89/../admin', amount: 1 }],
     ['a backslash', 'bank.pay', { to: 'DE89\\admin', amount: 1 }],
     ['nothing for a segment', 'bank.pay', { to: '', amount: 1 }],
+    ['half of a character', 'bank.pay', { to: '\ud800', amount: 1 }],
+    ['a path that somebody may decode', 'files.read', { file: '/in/%2e%2e/out' }],
+    ['a slash that somebody may decode', 'files.read', { file: '/in%2F..%2fout' }],
   ]
   for (const [name, tool, args] of malformed)
     it(`is not asked with ${name}`, async () => {
@@ -233,6 +236,13 @@ describe('a declared tool', () => {
     expect(await use('bank.book', { id: 'b9' })).toMatchObject({ name: 'Withheld', code: 'ToolAnswer' })
     next = { status: 200, body: '{"id":"b9"}' }
     expect(await use('bank.book', { id: 'b9' })).toMatchObject({ ok: true })
+  })
+
+  it('carries its arguments to its own host, whatever else it says', () => {
+    const [manifest] = parse(declared().replace('effect: once', 'sinks: [log]\n  effect: once'))
+    if (manifest?.kind !== 'Tool') throw new Error('a tool')
+    const made = declaredTool(manifest.declaration, { perform: () => Promise.reject(new Error('not sent')) })
+    expect(made.sinks).toEqual(['127.0.0.1', 'log'])
   })
 
   it('follows no redirect', async () => {

@@ -281,3 +281,75 @@ describe('a card that is exported', () => {
     await other.close()
   })
 })
+
+describe('a question to the host', () => {
+  it('is answered for acts between agents as for tools', async () => {
+    await ask('ann', 'spawn', { keep: true, card: { only: [{ tool: 'calc.*', args: '*' }] } })
+    const explain = (who: string, name: string, args: object) =>
+      t.kernel.cards.explain(`acme/boss/${who}`, name, args)
+    expect(await explain('ann', 'agent.spawn', { to: 'boss/x' })).toMatchObject({ verdict: 'allow' })
+    expect(await explain('ann.1', 'agent.spawn', { to: 'boss/x' })).toMatchObject({
+      verdict: 'refuse',
+      by: 'card',
+    })
+    expect(await explain('ann', 'agent.invoke', { to: 'boss/ann.1', method: 'held' })).toMatchObject({
+      verdict: 'allow',
+    })
+    for (const [name, args] of [
+      ['agent.invoke', { to: 'boss/x' }],
+      ['agent.spawn', {}],
+    ] as const)
+      await expect(explain('ann', name, args)).rejects.toMatchObject({ code: 'BadArguments' })
+    await expect(explain('ann', 'agent.nothing', {})).rejects.toMatchObject({ code: 'NoSuchTool' })
+  })
+
+  it('names a call under a dead card, and none where a method acts by its own authority', async () => {
+    await ask('ann', 'spawn', { keep: true, card: { only: [{ tool: 'calc.*', args: '*' }] } })
+    const under = await cardOf('ann.1')
+    const begin = (method: string, name: string) =>
+      t.kernel.invoke({ address: 'acme/boss/bob', method, args: tool(name), under })
+    expect(await (await begin('tool', 'web.a')).reply).toMatchObject({ value: { by: 'scope' } })
+    expect(await (await begin('tool', 'calc.one')).reply).toEqual({ ok: true, value: { ok: 1 } })
+    expect(await (await begin('own', 'web.a')).reply).toEqual({ ok: true, value: { ok: 'a' } })
+    await t.kernel.cards.revoke(under, 'it')
+    await expect(begin('tool', 'calc.one')).rejects.toMatchObject({ class: 'Refused', code: 'NotLive' })
+  })
+
+  it('finds a child that was never called at rest', async () => {
+    await ask('ann', 'spawn', { keep: true, card: {} })
+    await expect
+      .poll(async () => ((await t.kernel.view.agent('acme/boss/ann.1')) as { state: string }).state)
+      .toBe('quiet')
+  })
+
+  it('lists the birth card first, whatever the host gave since', async () => {
+    await ask('ann', 'held')
+    await t.kernel.cards.mint({ like: await cardOf('ann'), attach: 'acme/boss/ann' }, 'it')
+    const reply = await t.call('boss/zoe', 'tool', tool('calc.one'))
+    expect(reply.ok).toBe(true)
+    const [birth] = t.kernel.cards.list({ agent: 'acme/boss/zoe' }) as { id: string }[]
+    await t.kernel.cards.mint({ like: birth?.id as string, attach: 'acme/boss/zoe' }, 'it')
+    expect(((await ask('zoe', 'held')) as string[])[0]).toBe(birth?.id)
+    expect(((await ask('zoe', 'held')) as string[]).length).toBe(2)
+  })
+})
+
+describe('arguments that a tool trips over', () => {
+  it('are bad arguments, and end neither this node nor the next', async () => {
+    const tripping = {
+      ...functionTool('odd.tool', 'read', () => 1),
+      translate: () => {
+        throw new RangeError('of the tool')
+      },
+    }
+    const other = await openTestKernel([boss(['{ tool: odd.*, args: "*" }'])], { tools: [tripping] })
+    const use = () => other.call('boss/ann', 'tool', tool('odd.tool'))
+    expect(await use()).toMatchObject({
+      value: { code: 'BadArguments', message: expect.stringContaining('RangeError') },
+    })
+    const again = await other.reopen()
+    expect((await again.kernel.audit()).mismatches).toEqual([])
+    expect(await again.call('boss/ann', 'held')).toMatchObject({ ok: true })
+    await again.close()
+  })
+})

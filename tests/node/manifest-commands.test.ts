@@ -74,6 +74,23 @@ describe('a plan', () => {
     )
   })
 
+  it('warns of grants that allow nothing, and shows limits that change', () => {
+    write('{ tool: db.reed, args: "*" }')
+    fs.writeFileSync(
+      path.join(folder, 'boss.yaml'),
+      fs
+        .readFileSync(path.join(folder, 'boss.yaml'), 'utf8')
+        .replace('depth: 2', 'depth: 1')
+        .replace('agent.*, ', 'agent.*, ask: [boss], '),
+    )
+    const { out } = cardinal('plan')
+    expect(out).toMatch(/^ {2}! no tool is there that `db\.reed` names$/m)
+    expect(out).toMatch(/^ {2}! `agent\.\*` asks a person, which acts between agents cannot/m)
+    expect(out).toMatch(/^ {2}- limits {7}\{"depth":2\}\n {2}\+ limits {7}\{"depth":1\}$/m)
+    write(FETCH)
+    expect(cardinal('plan').out).toContain('unchanged')
+  })
+
   it('shows what a changed card gains and loses, whom it decides, and warns', () => {
     for (const who of ['ann', 'bob']) expect(cardinal('invoke', `boss/${who}`, 'held').status).toBe(0)
     // A child lives by its parent's cards: what it may do follows, and it is not counted again.
@@ -126,6 +143,20 @@ describe('the host', () => {
     expect(verdict('a.example')).toBe('refuse')
     expect(cardinal('confine', '--lift', row?.id ?? '').status).toBe(0)
     expect(verdict('a.example')).toBe('allow')
+    // Whoever is in a hurry must not believe that somebody is confined.
+    const wrong = [
+      ['--egress', 'b.example', 'boss/ann'],
+      ['--egress', 'b.example'],
+      ['boss/ann', '--type', 'default/boss', '--egress', 'b.example'],
+      ['--type', 'default/boss', '--tenant', 'default', '--egress', 'b.example'],
+      ['boss/ann'],
+    ]
+    for (const args of wrong)
+      expect(cardinal('cards', 'confine', ...args), args.join(' ')).toMatchObject({
+        status: 2,
+        err: expect.stringContaining('[Usage]'),
+      })
+    expect(cardinal('cards', 'confine').out).not.toContain('boss')
   })
 
   it('sees whom an agent made, puts it to sleep, wipes it and ends it', () => {

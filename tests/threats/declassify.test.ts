@@ -54,6 +54,19 @@ describe('30: a declassifier', () => {
     expect(await ask('bob', 'bits')).toMatchObject({ code: 'NotJson' })
   })
 
+  it('is no part of a card that the host mints from a wider grant; of one that names it, it is', async () => {
+    for (const [wide, says] of [
+      ['{ tool: agent.*, resource: "*", method: "*", args: { value: [yes, no] } }', false],
+      [right('[yes, no]'), true],
+    ] as const) {
+      await open([READ, wide], LIMITS)
+      const [like] = (await ask('ann', 'held')) as string[]
+      const minted = await t.kernel.cards.mint({ like: like as string, egress: ['x.example'] }, 'it')
+      expect(JSON.stringify(minted).includes('agent.declassify'), wide).toBe(says)
+      if (!says) await t.close()
+    }
+  })
+
   it('says to somebody outside what the card allows, and without the right nothing', async () => {
     await open([READ, right('[yes, no]')], LIMITS)
     expect(await ask('ann', 'judge', { value: 'no' })).toBe('no')

@@ -8,7 +8,7 @@ import { type Cell, cellHas, cellLeq, cellMeet } from './cell.ts'
 import { decimalOf, decimalText, MAX_SCALE, scaled } from './decimal.ts'
 import { badGrant } from './errors.ts'
 import { JsonText, NumberText } from './exact-json.ts'
-import { parseHostCell, parsePathCell, placeOfHost, placeOfPath, showHost, showPath } from './names.ts'
+import { parseHostCell, parsePathCell, placeOfHost, placeOfPlainPath, showHost, showPath } from './names.ts'
 
 /** Decimals from `min` to `max` with at most `scale` digits after the point, all in units of 10^-scale. */
 interface Interval {
@@ -162,7 +162,7 @@ export function argHas(cell: ArgCell, value: unknown): boolean {
   if (typeof text !== 'string') return false
   if (cell.len !== undefined && [...text].length > cell.len) return false
   return (
-    (!cell.path || cellHas(cell.path, placeOfPath(text))) &&
+    (!cell.path || cellHas(cell.path, placeOfPlainPath(text))) &&
     (!cell.host || isPlace(cell.host, placeOfHost(text))) &&
     (!cell.domain || isPlace(cell.domain, domainOf(text)))
   )

@@ -4,6 +4,7 @@ import type { Box } from './box.ts'
 import { type Cell, cellHas, cellLeq, cellMeet, exact } from './cell.ts'
 import { CardError } from './errors.ts'
 import { parseHostCell } from './names.ts'
+import { DECLASSIFY } from './rules/declassify.ts'
 import type { ToolRow, World } from './rules/state.ts'
 import { sinkOfHost } from './sink.ts'
 
@@ -30,6 +31,8 @@ export function limitToHosts(tools: World['tools'], bound: Bound, hosts: readonl
 
 function limited(box: Box, name: string, { place, sinks }: ToolRow, hosts: readonly Cell[]): Box[] {
   if (!cellHas(box.tool, place)) return []
+  // A wider grant never meant it (R8).
+  if (name === DECLASSIFY && box.tool.kind !== 'exact') return []
   const only = { ...box, tool: box.tool.kind === 'exact' ? box.tool : exact(name.split('.')) }
   const allowed = hosts.flatMap((host) => sinkOfHost(host) ?? [])
   const fixed = sinks.filter((sink) => sink !== 'host')

@@ -37,6 +37,36 @@ export function parseExactJson(text: string): unknown {
   return value
 }
 
+/** The number that a text stands for, where a float holds exactly that and it is written plainly. */
+export function exactNumber(text: string): number | undefined {
+  if (!/^[+-]?(\d+\.?\d*|\.\d+)$/.test(text)) return undefined
+  const value = Number(text)
+  return plain(String(value)) === plain(text) ? value : undefined
+}
+
+/** Digits without a plus, and without zeros that say nothing. */
+function plain(text: string): string {
+  const [, sign, whole, part] = /^([+-]?)(\d*)\.?(\d*)$/.exec(text) ?? []
+  if (whole === undefined || part === undefined) return text
+  const digits = `${whole.replace(/^0+/, '') || '0'}.${part.replace(/0+$/, '')}`
+  return sign === '-' ? `-${digits}` : digits
+}
+
+/**
+ * As `parseExactJson`, with numbers as such where a float holds them exactly. Others stay as text, which
+ * a grant bounds as it was written and whatever wants a plain number refuses.
+ */
+export function parsePlainJson(text: string): unknown {
+  const value: unknown = JSON.parse(text, plainOrText)
+  requireUniqueKeys(text)
+  return value
+}
+
+const plainOrText = ((_key: string, part: unknown, context: { source?: string }) =>
+  typeof part === 'number'
+    ? (exactNumber(context.source as string) ?? new NumberText(context.source as string))
+    : part) as (key: string, part: unknown) => unknown
+
 const keepText = ((_key: string, part: unknown, context: { source?: string }) =>
   typeof part === 'number' ? new NumberText(context.source as string) : part) as (
   key: string,

@@ -20,7 +20,7 @@ export { fillCard, parseCard, type RootCard } from './card.ts'
 export { cellHas } from './cell.ts'
 export { limitToHosts } from './egress.ts'
 export { CardError, type CardErrorCode } from './errors.ts'
-export { NumberText } from './exact-json.ts'
+export { exactNumber, NumberText, parsePlainJson } from './exact-json.ts'
 export {
   type DefaultsOf,
   type Grant,
@@ -32,7 +32,7 @@ export {
 } from './grant.ts'
 export { expandGrantTexts, parseGrantText, showGrantText } from './grant-text.ts'
 export { decodeBudgets, encodeBudgets, NODE_NAMES, parseAmounts, showLimits } from './limits.ts'
-export { placeOfPath, placeOfResource } from './names.ts'
+export { placeOfPlainPath, placeOfResource } from './names.ts'
 export { type ActOn, actRequest, isRefusal, permit } from './rules/act.ts'
 export { answer, input, send, stopShown } from './rules/acts-between.ts'
 export { confine, root } from './rules/acts-of-host.ts'

@@ -83,6 +83,11 @@ export function placeOfResource(text: string): readonly string[] | undefined {
 export function placeOfPath(text: string): readonly string[] | undefined {
   return placeOf(text, parsePathCell)
 }
+
+/** A path that whoever receives it may decode into another place is none. */
+export function placeOfPlainPath(text: string): readonly string[] | undefined {
+  return /%(2e|2f|5c|00|25)/i.test(text) ? undefined : placeOfPath(text)
+}
 export function placeOfHost(text: string): readonly string[] | undefined {
   return placeOf(text, parseHostCell)
 }

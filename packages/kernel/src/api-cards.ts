@@ -1,6 +1,6 @@
 /** Serving the routes about cards and approvals. */
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import { address, json, on, param, parse } from './api-parts.ts'
+import { address, exactJson, on, param, parse } from './api-parts.ts'
 import type { Kernel } from './kernel.ts'
 import * as routes from './routes-cards.ts'
 
@@ -18,12 +18,15 @@ export function cardRoutes(app: OpenAPIHono, { cards, tokens }: Kernel): void {
     return c.json(cards.tree(param(c, 'id'), limit))
   })
   on(app, routes.mintCard, async (c) => {
-    const wish = parse(routes.mintCard.request.body.content['application/json'].schema, await json(c))
+    const wish = parse(routes.mintCard.request.body.content['application/json'].schema, await exactJson(c))
     return c.json(await cards.mint(wish, OPERATOR))
   })
   on(app, routes.revokeCard, async (c) => {
     const id = param(c, 'id')
-    const { dryRun } = parse(routes.revokeCard.request.body.content['application/json'].schema, await json(c))
+    const { dryRun } = parse(
+      routes.revokeCard.request.body.content['application/json'].schema,
+      await exactJson(c),
+    )
     const reached = cards.blast(id)
     if (!dryRun) await cards.revoke(id, OPERATOR)
     return c.json({ revoked: !dryRun, ...reached })
@@ -31,13 +34,13 @@ export function cardRoutes(app: OpenAPIHono, { cards, tokens }: Kernel): void {
   on(app, routes.explain, async (c) => {
     const { agent, tool, args, via } = parse(
       routes.explain.request.body.content['application/json'].schema,
-      await json(c),
+      await exactJson(c),
     )
     return c.json(await cards.explain(agent, tool, args, via))
   })
   on(app, routes.standing, async (c) => c.json(await cards.standing(address(c))))
   on(app, routes.confine, async (c) => {
-    const wish = parse(routes.confine.request.body.content['application/json'].schema, await json(c))
+    const wish = parse(routes.confine.request.body.content['application/json'].schema, await exactJson(c))
     return c.json(await cards.confine(wish, OPERATOR))
   })
   on(app, routes.listConfinements, async (c) => c.json({ confinements: cards.confinements() }))
@@ -54,7 +57,7 @@ function tokenRoutes(app: OpenAPIHono, tokens: Kernel['tokens']): void {
     return c.json({ rootKey: tokens.rootKey, asOf, issued, revoked: ids, list: text })
   })
   on(app, routes.importCard, async (c) => {
-    const wish = parse(routes.importCard.request.body.content['application/json'].schema, await json(c))
+    const wish = parse(routes.importCard.request.body.content['application/json'].schema, await exactJson(c))
     return c.json(await tokens.import(wish, OPERATOR))
   })
 }
@@ -66,11 +69,14 @@ export function approvalRoutes(app: OpenAPIHono, { approvals }: Kernel): void {
   })
   on(app, routes.getApproval, async (c) => c.json(await approvals.get(param(c, 'id'))))
   on(app, routes.approve, async (c) => {
-    const body = parse(routes.approve.request.body.content['application/json'].schema, await json(c))
+    const body = parse(routes.approve.request.body.content['application/json'].schema, await exactJson(c))
     return c.json(await approvals.approve(param(c, 'id'), body.digest, body.role, OPERATOR))
   })
   on(app, routes.deny, async (c) => {
-    const { why, digest } = parse(routes.deny.request.body.content['application/json'].schema, await json(c))
+    const { why, digest } = parse(
+      routes.deny.request.body.content['application/json'].schema,
+      await exactJson(c),
+    )
     return c.json(await approvals.deny(param(c, 'id'), OPERATOR, why ?? 'a person said no', digest))
   })
 }

@@ -10,6 +10,7 @@ import { AuthorityBatch } from './apply-authority.ts'
 import type { AuthorityMeta } from './authority-wire.ts'
 import type { EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
+import { FIRST_BIRTH, REBIRTH } from './state.ts'
 import type { Statements } from './statements.ts'
 import type {
   AcceptedMeta,
@@ -101,7 +102,6 @@ export class Batch {
       case 'wiped':
         this.#authority.endAll(agent.id)
         this.#retire(agent)
-        agent.work = 1
         return this.#db.run('delete from snapshots where agent = ?', agent.id)
       case 'stopped':
         this.#db.run('update agents set stopped = 1 where id = ?', agent.id)
@@ -169,7 +169,7 @@ export class Batch {
     const by =
       spawned && (this.#db.get('select id from agents where address = ?', spawned.by) as { id: number })
     this.#db.run(
-      'insert into agents(birth, address, tenant, type, key, slot, image, generation, pos, seq, hash, work, born, touched, born_pos, spawner, effect) values(?,?,?,?,?,?,?,?,?,1,?,1,?,?,?,?,?)',
+      'insert into agents(birth, address, tenant, type, key, slot, image, generation, pos, seq, hash, work, born, touched, born_pos, spawner, effect) values(?,?,?,?,?,?,?,?,?,1,?,0,?,?,?,?,?)',
       birth,
       showAddress({ tenant, type, key }),
       tenant,
@@ -216,7 +216,7 @@ export class Batch {
   }
 
   #turn(agent: Counts, birth: Buffer, pos: Pos, seq: number, meta: TurnMeta): void {
-    let work = -meta.inputs.length
+    let work = -consumed(meta.inputs)
     meta.effects.forEach((effect, index) => {
       const id = `${seq}.${index}`
       if (effect.verdict === 'drop') return
@@ -231,8 +231,10 @@ export class Batch {
     const refused = meta.effects.findIndex((e) => e.verdict === 'refuse')
     if (refused >= 0) this.#refused(agent, `${seq}.${refused}`)
     this.#drop(agent, meta.drops)
-    for (const [part, [invocation, ok, refused]] of meta.replies.entries())
+    for (const [part, [invocation, ok, refused]] of meta.replies.entries()) {
       this.#ended(agent, invocation, pos, part, ok && refused === undefined)
+      if (refused !== undefined) this.#refused(agent, invocation)
+    }
     agent.turns++
     addWork(agent, work + (meta.owes ?? 0))
   }
@@ -240,7 +242,7 @@ export class Batch {
   #failed(agent: Counts, pos: Pos, meta: FailedTurnMeta): void {
     this.#drop(agent, meta.drops)
     for (const invocation of meta.ends) this.#ended(agent, invocation, pos, -1, false)
-    addWork(agent, (meta.abandon ? 1 : 0) + (meta.owes ?? 0) - meta.inputs.length)
+    addWork(agent, (meta.abandon ? 1 : 0) + (meta.owes ?? 0) - consumed(meta.inputs))
   }
 
   #receipt(agent: Counts, pos: Pos, meta: ReceiptMeta): void {
@@ -340,6 +342,11 @@ export class Batch {
   #dropTimer(agent: Counts, what: string): void {
     this.#db.run('delete from timers where agent = ? and what = ?', agent.id, what)
   }
+}
+
+/** A birth waits for the first call, and is nothing to be done. */
+function consumed(inputs: readonly string[]): number {
+  return inputs.filter((ref) => ref !== FIRST_BIRTH && ref !== REBIRTH).length
 }
 
 function addWork(agent: Counts, more: number): void {

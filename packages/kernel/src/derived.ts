@@ -14,7 +14,7 @@ import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import { Statements } from './statements.ts'
 
-const VERSION = 8
+const VERSION = 9
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;
@@ -441,12 +441,12 @@ export class Derived {
     ) as { address: string; effect: string; resolved: string | null }[]
   }
 
-  /** The newest refusal of the node, as `address@effect`. */
+  /** The newest refusal of the node, as `address@effect`, or the invocation whose answer was kept back. */
   lastRefused(): string | undefined {
     const row = this.#get('select value from meta where name = ?', 'refused') as { value: string } | undefined
     if (!row) return undefined
     const { agent, effect } = JSON.parse(row.value) as { agent: number; effect: string }
-    return `${this.findAgentByRow(agent)?.address}@${effect}`
+    return effect.startsWith('inv_') ? effect : `${this.findAgentByRow(agent)?.address}@${effect}`
   }
 
   findSnapshot(agent: number): SnapshotRow | undefined {

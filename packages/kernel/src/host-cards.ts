@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto'
 import {
   type AgentRow,
+  actRequest,
   addCard,
   type CardRow,
   ceilingTerms,
@@ -29,6 +30,7 @@ import {
 import type { Pos } from '@cardinal/oplog'
 import { showVerdict } from './acts.ts'
 import type { Agents } from './agents.ts'
+import type { Actor } from './asking.ts'
 import { cardName } from './authority-wire.ts'
 import type { Context } from './context.ts'
 import type { ConfinementData } from './control.ts'
@@ -347,6 +349,7 @@ export class HostCards {
     const agent = await this.#agents.find(parseAddress(address))
     if (!agent) throw new KernelError('NotFound', 'NoSuchAgent', `no agent \`${address}\``)
     const actor = agent.standing.actor()
+    if (tool.startsWith('agent.')) return explainAct(actor, tool, args, via)
     const asked = requestOf(this.#ctx, agent.address.tenant, tool, args, actor.settings)
     if (!asked) throw new KernelError('NotFound', 'NoSuchTool', `there is no tool \`${tool}\``)
     if ('bad' in asked)
@@ -412,4 +415,30 @@ function noSuchCard(id: string): KernelError {
 function refusal(error: { readonly code: string; readonly missing?: unknown }): KernelError {
   const { class: cls, code, message } = refusalError({ ok: false, ...error })
   return new KernelError(cls as 'Refused' | 'Malformed', code, message)
+}
+
+const ACTS = ['agent.invoke', 'agent.send', 'agent.spawn'] as const
+
+/** What would be decided on an act upon another agent, whose arguments are `{to, method}`. */
+function explainAct(actor: Actor, tool: string, args: unknown, via: string | undefined): object {
+  const act = ACTS.find((name) => name === tool)
+  if (!act) throw new KernelError('NotFound', 'NoSuchTool', `there is no tool \`${tool}\` to be explained`)
+  const { to, method } = (args ?? {}) as { to?: unknown; method?: unknown }
+  const fits = typeof to === 'string' && (act === 'agent.spawn') === (method === undefined)
+  if (!fits || (method !== undefined && typeof method !== 'string'))
+    throw new KernelError(
+      'Malformed',
+      'BadArguments',
+      `\`${tool}\` takes \`{"to":"type/key"${act === 'agent.spawn' ? '' : ',"method":"name"'}}\``,
+    )
+  const { type, key } = parseAddress(to, actor.row.tenant)
+  const address = showAddress(parseAddress(to, actor.row.tenant))
+  const own = act !== 'agent.spawn' && actor.world.agents.get(address)?.spawner === actor.row
+  if (own) return { verdict: 'allow', message: 'its own children it may always call' }
+  return showVerdict(
+    actor,
+    actRequest({ tool: act, type, key, ...(method !== undefined && { method }) }),
+    via,
+    [],
+  )
 }

@@ -111,8 +111,10 @@ export class HostTokens {
     const own = rootKey === undefined || rootKey.toLowerCase() === this.rootKey
     const root: PublicKeyBytes = own ? this.#keys.public : keyOf(rootKey as string)
     const revoked = new Set(own ? this.revoked() : [])
-    if (!inspectToken(bytes, root, revoked).ok)
-      throw new KernelError('Refused', 'Revoked', 'a card of this token is revoked')
+    const { ok, expires: ends } = inspectToken(bytes, root, revoked)
+    if (!ok) throw new KernelError('Refused', 'Revoked', 'a card of this token is revoked')
+    if (ends !== undefined && ends <= this.#ctx.clock.nowMs())
+      throw new KernelError('Refused', 'NotLive', 'a card of this token has expired')
     const chain = readCards(verifyToken(bytes, root))
     const last = chain.at(-1) as TokenCard
     if (own) return this.#cards.get(last.id)

@@ -1,5 +1,5 @@
 /** Taking in what comes from outside for agents: calls, cancels, events; and saying what became of a call. */
-import { input, join, UNTOUCHED } from '@cardinal/cards'
+import { input, isLive, join, UNTOUCHED } from '@cardinal/cards'
 import type { Pos } from '@cardinal/oplog'
 import type { LiveAgent } from './agent.ts'
 import type { Agents } from './agents.ts'
@@ -133,7 +133,7 @@ export class Intake {
     }
     if (agent.state.stopped) throw new KernelError('Stopped', 'Stopped', `\`${agent.name}\` is stopped`)
     const { world, row } = agent.standing
-    const scope = call.under === undefined ? undefined : scopeUnder(agent, call.under)
+    const scope = call.under === undefined ? undefined : scopeUnder(agent, call.under, call.method)
     const taken = input(world, {
       id,
       to: row.id,
@@ -220,10 +220,13 @@ export class Intake {
   }
 }
 
-function scopeUnder(agent: LiveAgent, under: string): ScopeData {
-  if (!agent.standing.world.cards.has(under))
-    throw new KernelError('NotFound', 'NoSuchCard', `no card \`${under}\` in this tenant`)
-  return [{ cards: [under] }]
+/** The card must hold now, as one that an agent names; a method of its own authority is bound by none (R20). */
+function scopeUnder(agent: LiveAgent, under: string, method: string): ScopeData {
+  const { world } = agent.standing
+  const card = world.cards.get(under)
+  if (!card) throw new KernelError('NotFound', 'NoSuchCard', `no card \`${under}\` in this tenant`)
+  if (!isLive(world, card)) throw new KernelError('Refused', 'NotLive', `card \`${under}\` is dead`)
+  return agent.image.methods[method]?.authority === 'own' ? [] : [{ cards: [under] }]
 }
 
 function requireMethod(address: Address, image: LoadedImage, name: string): MethodInfo {

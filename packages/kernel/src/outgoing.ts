@@ -7,9 +7,11 @@ import type { Receipt, WireError } from '@cardinal/tools'
 import type { LiveAgent, Surroundings } from './agent.ts'
 import { effectKey } from './asking.ts'
 import type { Child, Taken } from './authority-wire.ts'
+import { redecide } from './decide.ts'
 import { type EffectId, effectId } from './ids.ts'
 import { cancelledReceipt, encodeOutcome } from './outcome.ts'
 import { performEffect, Stopping } from './perform.ts'
+import { requestOf } from './requests.ts'
 import { encodeRequest, settleEffect } from './settle.ts'
 import { isAsked, type OpenEffect, onlyWaits } from './state.ts'
 import type { EffectMeta, IntentMeta, ReceiptMeta } from './wire.ts'
@@ -173,8 +175,9 @@ export class Outgoing {
     const decided = approve(world, effectKey(name, effect.id), role)
     const verdict = decided.ok ? decided.verdict : undefined
     if (!verdict || verdict.verdict === 'refuse') {
-      this.receive(effect, { ok: false, error: CUT }, false)
-      return CUT
+      const error = this.#cutError(effect)
+      this.receive(effect, { ok: false, error }, false)
+      return error
     }
     const reserved = world.effects.get(effectKey(name, effect.id))?.open?.reserved
     const meta = {
@@ -200,7 +203,18 @@ export class Outgoing {
   /** The rules have ended a pending ask: its authority sank (R15). */
   cut(id: EffectId): void {
     const effect = this.#agent.state.effects.get(id)
-    if (effect && isAsked(effect)) this.receive(effect, { ok: false, error: CUT }, false)
+    if (effect && isAsked(effect)) this.receive(effect, { ok: false, error: this.#cutError(effect) }, false)
+  }
+
+  /** What it would be refused by now. */
+  #cutError(effect: OpenEffect): WireError {
+    const actor = this.#agent.standing.actor()
+    const asked = requestOf(this.#around.ctx, actor.row.tenant, effect.tool, effect.args, actor.settings)
+    if (!asked || 'bad' in asked) return CUT
+    const now = redecide(actor, effect, asked.request, false)
+    return now && now.by !== 'person'
+      ? { ...now, code: 'Cut', message: `${CUT.message}: ${now.message}` }
+      : CUT
   }
 }
 

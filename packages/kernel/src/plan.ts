@@ -26,6 +26,8 @@ export interface CardPlan {
   readonly limits: object
   readonly added: readonly Changed[]
   readonly removed: readonly Changed[]
+  /** Of the version in force. */
+  readonly limitsBefore?: object
   readonly warnings: readonly string[]
 }
 
@@ -38,7 +40,12 @@ export function planCard(card: RootCard, before: RootCard | undefined, tools: re
     limits: showLimits(card.limits),
     added: missing(next, last),
     removed: missing(last, next),
-    warnings: [...uncleared(card, tools), ...(before ? released(card, before, tools) : [])],
+    warnings: [
+      ...idle(card, tools),
+      ...uncleared(card, tools),
+      ...(before ? released(card, before, tools) : []),
+    ],
+    ...(before && { limitsBefore: showLimits(before.limits) }),
   }
 }
 
@@ -56,6 +63,20 @@ function missing(a: Bounds, b: Bounds): Changed[] {
   return (['now', 'ever'] as const).flatMap((bound) => {
     const there = new Set(b[bound].map((grant) => JSON.stringify(grant)))
     return a[bound].filter((grant) => !there.has(JSON.stringify(grant))).map((grant) => ({ bound, grant }))
+  })
+}
+
+/** Grants that allow nothing. */
+function idle(card: RootCard, tools: readonly Tool[]): string[] {
+  if (card.now.length === 0) return ['it may do nothing: `now` is empty']
+  const places = [...toolRows(tools).values()].map(({ place }) => place)
+  return card.now.flatMap((box) => {
+    const [grant] = showFullBound([box])
+    const name = String(grant?.tool)
+    if (!places.some((place) => cellHas(box.tool, place))) return [`no tool is there that \`${name}\` names`]
+    if (name.startsWith('agent.') && box.ask.size > 0)
+      return [`\`${name}\` asks a person, which acts between agents cannot: it is always refused`]
+    return []
   })
 }
 

@@ -1,6 +1,6 @@
 /** From the arguments of an effect to what cards decide on. */
 import { type EffectRequest, parseAmounts } from '@cardinal/cards'
-import type { ToolSettings, Translated } from '@cardinal/tools'
+import type { Tool, ToolSettings, Translated } from '@cardinal/tools'
 import type { Context } from './context.ts'
 
 /** An effect on the outside world, ready to be decided. */
@@ -19,9 +19,21 @@ export function requestOf(
 ): Asked | { readonly bad: string } | undefined {
   const found = ctx.findTool(tenant, tool)
   if (!found) return undefined
-  const translated = found.translate(args, settings)
+  const translated = translate(found, args, settings)
   if ('bad' in translated) return translated
   return { translated, request: effectRequest(tool, translated) }
+}
+
+/**
+ * Arguments are the guest's: what a tool cannot make a request of is no request, and nothing that ends the
+ * node, whose record would end the next one, too.
+ */
+function translate(tool: Tool, args: unknown, settings: ToolSettings): ReturnType<Tool['translate']> {
+  try {
+    return tool.translate(args, settings)
+  } catch (error) {
+    return { bad: `arguments that it makes no request of (${(error as Error).name})` }
+  }
 }
 
 export function effectRequest(

@@ -22,6 +22,10 @@ import type {
 } from './wire.ts'
 import { type GuestOutput, parseOutput, receiptEvent } from './wire.ts'
 
+/** By these a turn names the births that it took in: the agent's first entry, and one after a wipe. */
+export const FIRST_BIRTH = '1'
+export const REBIRTH = 'birth'
+
 export interface PendingInput {
   readonly ref: string
   readonly kind: 'birth' | 'invoke' | 'receipt' | 'emit' | 'cancel' | 'abandon' | 'offer' | 'card'
@@ -193,7 +197,7 @@ function foldKind(state: AgentState, entry: Folded): void {
       state.wiping = false
       state.pending = []
       state.ending.clear()
-      push(state, entry, 'birth', null)
+      push(state, { ...entry, ref: REBIRTH }, 'birth', null)
       break
     case 'stopped':
       // Nothing of it runs again; open invocations were ended before.
@@ -211,13 +215,13 @@ function foldKind(state: AgentState, entry: Folded): void {
 
 function push(
   state: AgentState,
-  entry: Folded,
+  entry: Folded & { readonly ref?: string },
   kind: PendingInput['kind'],
   invocation: InvocationId | null,
   serves: readonly InvocationId[] = invocation === null ? [] : [invocation],
 ): void {
   const bytes = entry.payloads[0] as Buffer
-  state.pending.push({ ref: String(entry.tip.seq), kind, invocation, serves, bytes })
+  state.pending.push({ ref: entry.ref ?? String(entry.tip.seq), kind, invocation, serves, bytes })
 }
 
 function foldAccepted(state: AgentState, entry: Folded, meta: AcceptedMeta): void {

@@ -13,6 +13,7 @@ import { type Address, type InvocationId, parseAddress, parseEffectRef, showAddr
 import { toFolded } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
 import { detailsOf, type Folded } from './state.ts'
+import { Explaining, type Why } from './why.ts'
 import {
   type AcceptedMeta,
   type ApprovedMeta,
@@ -41,38 +42,6 @@ export interface HistoryLine {
     readonly message?: string
   }[]
   readonly detail?: unknown
-}
-
-export interface Why {
-  readonly effect: string
-  readonly verdict: EffectMeta['verdict']
-  /** Set if it was allowed when it was asked for, and refused while it was performed. */
-  readonly when?: 'performed'
-  readonly tool: string
-  readonly request: unknown
-  readonly card: string
-  readonly by?: string
-  readonly code?: string
-  readonly message?: string
-  /** The narrowest grant that would allow it. */
-  readonly missing?: unknown
-  readonly nearest?: unknown
-  readonly grantedBy: string
-  readonly outcome?: string
-  /** Of a call: what became of the answer that did not come. */
-  readonly answer?: KeptAnswer
-}
-
-/** An answer that the rules kept from the agent that called. */
-export interface KeptAnswer {
-  readonly from: string
-  readonly code: string
-  /** What the caller would lose by it: sinks it could no longer reach, labels it would carry. */
-  readonly costs: { readonly sinks: readonly string[]; readonly labels: readonly string[] }
-  /** Why it could not be declassified, if its agent asked for that. */
-  readonly undeclassified?: { readonly by?: string; readonly code: string }
-  /** What the caller would say in its call to get it all the same. */
-  readonly admits: { readonly labels: readonly string[]; readonly flow: string }
 }
 
 export interface LogLine {
@@ -153,7 +122,7 @@ export class View {
   ): Promise<HistoryLine[]> {
     const row = await this.requireRow(parseAddress(address))
     const limit = Math.min(options.limit ?? 100, MAX_LINES)
-    const entries = this.#newest(
+    const entries = this.newest(
       row,
       limit,
       (e) => e.header.timeMs >= (options.sinceMs ?? 0) && e.header.seq > (options.afterSeq ?? 0),
@@ -164,7 +133,7 @@ export class View {
   async logs(address: string, limit = 100): Promise<LogLine[]> {
     const row = await this.requireRow(parseAddress(address))
     const lines: LogLine[] = []
-    for (const entry of this.#newest(row, MAX_LINES, () => true)) {
+    for (const entry of this.newest(row, MAX_LINES, () => true)) {
       if (entry.header.kind !== 'turn') continue
       const { meta, payloads } = toFolded(entry, this.keyOf(row))
       if ('failed' in (meta as object)) {
@@ -188,96 +157,16 @@ export class View {
     return lines.slice(-limit)
   }
 
-  /** Explains a recorded verdict: the request, the grant that was missing, and who could give it. */
-  async why(ref: string): Promise<Why> {
-    this.#ctx.derived.apply()
-    const wanted = ref === 'last' ? this.#ctx.derived.lastRefused() : ref
-    if (!wanted) throw new KernelError('NotFound', 'NoSuchEffect', 'nothing was refused yet')
-    const { address, effect, seq, index } = parseEffectRef(wanted)
-    const row = await this.requireRow(address)
-    const entry = this.#newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq >= seq)[0]
-    const found =
-      entry?.header.seq === seq && entry.header.kind === 'turn' ? toFolded(entry, this.keyOf(row)) : undefined
-    const meta = found?.meta as TurnMeta | undefined
-    const verdict = meta && !('failed' in meta) ? meta.effects[index] : undefined
-    if (!found || !meta || !verdict)
-      throw new KernelError('NotFound', 'NoSuchEffect', `\`${wanted}\` is no effect that was asked for`)
-    const asked = parseOutput(found.payloads[0] as Buffer).effects[index]
-    const detail = detailsOf(found).get(index)
-    const receipt = this.#receiptOf(row, effect, seq)
-    // Allowed when it was asked for, and refused on its way: a redirect, an address, a card that sank.
-    const late = receipt?.error?.class === 'Refused' ? receipt.error : undefined
-    const error = (late ?? detail?.error) as WireError | undefined
-    const by = late?.by ?? verdict.by
-    const code = late?.code ?? verdict.code
-    return {
-      effect: `${row.address}@${effect}`,
-      verdict: late ? 'refuse' : verdict.verdict,
-      ...(late && { when: 'performed' as const }),
-      tool: asked?.tool ?? verdict.tool,
-      request: asked?.args,
-      card: verdict.via ?? meta.card,
-      ...(by && { by }),
-      ...(code && { code }),
-      ...(error && { message: error.message, missing: error.missing }),
-      ...(detail && { nearest: detail.nearest }),
-      grantedBy: this.#grantedBy(row, by),
-      ...(receipt && { outcome: this.#outcome(row, effect, receipt.error) }),
-      ...this.#keptAnswer(row, effect, seq),
-    }
-  }
-
-  /** Who could have it allowed. */
-  #grantedBy(row: AgentRow, by: string | undefined): string {
-    const spawner = row.spawner === null ? undefined : this.#ctx.derived.findAgentByRow(row.spawner)
-    switch (by) {
-      case 'flow':
-      case 'label':
-        return 'nobody, for what it has read: that stays'
-      case 'scope':
-        return 'whoever it is done for, under a wider card'
-      case 'person':
-        return 'whoever may approve it'
-      case 'revoked':
-        return 'nobody: what is dead stays dead'
-      default:
-        return spawner
-          ? `\`${spawner.address}\`, which made it, as far as its own cards reach`
-          : `whoever applies the manifest of \`${row.tenant}/${row.type}\``
-    }
-  }
-
-  /** The answer to a call that was given and may not be passed on. */
-  #keptAnswer(row: AgentRow, effect: string, seq: number): { answer?: KeptAnswer } {
-    const entries = this.#newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq > seq)
-    const metas = entries.flatMap(({ header }) =>
-      header.kind === 'sent' ? [JSON.parse(header.meta) as SentMeta] : [],
-    )
-    const sent = metas.find((meta) => meta.effect === effect)
-    const invocation = sent?.invocation && this.#ctx.derived.findInvocation(sent.invocation)
-    const callee = invocation && this.#ctx.derived.findAgentByRow(invocation.agent)
-    if (!invocation || !callee || callee.erased || invocation.reply === null) return {}
-    const { meta, payloads } = toFolded(this.#ctx.log.read(invocation.reply), this.keyOf(callee))
-    const { kept = [] } = (meta as AuthorityMeta).auth === 1 ? readAuthority(payloads) : {}
-    const found = kept.find((one) => one.invocation === invocation.id)
-    if (found?.code !== 'WouldTaint') return {}
-    const costs = found.missing as KeptAnswer['costs']
-    return {
-      answer: {
-        from: callee.address,
-        code: found.code,
-        costs,
-        ...(found.undeclassified && { undeclassified: found.undeclassified }),
-        admits: { labels: costs.labels, flow: 'what must remain, without the sinks above; left out: all' },
-      },
-    }
+  /** Explains a recorded verdict, or an answer that was kept back: `last`, an effect, or an invocation. */
+  why(ref: string): Promise<Why> {
+    return new Explaining(this.#ctx, this).why(ref)
   }
 
   /** What an effect asked for, and for whom it is done. */
   async asked(ref: string): Promise<{ tool: string; request: unknown; for: string }> {
     const { address, seq, index } = parseEffectRef(ref)
     const row = await this.requireRow(address)
-    const entry = this.#newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq >= seq)[0]
+    const entry = this.newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq >= seq)[0]
     if (entry?.header.kind !== 'turn')
       throw new KernelError('NotFound', 'NoSuchEffect', `\`${ref}\` is no effect that was asked for`)
     const { payloads } = toFolded(entry, this.keyOf(row))
@@ -289,23 +178,6 @@ export class View {
       request: asked?.args,
       for: accepted ? (accepted.meta as AcceptedMeta).principal : row.address,
     }
-  }
-
-  /** The receipt of an effect that the turn `seq` asked for; it stands behind that turn, however far. */
-  #receiptOf(row: AgentRow, effect: string, seq: number): { readonly error?: WireError } | undefined {
-    for (const entry of this.#newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq > seq)) {
-      if (entry.header.kind !== 'receipt') continue
-      const meta = JSON.parse(entry.header.meta) as ReceiptMeta
-      if (meta.effect !== effect) continue
-      return JSON.parse((toFolded(entry, this.keyOf(row)).payloads[0] as Buffer).toString())
-    }
-    return undefined
-  }
-
-  #outcome(row: AgentRow, effect: string, error: WireError | undefined): string {
-    if (!error) return 'done'
-    const doubt = this.#ctx.derived.listDoubts().find((d) => d.address === row.address && d.effect === effect)
-    return `${error.class}: ${error.message}${doubt?.resolved ? `; resolved as ${doubt.resolved}` : ''}`
   }
 
   effectsInDoubt(): { effect: string; resolved: string | null }[] {
@@ -359,7 +231,7 @@ export class View {
   }
 
   /** Walks back from the newest entry while `wanted`, at most `limit`; oldest first. */
-  #newest(row: AgentRow, limit: number, wanted: (entry: Entry) => boolean): Entry[] {
+  newest(row: AgentRow, limit: number, wanted: (entry: Entry) => boolean): Entry[] {
     const entries: Entry[] = []
     let at = row.pos
     while (at !== 0 && entries.length < limit) {
@@ -505,7 +377,9 @@ function turnLine(
   }))
   const parts = [
     ...(effects.length > 0 ? [`${effects.length} effect${effects.length > 1 ? 's' : ''}`] : []),
-    ...meta.replies.map(([id, ok]) => {
+    ...meta.replies.map(([id, ok, refused]) => {
+      if (refused !== undefined)
+        return `answered ${id}, which was kept back (${refused}): \`cardinal why ${id}\``
       const error = output.replies.find((r) => r.invocation === id)?.value as ReplyError | undefined
       return ok ? `answered ${id}` : `failed ${id}: ${error?.message ?? ''}`
     }),

@@ -141,3 +141,20 @@ describe('a network', () => {
     expect(parse(network(deny.map((d) => `"${d}"`).join(', ')))).toMatchObject([{ kind: 'Network', deny }])
   })
 })
+
+describe('a number', () => {
+  const limited = (amount: string) =>
+    good.replace(
+      '{ tool: ledger.query }',
+      `{ tool: ledger.query, args: { n: { max: ${amount}, decimal: 2 } } }`,
+    )
+  for (const text of ['9007199254740993', '500.000000000000000001', '1e3', '0x10', '-0', '.inf', '1_000'])
+    it(`\`${text}\` that is not kept exactly is written in quotes, or is no number`, () => {
+      expect(() => parse(limited(text))).toThrow(ManifestError)
+      expect(parse(limited('"9007199254740993"'))).toHaveLength(1)
+    })
+  for (const text of ['500', '500.00', '0.01', '12.5', '9007199254740992'])
+    it(`\`${text}\` is what it says`, () => {
+      expect(parse(limited(text))).toHaveLength(1)
+    })
+})

@@ -1,7 +1,14 @@
 /** From YAML text to manifests: parsed once, here; every error names file, line, column and field. */
-import { CardError, type DefaultsOf, expandGrantTexts, parseCard, type RootCard } from '@cardinal/cards'
+import {
+  CardError,
+  type DefaultsOf,
+  exactNumber,
+  expandGrantTexts,
+  parseCard,
+  type RootCard,
+} from '@cardinal/cards'
 import { defaultsAmong, isDeniable, type ToolDeclaration } from '@cardinal/tools'
-import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml'
+import { type Document, isNode, LineCounter, parseAllDocuments, visit } from 'yaml'
 import {
   type AgentDocument,
   KINDS,
@@ -126,6 +133,13 @@ function shapeOf(source: Source): Shape {
   } catch {
     throw new ManifestError(place(source, 0), '', 'anchors and aliases are not allowed')
   }
+  visit(source.document, {
+    Scalar: (_key, node) => {
+      if (typeof node.value !== 'number' || exactNumber(node.source ?? '') !== undefined) return
+      const message = `\`${node.source}\` is no plain number that is kept exactly; write it in quotes`
+      throw new ManifestError(place(source, node.range?.[0] ?? 0), '', message)
+    },
+  })
   const odd = ownProto(given, [])
   if (odd) throw at(source, odd, 'unknown field `__proto__`')
   const kind = (given as { kind?: unknown } | null)?.kind

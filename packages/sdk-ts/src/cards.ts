@@ -92,7 +92,8 @@ function born(): Card[] {
 /** The cards that the agent holds. */
 export function cards(): Card[] {
   born()
-  return [...known].flatMap(([handle, card]) => (dropped.has(handle) ? [] : [card]))
+  const byHandle = [...known].sort(([a], [b]) => a - b)
+  return byHandle.flatMap(([handle, card]) => (dropped.has(handle) ? [] : [card]))
 }
 
 /** Offers that the agent may look at. What it costs to look is told by `preview`. */

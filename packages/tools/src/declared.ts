@@ -5,7 +5,7 @@
  * where each goes. The request leaves by the door of `http.fetch`, with the same checks of addresses;
  * it follows no redirect.
  */
-import { type GrantDefaults, placeOfPath, placeOfResource, type Request } from '@cardinal/cards'
+import { type GrantDefaults, placeOfPlainPath, placeOfResource, type Request } from '@cardinal/cards'
 import { type AnswerSchema, wrongAnswer } from './answer-schema.ts'
 import { type HttpPlan, translateHttp } from './http-request.ts'
 import { type ArgsSchema, checkArgs } from './schema.ts'
@@ -36,6 +36,7 @@ export interface ToolDeclaration {
     | undefined
   /** Which argument is an amount of which currency. */
   readonly spend?: Readonly<Record<string, string>> | undefined
+  /** Where arguments can be carried to besides the host of the URL. */
   readonly sinks?: readonly string[] | undefined
   readonly yields?: readonly string[] | undefined
 }
@@ -80,7 +81,8 @@ export function declaredTool(declaration: ToolDeclaration, http: Pick<Tool, 'per
     name,
     about: about ?? name,
     defaults: defaultsFor(declaration),
-    sinks: declaration.sinks ?? [hostOf(declaration)],
+    // Whatever else its service may do with them: the arguments go to that host.
+    sinks: [...new Set([hostOf(declaration), ...(declaration.sinks ?? [])])],
     yields: declaration.yields ?? [],
     translate: (args) => translate(declaration, args),
     perform: async (plan, attempt) => answerOf(declaration, await http.perform(plan, attempt as Attempt)),
@@ -123,7 +125,7 @@ function spendOf(
   return amounts
 }
 
-const PLACES = { resource: placeOfResource, path: placeOfPath }
+const PLACES = { resource: placeOfResource, path: placeOfPlainPath }
 
 function requestOf(
   { name, dimensions }: ToolDeclaration,

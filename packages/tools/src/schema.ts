@@ -57,6 +57,8 @@ function wrongWith(property: PropertySchema, value: unknown): string | undefined
   if (!is) return `is no ${type}`
   if (property.enum && !property.enum.some((one) => one === value)) return 'is none of the values allowed'
   if (typeof value === 'string') {
+    // Half of a character has no bytes that others would read as the same.
+    if (!value.isWellFormed()) return 'is no well-formed text'
     const length = [...value].length
     if (length < (minLength ?? 0)) return `is shorter than ${minLength}`
     if (length > (maxLength ?? Number.POSITIVE_INFINITY)) return `is longer than ${maxLength}`

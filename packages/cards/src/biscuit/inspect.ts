@@ -13,6 +13,8 @@ export interface TokenReport {
   readonly rootKeyId: number | undefined
   /** A list of revocations that is older does not know what was revoked when the token was signed. */
   readonly asOf: number | undefined
+  /** When the first of its cards ends, in milliseconds since 1970; undefined if none does, or it is not ours. */
+  readonly expires: number | undefined
   readonly blocks: readonly {
     readonly revocationId: string
     readonly revoked: boolean
@@ -40,7 +42,9 @@ export function inspectToken(
   const { sealed, rootKeyId } = token
   const marks = cards?.flatMap((card) => card.asOf ?? []) ?? []
   const asOf = marks.length > 0 ? Math.max(...marks) : undefined
-  return { ok: !blocks.some((block) => block.revoked), sealed, rootKeyId, asOf, blocks }
+  const ends = cards?.flatMap((card) => card.limits.expires ?? []) ?? []
+  const expires = ends.length > 0 ? Math.min(...ends) : undefined
+  return { ok: !blocks.some((block) => block.revoked), sealed, rootKeyId, asOf, expires, blocks }
 }
 
 function cardsIn(token: VerifiedToken): TokenCard[] | undefined {

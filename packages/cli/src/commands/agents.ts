@@ -168,12 +168,12 @@ export function typeRoute(type: string): string {
 
 const STDIN = 0
 
-export function readArgs(given: string | undefined): unknown {
+export function readArgs(given: string | undefined, read: (text: string) => unknown = JSON.parse): unknown {
   if (given === undefined) return null
   const from = given === '-' || given === '@-' ? STDIN : given.startsWith('@') ? given.slice(1) : undefined
   const name = from === STDIN ? 'standard input' : (from ?? 'the arguments')
   try {
-    return JSON.parse(from === undefined ? given : fs.readFileSync(from, 'utf8'))
+    return read(from === undefined ? given : fs.readFileSync(from, 'utf8'))
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     if (code !== undefined)

@@ -84,7 +84,7 @@ function requireFresh(
     throw stale(`the list of revocations is of ${new Date(list.issuedMs).toISOString()}`)
 }
 
-/** Exit code 0 if the token holds and is not revoked, else 1; what does not hold says why. */
+/** Exit code 0 if the token holds and is neither revoked nor expired, else 1; what does not hold says why. */
 function inspect(
   file: string,
   options: { rootKey: PublicKeyBytes; revoked?: string; maxAge?: number },
@@ -107,17 +107,20 @@ function inspect(
     ...block,
     ...(card && { card: showTokenCard(card) }),
   }))
-  print(formatOf(command), { ...report, blocks }, () =>
+  const expired = report.expires !== undefined && report.expires <= Date.now()
+  const ok = report.ok && !expired
+  print(formatOf(command), { ...report, ok, expired, blocks }, () =>
     table([
       [
-        report.ok ? 'verified' : 'REVOKED',
+        ok ? 'verified' : report.ok ? 'EXPIRED' : 'REVOKED',
         `${report.blocks.length} blocks, ${report.sealed ? 'sealed' : 'NOT SEALED: whoever has it can append'}`,
       ],
       ['revocations', knows(list)],
+      ...(report.expires === undefined ? [] : [['expires', new Date(report.expires).toISOString()]]),
       ...report.blocks.flatMap(blockRows),
     ]),
   )
-  if (!report.ok) process.exitCode = 1
+  if (!ok) process.exitCode = 1
 }
 
 /** Lines are answered in order, each before the next is read; an answer is never held back. */
@@ -154,8 +157,8 @@ function blockRows(
     `${what}, revocation id ${revocationId}${revoked ? ' REVOKED' : ''}`,
   ]
   if (!card) return [head]
-  const { now, ever } = showTokenCard(card)
+  const { now, ever, limits } = showTokenCard(card)
   const grants = (name: string, bound: typeof now) =>
     bound.map((g): [string, string] => [name, showGrantText(g)])
-  return [head, ...grants('  now', now), ...grants('  ever', ever)]
+  return [head, ['  limits', JSON.stringify(limits)], ...grants('  now', now), ...grants('  ever', ever)]
 }

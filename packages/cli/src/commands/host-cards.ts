@@ -1,5 +1,5 @@
 /** Commands of the host upon cards: look at them, mint, derive, revoke, confine, explain. */
-import { type Grant, parseGrantText, showGrantText } from '@cardinal/cards'
+import { type Grant, parseGrantText, parsePlainJson, showGrantText } from '@cardinal/cards'
 import { type Command, InvalidArgumentError } from 'commander'
 import { ask } from '../client.ts'
 import { CliError } from '../errors.ts'
@@ -191,11 +191,23 @@ function addEnding(cards: Command): void {
         command: Command,
       ) => {
         const { body } = await ask(endpointOf(command), '/v1/explain', {
-          body: { agent: addressOf(agent), tool, args: readArgs(args) ?? {}, ...options },
+          body: { agent: addressOf(agent), tool, args: readArgs(args, parsePlainJson) ?? {}, ...options },
         })
         print(formatOf(command), body, () => table(Object.entries(body).map(([k, v]) => [k, shown(v)])))
       },
     )
+}
+
+interface Confined {
+  readonly id: string
+  readonly target: string
+  readonly ceiling?: readonly Grant[]
+  readonly flow?: readonly string[]
+}
+
+function boundsOf({ ceiling, flow }: Confined): string {
+  const grants = ceiling?.map(showGrantText) ?? []
+  return [...grants, ...(flow ? [`flow ${flow.join(', ') || 'nowhere'}`] : [])].join('; ')
 }
 
 /** Also there without `cards`, for that is what people type. */
@@ -234,17 +246,25 @@ async function confine(
     })
     return print(formatOf(command), body, () => `lifted ${options.lift}`)
   }
-  const target = agent === undefined ? (options.type ?? options.tenant) : addressOf(agent)
+  const { egress, grant, flow } = options
+  const targets = [...(agent === undefined ? [] : [addressOf(agent)]), options.type, options.tenant]
+  const [target, ...others] = targets.filter((one) => one !== undefined)
+  if (others.length > 0)
+    throw new CliError('Usage', 'Usage', `\`${[target, ...others].join('` and `')}\`: confine one at a time`)
+  const address = egress?.find((host) => host.includes('/'))
+  if (address !== undefined)
+    throw new CliError('Usage', 'Usage', `\`${address}\` is no host; write the agent before the options`)
+  const bounds = egress ?? grant ?? flow
+  if (target === undefined && bounds)
+    throw new CliError('Usage', 'Usage', 'say who is confined: an agent, --type or --tenant')
   if (target === undefined) {
     const { body } = await ask(endpoint, '/v1/confinements')
-    const rows = body.confinements as { id: string; target: string }[]
+    const rows = body.confinements as Confined[]
     return print(formatOf(command), rows, () =>
-      table([['CONFINEMENT', 'TARGET'], ...rows.map((r) => [r.id, r.target])]),
+      table([['CONFINEMENT', 'TARGET', 'TO'], ...rows.map((r) => [r.id, r.target, boundsOf(r)])]),
     )
   }
-  const { egress, grant, flow } = options
-  if (!egress && !grant && !flow)
-    throw new CliError('Usage', 'Usage', 'say what it may still do: --egress, --grant or --flow')
+  if (!bounds) throw new CliError('Usage', 'Usage', 'say what it may still do: --egress, --grant or --flow')
   const wish = { target, ...(egress && { egress }), ...(flow && { flow }), ...(grant && { ceiling: grant }) }
   const { body } = await ask(endpoint, '/v1/confinements', { body: wish })
   print(formatOf(command), body, () => `confined ${target} (${body.id})`)

@@ -21,6 +21,7 @@ interface Planned {
   readonly program?: string
   readonly card?: {
     readonly limits: object
+    readonly limitsBefore?: object
     readonly added: readonly Changed[]
     readonly removed: readonly Changed[]
     readonly warnings: readonly string[]
@@ -101,7 +102,7 @@ function planLines(planned: Planned): string[] {
       ? [
           ...grantLines('-', card.removed),
           ...grantLines('+', card.added),
-          `    limits ${JSON.stringify(card.limits)}`,
+          ...limitLines(card),
           ...card.warnings.map((text) => `  ! ${text}`),
         ]
       : []),
@@ -116,4 +117,10 @@ function grantLines(sign: string, list: readonly Changed[]): string[] {
     bounds.set(text, [...(bounds.get(text) ?? []), bound])
   }
   return [...bounds].map(([text, of]) => `  ${sign} ${of.join(' and ').padEnd(12)} ${text}`)
+}
+
+function limitLines({ limits, limitsBefore }: NonNullable<Planned['card']>): string[] {
+  const [now, before] = [limits, limitsBefore].map((one) => JSON.stringify(one))
+  if (before === undefined || before === now) return [`    limits       ${now}`]
+  return [`  - limits       ${before}`, `  + limits       ${now}`]
 }
