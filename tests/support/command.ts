@@ -6,7 +6,7 @@ import { tempFolder } from './kernel.ts'
 
 const main = path.join(import.meta.dirname, '../../packages/cli/src/main.ts')
 
-export interface Ran {
+interface Ran {
   readonly status: number | null
   readonly out: string
   readonly err: string

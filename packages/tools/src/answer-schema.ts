@@ -21,7 +21,7 @@ export interface AnswerSchema {
   readonly maxItems?: number | undefined
 }
 
-export type AnswerType = 'object' | 'array' | 'string' | 'number' | 'integer' | 'boolean' | 'null'
+type AnswerType = 'object' | 'array' | 'string' | 'number' | 'integer' | 'boolean' | 'null'
 
 /** Values looked at in one answer: some ten milliseconds of the node's thread. */
 const MAX_STEPS = 500_000
