@@ -353,3 +353,27 @@ describe('arguments that a tool trips over', () => {
     await again.close()
   })
 })
+
+describe('a bound', () => {
+  it('is what was written, over a restart and a replay of everything, however fine', async () => {
+    const like = await cardOf('ann')
+    const fine = { min: '0.0000001', max: '9007199254740993.100000000000000001', decimal: 18 }
+    const narrow = { now: [{ tool: 'calc.*', args: { n: fine } }] }
+    const { id } = (await t.kernel.cards.mint({ like, below: true, narrow }, 'it')) as { id: string }
+    await ask('ann', 'spawn', { keep: true, card: { only: narrow.now } })
+    await t.kernel.cards.confine({ target: 'acme/boss/bob', ceiling: narrow.now }, 'it')
+    const all = async () =>
+      JSON.stringify([
+        t.kernel.cards.get(id),
+        t.kernel.cards.get(await cardOf('ann.1')),
+        await t.kernel.cards.standing('acme/boss/ann.1'),
+        t.kernel.cards.confinements(),
+      ])
+    const before = await all()
+    expect(before.match(/9007199254740993\.100000000000000001/g)?.length).toBeGreaterThanOrEqual(5)
+    await t.kernel.suspend('acme/boss/ann.1')
+    await reopen()
+    expect(await all()).toBe(before)
+    expect((await t.kernel.audit()).mismatches).toEqual([])
+  })
+})

@@ -62,6 +62,14 @@ export function parsePlainJson(text: string): unknown {
   return value
 }
 
+/** Digits that a float may not hold, or would write with an exponent. */
+const INEXACT = /[\d.]{16}|0\.0{6}/
+
+/** JSON that we wrote ourselves, where a bound may hold a number that no float does. */
+export function parseRecordJson(text: string): unknown {
+  return INEXACT.test(text) ? JSON.parse(text, plainOrText) : JSON.parse(text)
+}
+
 const plainOrText = ((_key: string, part: unknown, context: { source?: string }) =>
   typeof part === 'number'
     ? (exactNumber(context.source as string) ?? new NumberText(context.source as string))

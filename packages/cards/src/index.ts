@@ -20,7 +20,7 @@ export { fillCard, parseCard, type RootCard } from './card.ts'
 export { cellHas } from './cell.ts'
 export { limitToHosts } from './egress.ts'
 export { CardError, type CardErrorCode } from './errors.ts'
-export { exactNumber, NumberText, parsePlainJson } from './exact-json.ts'
+export { exactNumber, NumberText, parsePlainJson, parseRecordJson } from './exact-json.ts'
 export {
   type DefaultsOf,
   type Grant,

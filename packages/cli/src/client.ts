@@ -1,7 +1,9 @@
 /** The API's client: where the node is, and one request. */
+
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { parsePlainJson } from '@cardinal/cards'
 import { CliError } from './errors.ts'
 
 export interface Where {
@@ -128,7 +130,7 @@ export async function ask({ url, token }: Endpoint, route: string, asked: Asked 
 
 function parseAnswer(text: string, url: string): Record<string, unknown> {
   try {
-    const body = JSON.parse(text) as unknown
+    const body = parsePlainJson(text)
     if (typeof body === 'object' && body !== null && !Array.isArray(body))
       return body as Record<string, unknown>
   } catch {

@@ -7,6 +7,7 @@ import {
   decodeBudgets,
   type Influence,
   influenceOf,
+  parseRecordJson,
   stopShown,
   UNTOUCHED,
   type World,
@@ -136,7 +137,7 @@ export class AuditRows {
   }
 
   #minted({ cards = [] }: AuthorityMeta, payload: Buffer): void {
-    const { minted = [] } = JSON.parse(payload.toString()) as AuthorityPayload
+    const { minted = [] } = parseRecordJson(payload.toString()) as AuthorityPayload
     cards.forEach(({ id, owner, parent, limits }, i) => {
       const world = this.#worldOf(owner as string)
       const holder = world.agents.get(owner as string)

@@ -19,6 +19,7 @@ import {
   isRefusal,
   join,
   meets,
+  parseRecordJson,
   permit,
   receipt,
   send,
@@ -378,7 +379,7 @@ export class Audit {
     const effect = who.state.effects.get(id)
     if (!effect) return this.#differ(at, 'an intent', id, undefined)
     const said = (entry.meta as AuthorityMeta).auth === 1 ? entry.payloads.slice(0, -1) : entry.payloads
-    const request = decodeRequest(JSON.parse((said[0] as Buffer).toString()))
+    const request = decodeRequest(parseRecordJson((said[0] as Buffer).toString()) as Record<string, unknown>)
     const no = redecide(who.standing.actor(), effect, request, true)
     this.#verdicts++
     this.#same(at, 'an intent', verdict, no ? 'refuse' : 'allow')

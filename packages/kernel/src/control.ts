@@ -2,7 +2,7 @@
  * The control plane: tenants, applied generations, zones. All of it is in the log, under the node's
  * own chain; this is that chain folded.
  */
-import { codec, type Grant, parseCard, type RootCard, type World } from '@cardinal/cards'
+import { codec, type Grant, parseCard, parseRecordJson, type RootCard, type World } from '@cardinal/cards'
 import type { Entry, KeySlots, Log, PayloadKey, Pos, ScannedEntry, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
 import type { Network, ToolDeclaration, Zone } from '@cardinal/tools'
@@ -131,7 +131,7 @@ export class Control {
   }
 
   #fold(kind: string, meta: Record<string, unknown>, payloads: readonly Buffer[], timeMs: number): void {
-    const body = payloads[0] ? JSON.parse(payloads[0].toString()) : undefined
+    const body = payloads[0] ? parseRecordJson(payloads[0].toString()) : undefined
     if (kind === 'zone') this.#zones.set((body as Zone).name, body as Zone)
     if (kind === 'network') this.#networks.set((body as Network).name, body as Network)
     if (kind === 'zone' || kind === 'network') this.#egressVersion++
@@ -266,7 +266,7 @@ export class Control {
   /** What an earlier version said. */
   readApplied(pos: Pos): AppliedBody {
     const [body] = this.#sink.log.read(pos).payloads(() => this.#key as PayloadKey)
-    return JSON.parse((body as Buffer).toString()) as AppliedBody
+    return parseRecordJson((body as Buffer).toString()) as AppliedBody
   }
 
   /** What a grant for a tool fills in. */

@@ -1,5 +1,5 @@
 /** What one agent holds, as its entries say it: its cards and their handles, and what it has read. */
-import type { codec, Grant } from '@cardinal/cards'
+import { type codec, type Grant, parseRecordJson } from '@cardinal/cards'
 import type { AuthorityMeta, AuthorityPayload, HoldingChange } from './authority-wire.ts'
 import { rootCardName } from './authority-wire.ts'
 import type { Folded } from './state.ts'
@@ -35,7 +35,7 @@ export function foldHolding(holding: Holding, { kind, meta, payloads }: Folded):
     Object.assign(holding, { births, held: kept, handles: [...births] })
   }
   if ((meta as AuthorityMeta).auth !== 1) return
-  const change = JSON.parse((payloads.at(-1) as Buffer).toString()) as AuthorityPayload
+  const change = parseRecordJson((payloads.at(-1) as Buffer).toString()) as AuthorityPayload
   changeHolding(holding, change)
 }
 
@@ -50,5 +50,5 @@ function changeHolding(holding: Holding, { influence, accepted, held, previewed 
 }
 
 export function readAuthority(payloads: readonly Buffer[]): AuthorityPayload {
-  return JSON.parse((payloads.at(-1) as Buffer).toString()) as AuthorityPayload
+  return parseRecordJson((payloads.at(-1) as Buffer).toString()) as AuthorityPayload
 }

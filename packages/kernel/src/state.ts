@@ -3,6 +3,7 @@
  *
  * `fold` is the only way this state changes, live and on recovery alike, so both always agree.
  */
+import { parseRecordJson } from '@cardinal/cards'
 import { NO_POS, type Seq, type Tip, ZERO_HASH } from '@cardinal/oplog'
 import type { AuthorityMeta, Child, TurnData } from './authority-wire.ts'
 import { assert } from './errors.ts'
@@ -247,7 +248,7 @@ function foldAccepted(state: AgentState, entry: Folded, meta: AcceptedMeta): voi
     deadline: meta.deadline ?? Number.POSITIVE_INFINITY,
     delivered: false,
   })
-  const turn = meta.turn ? (JSON.parse((entry.payloads[1] as Buffer).toString()) as TurnData) : undefined
+  const turn = meta.turn ? (parseRecordJson((entry.payloads[1] as Buffer).toString()) as TurnData) : undefined
   state.served.set(id, turn ?? { scope: [], caller: { principal: meta.principal } })
   push(state, entry, 'invoke', id)
 }
@@ -370,7 +371,7 @@ export function detailsOf({ meta, payloads }: Pick<Folded, 'meta' | 'payloads'>)
 }
 
 function parseDetails(payload: Buffer | undefined): Map<number, VerdictDetail> {
-  const list = payload ? (JSON.parse(payload.toString()) as VerdictDetail[]) : []
+  const list = payload ? (parseRecordJson(payload.toString()) as VerdictDetail[]) : []
   return new Map(list.map((d) => [d.index, d]))
 }
 
@@ -470,7 +471,7 @@ export function encodeState(state: AgentState): string {
 }
 
 export function decodeState(text: string, tip: Tip): AgentState {
-  const saved = JSON.parse(text) as SavedState
+  const saved = parseRecordJson(text) as SavedState
   return {
     birth: saved.birth,
     tip,
