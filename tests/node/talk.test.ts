@@ -257,8 +257,8 @@ describe('a message', () => {
         method: 'call',
         args: { to: 'boss/bob', method: 'tool', args: get(url), opts },
       })
-    await later('ann', 'later', { after: '3s', detach: true })
-    const { id } = await later('cem', 'waited', { after: '3200ms' })
+    await later('ann', 'later', { after: '6s', detach: true })
+    const { id } = await later('cem', 'waited', { after: '6200ms' })
     await reopen()
     expect(seen).toEqual([])
     const { reply, pending } = await t.kernel.result(id)

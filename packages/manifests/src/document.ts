@@ -150,7 +150,7 @@ const toolDocument = z.strictObject({
     sinks: z
       .array(z.string())
       .optional()
-      .describe('where the arguments can be carried to; the host if left out'),
+      .describe('where the arguments can be carried to besides the host of the URL'),
     yields: z.array(z.string()).optional().describe('labels of what it answers'),
   }),
 })
