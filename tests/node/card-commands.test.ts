@@ -102,7 +102,7 @@ describe('the commands about cards', () => {
       err: expect.stringMatching(/wider than the card/),
     })
     expect(cardinal('cards', 'revoke', derived.id, '--dry-run').out).toMatch(
-      /would revoke 1 cards of 1 agents/,
+      /^would revoke 1 cards of 1 agents\n {2}default\/boss\/bob\n$/,
     )
     expect(data<Card & { live: boolean }>('cards', 'get', derived.id).live).toBe(true)
     expect(cardinal('cards', 'revoke', derived.id).status).toBe(0)

@@ -27,9 +27,9 @@ export function cardRoutes(app: OpenAPIHono, { cards, tokens }: Kernel): void {
       routes.revokeCard.request.body.content['application/json'].schema,
       await exactJson(c),
     )
-    const reached = cards.blast(id)
+    // It takes effect first; how many it reached is counted then.
     if (!dryRun) await cards.revoke(id, OPERATOR)
-    return c.json({ revoked: !dryRun, ...reached })
+    return c.json({ revoked: !dryRun, ...cards.blast(id) })
   })
   on(app, routes.explain, async (c) => {
     const { agent, tool, args, via } = parse(

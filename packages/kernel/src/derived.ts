@@ -299,6 +299,15 @@ export class Derived {
     ) as { cards: number; agents: number }
   }
 
+  /** Who holds a card of a subtree, by address, the first so many. */
+  ownersBelow(card: number, limit: number): string[] {
+    const rows = this.#all(
+      'with recursive below(id, owner) as (select id, owner from cards where id = @card union select c.id, c.owner from cards c join below b on c.parent = b.id) select distinct a.address from below b join agents a on a.id = b.owner order by a.address limit @limit',
+      { card, limit },
+    )
+    return (rows as { address: string }[]).map(({ address }) => address)
+  }
+
   countersOf(card: number): { name: string; spent: string }[] {
     return this.#all('select name, spent from counters where card = ?', card) as {
       name: string

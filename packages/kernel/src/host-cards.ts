@@ -68,6 +68,7 @@ export interface ConfineWish {
 /** How many cards a question about a subtree looks at. */
 const MAX_LOOKED = 10_000_000
 const MAX_LISTED = 1000
+const MAX_NAMED = 100
 
 export class HostCards {
   readonly #ctx: Context
@@ -154,10 +155,12 @@ export class HostCards {
     return { ...node(row), total: derived.below(row.id, MAX_LOOKED).cards }
   }
 
-  /** What a revocation would reach. */
-  blast(id: string): { cards: number; agents: number } {
-    this.#ctx.derived.apply()
-    return this.#ctx.derived.below(this.#row(id).id, MAX_LOOKED)
+  /** What a revocation would reach; of the agents, the first hundred by name. */
+  blast(id: string): { cards: number; agents: number; owners: readonly string[] } {
+    const { derived } = this.#ctx
+    derived.apply()
+    const card = this.#row(id).id
+    return { ...derived.below(card, MAX_LOOKED), owners: derived.ownersBelow(card, MAX_NAMED) }
   }
 
   /** Kills a card and all below it, at once. */

@@ -108,7 +108,12 @@ export const revokeCard = route(
     summary: 'kill a card and all below it',
     request: { params: one, body: json(z.strictObject({ dryRun: z.boolean().optional() })) },
   },
-  z.object({ revoked: z.boolean(), cards: z.int(), agents: z.int() }),
+  z.object({
+    revoked: z.boolean(),
+    cards: z.int(),
+    agents: z.int(),
+    owners: z.array(z.string()).openapi({ description: 'of the agents, the first hundred' }),
+  }),
 )
 
 export const explain = route(

@@ -181,6 +181,7 @@ const OPS: Record<string, Op> = {
   },
   tick(world, f) {
     const { ms } = read(f, { ms: f.whole('ms') })
+    if (!Number.isSafeInteger(world.nowMs + ms)) throw new BadOp('`ms` leads beyond what numbers count')
     world.nowMs += ms
     return { ok: true, now: world.nowMs }
   },

@@ -174,7 +174,9 @@ function addEnding(cards: Command): void {
       const { body: done } = await ask(endpointOf(command), `${at(id)}/revoke`, { body })
       const reached = `${done.cards} cards of ${done.agents} agents`
       print(formatOf(command), done, () =>
-        options.dryRun ? `would revoke ${reached}` : `revoked ${reached}`,
+        options.dryRun
+          ? [`would revoke ${reached}`, ...(done.owners as string[]).map((name) => `  ${name}`)].join('\n')
+          : `revoked ${reached}`,
       )
     })
   addConfine(cards)
