@@ -97,6 +97,15 @@ describe('the commands about cards', () => {
       'calls=3',
     )
     expect(cardinal('cards', 'tree', id).out).toContain(derived.id)
+    expect(cardinal('cards', 'derive', id, '--limit', 'calls=1', '--limit', 'calls=5000')).toMatchObject({
+      status: 2,
+      err: expect.stringMatching(/`calls` stands there twice/),
+    })
+    const usage = cardinal('--format', 'json', 'cards', 'mint')
+    expect({ ...usage, err: JSON.parse(usage.err.split('\n')[0] as string) }).toMatchObject({
+      status: 2,
+      err: { class: 'Usage', message: expect.stringContaining('--like') },
+    })
     expect(cardinal('cards', 'derive', id, '--grant', 'http.fetch host=evil.example path=/')).toMatchObject({
       status: 4,
       err: expect.stringMatching(/wider than the card/),

@@ -320,6 +320,31 @@ describe('the declaration of a tool', () => {
       (s) => s.replace('items: { type: integer }', `items: ${'{ items: '.repeat(40)}{}${' }'.repeat(40)}`),
       /spec\.out: this is nested more than 32 deep/,
     ],
+    [
+      'a name that is never reached',
+      (s) => s.replace('name: bank.pay', 'name: cards.derive'),
+      /the kernel's own/,
+    ],
+    [
+      'a default of another kind',
+      (s) => s.replace('default: EUR', 'default: 5'),
+      /properties\.currency\.default: the default is no argument/,
+    ],
+    [
+      'bounds that hold nothing',
+      (s) => s.replace('minimum: 0 }', 'minimum: 5, maximum: 1 }'),
+      /properties\.amount: nothing lies in these bounds/,
+    ],
+    [
+      'a header of two lines',
+      (s) => s.replace('X-Client: acme', 'X-Client: "a\\r\\nb: c"'),
+      /headers\.X-Client: a header is one line/,
+    ],
+    [
+      'a label that is none',
+      (s) => s.replace('effect: once', 'yields: ["*"]\n  effect: once'),
+      /spec\.yields: `\*` is no label/,
+    ],
     ['a query in the address', (s) => s.replace('{to}/payments', '{to}/payments?a=1'), /stands in `query`/],
     ['a header of the executor', (s) => s.replace('X-Client: acme', 'Host: evil'), /only the executor sets/],
     ['a read that posts', (s) => s.replace('effect: once', 'effect: read'), /a `read` is repeated freely/],

@@ -60,7 +60,8 @@ describe('a revocation', () => {
     await ask('ann.1', 'spawn', { keep: true, card: {} })
     await ask('ann', 'spawn', { keep: true, card: {} })
     const card = await cardOf('ann.1')
-    expect(t.kernel.cards.blast(card)).toEqual({ cards: 2, agents: 2 })
+    const owners = ['acme/boss/ann.1', 'acme/boss/ann.1.1']
+    expect(t.kernel.cards.blast(card)).toEqual({ cards: 2, agents: 2, owners })
     await t.kernel.cards.revoke(card, 'operator')
     const dead = async () => {
       for (const who of ['ann.1', 'ann.1.1'])

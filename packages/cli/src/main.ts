@@ -19,6 +19,7 @@ async function main(): Promise<void> {
     .addOption(new Option('--format <format>', 'how to print').choices(['text', 'json']).default('text'))
     .option('--url <url>', 'the node; else CARDINAL_URL, the profile, or `.cardinal` upward')
     .option('--token <token>', 'its token; else CARDINAL_TOKEN')
+    .configureOutput({ outputError: (text, write) => write(wantsJson() ? usageJson(text) : text) })
     .showHelpAfterError('(see `cardinal --help`)')
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })
@@ -38,6 +39,17 @@ async function main(): Promise<void> {
     }
     fail(error as Failure, (program.opts() as { format?: string }).format === 'json')
   }
+}
+
+/** Asked before anything is parsed: what is wrong may be the parsing. */
+function wantsJson(): boolean {
+  const { argv } = process
+  return argv.includes('--format=json') || argv[argv.indexOf('--format') + 1] === 'json'
+}
+
+function usageJson(text: string): string {
+  const message = text.replace(/^error: /, '').trim()
+  return `${JSON.stringify({ class: 'Usage', code: 'Usage', message })}\n`
 }
 
 function allCommands(command: Command): Command[] {

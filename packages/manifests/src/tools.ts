@@ -2,6 +2,7 @@
 import { codec } from '@cardinal/cards'
 import {
   type AnswerSchema,
+  checkArgs,
   isOwnHeader,
   MAX_ANSWER_DEPTH,
   placeholders,
@@ -20,7 +21,9 @@ export class ToolProblem extends Error {
 }
 
 /** Names that the kernel speaks for. */
-const RESERVED = /^(agent|cardinal|http)\./
+const RESERVED = /^(agent|cards|cardinal|http)\./
+/** As cards write it. */
+const LABEL = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 
 export function declarationOf({ metadata, spec }: ToolDocument): ToolDeclaration {
   const { idempotencyHeader, ...http } = spec.http
@@ -68,6 +71,9 @@ function checkNames(declaration: ToolDeclaration): void {
     if (!isAlways(schema, arg))
       throw new ToolProblem(['spend', currency], `\`${arg}\` is no argument that is always there`)
   for (const sink of declaration.sinks ?? []) checkSink(sink)
+  const odd = declaration.yields?.find((label) => !LABEL.test(label))
+  if (odd !== undefined) throw new ToolProblem(['yields'], `\`${odd}\` is no label`)
+  checkProperties(schema)
   for (const [where, template] of templatesOf(declaration)) {
     const wrong = placeholders(template).find((arg) => !known.has(arg))
     if (wrong !== undefined)
@@ -76,6 +82,22 @@ function checkNames(declaration: ToolDeclaration): void {
     const loose = placeholders(template).find((arg) => !isAlways(schema, arg))
     if (loose !== undefined)
       throw new ToolProblem(['http', ...where.split('.')], `\`${loose}\` may be left out, and this cannot`)
+  }
+}
+
+/** A default that is no argument, and bounds that hold nothing, would only be noticed by whoever calls. */
+function checkProperties({ properties }: ToolDeclaration['in']): void {
+  for (const [name, property] of Object.entries(properties)) {
+    const at = ['in', 'properties', name]
+    const { minimum = -Infinity, maximum = Infinity, minLength = 0, maxLength = Infinity } = property
+    if (minimum > maximum || minLength > maxLength) throw new ToolProblem(at, 'nothing lies in these bounds')
+    if (property.default === undefined || property.default === null) continue
+    const given = checkArgs(
+      { type: 'object', properties: { [name]: property } },
+      { [name]: property.default },
+    )
+    if (!(given instanceof Map))
+      throw new ToolProblem([...at, 'default'], 'the default is no argument of this kind')
   }
 }
 
@@ -122,6 +144,8 @@ function checkRequest({ http, effect, idempotencyHeader }: ToolDeclaration): voi
     (name) => isOwnHeader(name) || /^content-type$/i.test(name),
   )
   if (own !== undefined) throw new ToolProblem(['http', 'headers', own], 'only the executor sets this header')
+  const broken = Object.entries(http.headers ?? {}).find(([, value]) => /[\0\r\n]/.test(value))
+  if (broken) throw new ToolProblem(['http', 'headers', broken[0]], 'a header is one line')
   const reads = http.method === 'GET' || http.method === 'HEAD'
   if (reads && http.body) throw new ToolProblem(['http', 'body'], `${http.method} has no body`)
   if (effect === 'idempotent' && !idempotencyHeader)

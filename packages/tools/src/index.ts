@@ -5,6 +5,7 @@ export { type AnswerSchema, MAX_ANSWER_DEPTH } from './answer-schema.ts'
 export { declaredTool, defaultsAmong, placeholders, type ToolDeclaration, templatesOf } from './declared.ts'
 export { type HttpOptions, type HttpTool, httpFetch } from './http-fetch.ts'
 export { isOwnHeader } from './http-request.ts'
+export { checkArgs } from './schema.ts'
 export type {
   Attempt,
   BadArguments,

@@ -300,6 +300,9 @@ function limitsOf(given: readonly string[]): object {
     const [, name, currency, value] = /^([a-zA-Z]+)(?:\.([A-Za-z]+))?=(.+)$/.exec(text) ?? []
     if (!name || value === undefined)
       throw new CliError('Usage', 'Usage', `\`${text}\` is no limit, as calls=10`)
+    const said = currency ? (limits[name] as object | undefined) : limits
+    if (said && Object.hasOwn(said, currency ?? name))
+      throw new CliError('Usage', 'Usage', `the limit \`${text.split('=')[0]}\` stands there twice`)
     if (currency) limits[name] = { ...(limits[name] as object | undefined), [currency]: value }
     else limits[name] = /^\d+$/.test(value) ? Number(value) : value
   }
