@@ -206,6 +206,21 @@ describe('an agent that is held', () => {
   })
 })
 
+describe('an agent that is no more', () => {
+  it('is neither held nor ended again', async () => {
+    await ask('ann', 'held')
+    await t.kernel.end('acme/boss/ann', 'it')
+    await expect(t.kernel.hold('acme/boss/ann', true, 'it')).rejects.toMatchObject({ code: 'Stopped' })
+    await ask('bob', 'held')
+    await t.kernel.erase('acme/boss/bob')
+    await expect(t.kernel.end('acme/boss/bob', 'it')).rejects.toMatchObject({ code: 'KeyDestroyed' })
+    await ask('cem', 'held')
+    await t.kernel.hold('acme/boss/cem', true, 'it')
+    await t.kernel.hold('acme/boss/cem', false, 'it')
+    await t.kernel.end('acme/boss/cem', 'it')
+  })
+})
+
 describe('an apply', () => {
   it('widens and narrows for agents that sleep, and for what was minted from them', async () => {
     await ask('ann', 'spawn', { keep: true, card: {} })

@@ -35,7 +35,7 @@ import { Control, NODE_AGENT } from './control.ts'
 import { DeclaredTools } from './declared-tools.ts'
 import { Delivery } from './delivery.ts'
 import { Derived } from './derived.ts'
-import { KernelError } from './errors.ts'
+import { KernelError, wasErased } from './errors.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
 import { readAuthority } from './holding.ts'
 import { HostCards } from './host-cards.ts'
@@ -389,6 +389,8 @@ class Node implements Kernel {
   /** Freezes an agent, which takes inputs in and runs nothing, or lets it go on. */
   async hold(address: string, held: boolean, principal: string): Promise<void> {
     const agent = await this.#intake.requireBorn(parseAddress(address))
+    if (agent.state.stopped || this.#ctx.isStopped(agent.name))
+      throw new KernelError('Stopped', 'Stopped', `\`${agent.name}\` is stopped, and stays so`)
     await agent.hold(held, principal)
   }
 
@@ -411,6 +413,7 @@ class Node implements Kernel {
 
   async end(address: string, principal: string): Promise<void> {
     const row = await this.view.requireRow(parseAddress(address))
+    if (row.erased) throw wasErased(row.address)
     for (const { name } of this.#ctx.derived.birthCards(row.id)) await this.cards.revoke(name, principal)
   }
 
