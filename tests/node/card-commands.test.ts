@@ -171,6 +171,7 @@ describe('the commands about approvals', () => {
     expect(
       cardinal('approvals', 'approve', ask?.id ?? '', '--digest', ask?.digest.slice(0, 6) ?? '').status,
     ).toBe(0)
+    expect(cardinal('why', ask?.effect ?? '').out).toMatch(/^approved +by operator as approver, \d{4}-/m)
     // Approved, and the door still refuses an address of this machine.
     expect(cardinal('result', first, '--wait', '10').out).toMatch(/EgressDenied/)
     const second = cardinal(

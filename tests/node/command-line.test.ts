@@ -4,54 +4,21 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { tempFolder } from '../support/kernel.ts'
+import { commandLine } from '../support/command.ts'
 
-const main = path.join(import.meta.dirname, '../../packages/cli/src/main.ts')
-const folder = tempFolder()
-const env = {
-  ...process.env,
-  XDG_STATE_HOME: path.join(folder, 'state'),
-  XDG_CONFIG_HOME: path.join(folder, 'config'),
-  CARDINAL_URL: '',
-  CARDINAL_TOKEN: '',
-}
-
-function cardinal(
-  args: readonly string[],
-  cwd = path.join(folder, 'hello'),
-): { status: number | null; out: string; err: string } {
-  const done = spawnSync(process.execPath, [main, ...args], { cwd, encoding: 'utf8', env })
-  return { status: done.status, out: done.stdout, err: done.stderr }
-}
-
-function serve(
-  args: readonly string[],
-  cwd: string,
-): Promise<{ child: ChildProcess; said: string; code: number | null }> {
-  const child = spawn(process.execPath, [main, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
-  return new Promise((resolve) => {
-    let said = ''
-    child.stderr?.on('data', (chunk) => {
-      said += String(chunk)
-      if (/applied|listening on.*\n/.test(said) && (!args.includes('dev') || said.includes('applied')))
-        resolve({ child, said, code: null })
-    })
-    child.once('exit', (code) => resolve({ child, said, code }))
-  })
-}
+const { folder, main, env, run, begin, end, remove } = commandLine()
+const cardinal = (args: readonly string[], cwd = path.join(folder, 'hello')) => run(args, cwd)
 
 describe('the command line', () => {
   let node: ChildProcess
   const hello = path.join(folder, 'hello')
   beforeAll(async () => {
     expect(cardinal(['init', 'hello'], folder).status).toBe(0)
-    node = (await serve(['dev', '--port', '0'], hello)).child
+    node = (await begin(['dev', '--port', '0'], /applied/, hello)).child
   })
   afterAll(async () => {
-    const ended = new Promise((resolve) => node.once('exit', resolve))
-    node.kill('SIGTERM')
-    await ended
-    fs.rmSync(folder, { recursive: true, force: true })
+    await end(node)
+    remove()
   })
 
   it('runs the first agent that `init` makes', () => {
@@ -226,7 +193,7 @@ describe('the command line', () => {
   })
 
   it('names a folder that another kernel owns', async () => {
-    const second = await serve(['serve', '--port', '0'], hello)
+    const second = await begin(['serve', '--port', '0'], /listening on.*\n/, hello)
     expect(second).toMatchObject({ code: 5, said: expect.stringContaining('is in use by another kernel') })
   })
 
@@ -234,7 +201,11 @@ describe('the command line', () => {
     const server = net.createServer()
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     const { port } = server.address() as net.AddressInfo
-    const other = await serve(['serve', '--data', path.join(folder, 'other'), '--port', String(port)], folder)
+    const other = await begin(
+      ['serve', '--data', path.join(folder, 'other'), '--port', String(port)],
+      /listening on.*\n/,
+      folder,
+    )
     expect(other).toMatchObject({ code: 5, said: expect.stringMatching(/port \d+ is in use/) })
     server.close()
   })

@@ -32,6 +32,9 @@ let url = ''
 let t: TestKernel
 const program = programFile('teller.ts')
 
+/** So many that looking them through for every value would take its time. */
+const KINDS = Array.from({ length: 2000 }, (_, i) => `k${i}`).join(', ')
+
 const declared = () => `
 apiVersion: cardinal/v1
 kind: Tool
@@ -57,7 +60,7 @@ spec:
   in:
     type: object
     properties: { n: { type: integer, default: 100, maximum: 1000 }, after: { type: string, default: null } }
-  out: { type: object, properties: { id: { type: string, maxLength: 9 }, more: { type: array, items: { type: integer } } }, required: [id] }
+  out: { type: object, properties: { id: { type: string, maxLength: 9 }, more: { type: array, items: { type: integer } }, kind: { enum: [${KINDS}] } }, required: [id] }
   http: { method: GET, url: "${url}/payments", query: { limit: "{n}", after: "{after}" } }
 ---
 apiVersion: cardinal/v1

@@ -59,11 +59,16 @@ describe('http.fetch', () => {
           `{ ${at}, host: 127.0.0.1, method: [POST], path: /break, args: { body: { len: 10 } } }`,
           `{ ${at}, host: 127.0.0.1, path: /zeros }`,
           `{ ${at}, host: 127.0.0.2, path: /ok }`,
+          `{ ${at}, host: localhost, path: /ok }`,
           `{ ${at}, host: 169.254.169.254, path: /ok }`,
         ],
       },
     ])
-    await applyZone(t.kernel, '127.0.0.1, 169.254.169.254', '127.0.0.1/32, 169.254.0.0/16')
+    await applyZone(
+      t.kernel,
+      '127.0.0.1, localhost, 169.254.169.254',
+      '127.0.0.1/32, "::1/128", 169.254.0.0/16',
+    )
   })
   afterAll(async () => {
     await t.close()
@@ -217,6 +222,17 @@ describe('http.fetch', () => {
       await applyNetwork(t.kernel, '"*.example", 10.0.0.0/8, example.com, 127.0.0.2')
       expect(await get(`${base()}/ok`)).toMatchObject({ status: 200 })
     })
+
+  it('denies an address to a name that a connection is open to', async () => {
+    const named = `http://localhost:${port}/ok`
+    expect(await get(named)).toMatchObject({ status: 200 })
+    await applyNetwork(t.kernel, '127.0.0.0/8, "::1"')
+    const before = seen.length
+    expect(await get(named)).toMatchObject({ code: 'EgressDenied' })
+    expect(seen.length).toBe(before)
+    await applyNetwork(t.kernel, '')
+    expect(await get(named)).toMatchObject({ status: 200 })
+  })
 
   it('denies an address under every name and spelling of it', async () => {
     await applyNetwork(t.kernel, '127.0.0.1')

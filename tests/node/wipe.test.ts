@@ -120,6 +120,7 @@ describe('a wipe', () => {
     stall()
     const { reply } = await begin('ann', 'tool', tool('bank.pay'))
     await until(() => said('ann', 'started'))
+    expect(await t.kernel.suspend('acme/boss/ann')).toBe(false)
     let ended = false
     const wiping = wipe('ann').then(() => {
       ended = true

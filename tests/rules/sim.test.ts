@@ -104,6 +104,14 @@ describe(`cards sim (SEED=${seed})`, () => {
     expect(refused.size).toBeGreaterThan(11)
   })
 
+  it('counts no time that numbers do not hold', () => {
+    const sim = new Sim()
+    const last = Number.MAX_SAFE_INTEGER
+    expect(ask(sim, { op: 'tick', ms: last })).toEqual({ ok: true, now: last })
+    expect(ask(sim, { op: 'tick', ms: 1 })).toMatchObject({ ok: false, code: 'BadOp' })
+    expect(ask(sim, { op: 'tick', ms: 0 })).toEqual({ ok: true, now: last })
+  })
+
   it('says the same of the same history, also after a reset', () => {
     const ops = generate(seed, WISHES)
     const sim = new Sim()

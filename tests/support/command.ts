@@ -14,6 +14,9 @@ interface Ran {
 
 export interface CommandLine {
   readonly folder: string
+  /** The program and the environment, for a test that runs it in its own way. */
+  readonly main: string
+  readonly env: NodeJS.ProcessEnv
   /** Runs a command in the folder, or in another one. */
   run(args: readonly string[], cwd?: string): Ran
   /** Begins `dev` or `serve`; resolves once `until` was said, or it ended. */
@@ -37,6 +40,8 @@ export function commandLine(): CommandLine {
   }
   return {
     folder,
+    main,
+    env,
     run: (args, cwd = folder) => {
       const done = spawnSync(process.execPath, [main, ...args], { cwd, encoding: 'utf8', env })
       return { status: done.status, out: done.stdout, err: done.stderr }

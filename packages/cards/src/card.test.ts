@@ -6,7 +6,7 @@ import { CardError } from './errors.ts'
 import { addCard } from './rules/acts-on-cards.ts'
 import { begin, receipt } from './rules/effects.ts'
 import { type Explained, explain } from './rules/explain.ts'
-import { type Agent, newWorld, UNTOUCHED, type World } from './rules/state.ts'
+import { type Agent, newAgent, newWorld, type World } from './rules/state.ts'
 
 const http = {
   scheme: ['https'],
@@ -24,19 +24,7 @@ function born(root: RootCard, nowMs: number): { world: World; agent: Agent } {
   world.nowMs = nowMs
   for (const tool of ['http.fetch', 'bank.pay'])
     world.tools.set(tool, { place: tool.split('.'), sinks: [], yields: [] })
-  const agent: Agent = {
-    id: 't/a/k',
-    tenant: 't',
-    type: 'a',
-    key: 'k',
-    spawner: undefined,
-    origin: undefined,
-    births: [],
-    held: new Set(),
-    accepted: undefined,
-    influence: UNTOUCHED,
-    birth: UNTOUCHED,
-  }
+  const agent = newAgent({ id: 't/a/k', tenant: 't', type: 'a', key: 'k', spawner: undefined })
   world.agents.set(agent.id, agent)
   const row = addCard(world, { id: 'c', owner: agent, minter: undefined, parent: undefined, ...root })
   agent.births.push(row)

@@ -66,6 +66,7 @@ export {
   type Influence,
   type Language,
   type Method,
+  newAgent,
   newDerived,
   newWorld,
   type ScopePart,

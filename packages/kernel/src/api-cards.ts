@@ -1,11 +1,8 @@
 /** Serving the routes about cards and approvals. */
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import { address, exactJson, on, param, parse } from './api-parts.ts'
+import { address, exactJson, OPERATOR, on, param, parse } from './api-parts.ts'
 import type { Kernel } from './kernel.ts'
 import * as routes from './routes-cards.ts'
-
-/** One token, one operator, until callers authenticate as themselves. */
-const OPERATOR = 'operator'
 
 export function cardRoutes(app: OpenAPIHono, { cards, tokens }: Kernel): void {
   tokenRoutes(app, tokens)
@@ -27,9 +24,10 @@ export function cardRoutes(app: OpenAPIHono, { cards, tokens }: Kernel): void {
       routes.revokeCard.request.body.content['application/json'].schema,
       await exactJson(c),
     )
+    if (dryRun) return c.json({ revoked: false, ...cards.blast(id), owners: cards.holders(id) })
     // It takes effect first; how many it reached is counted then.
-    if (!dryRun) await cards.revoke(id, OPERATOR)
-    return c.json({ revoked: !dryRun, ...cards.blast(id) })
+    await cards.revoke(id, OPERATOR)
+    return c.json({ revoked: true, ...cards.blast(id) })
   })
   on(app, routes.explain, async (c) => {
     const { agent, tool, args, via } = parse(

@@ -4,6 +4,9 @@ import type { OpenAPIHono, RouteConfig, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { KernelError } from './errors.ts'
 
+/** One token, one operator, until callers authenticate as themselves. */
+export const OPERATOR = 'operator'
+
 /** Serves a route, and writes it into the OpenAPI document. */
 export function on(app: OpenAPIHono, route: RouteConfig, handle: (c: Context) => Promise<Response>): void {
   app.openAPIRegistry.registerPath(route)
@@ -18,25 +21,19 @@ export function address(c: Context): string {
   return `${param(c, 'tenant')}/${param(c, 'type')}/${param(c, 'key')}`
 }
 
-export async function json(c: Context): Promise<unknown> {
+export async function json(c: Context, read: (text: string) => unknown = JSON.parse): Promise<unknown> {
   const text = await c.req.text()
   if (text === '') return null
   try {
-    return JSON.parse(text)
+    return read(text)
   } catch (error) {
     throw new KernelError('Malformed', 'BadJson', `the body is not JSON: ${(error as Error).message}`)
   }
 }
 
 /** As `json`, where a body bounds something: numbers as they are written, and no key twice. */
-export async function exactJson(c: Context): Promise<unknown> {
-  const text = await c.req.text()
-  if (text === '') return null
-  try {
-    return parsePlainJson(text)
-  } catch (error) {
-    throw new KernelError('Malformed', 'BadJson', `the body is not JSON: ${(error as Error).message}`)
-  }
+export function exactJson(c: Context): Promise<unknown> {
+  return json(c, parsePlainJson)
 }
 
 export function parse<T extends z.ZodType>(schema: T, given: unknown): z.output<T> {

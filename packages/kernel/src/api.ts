@@ -11,7 +11,7 @@ import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { approvalRoutes, cardRoutes } from './api-cards.ts'
-import { address, json, on, param, parse } from './api-parts.ts'
+import { address, json, OPERATOR, on, param, parse } from './api-parts.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
 import type { Kernel } from './kernel.ts'
 import type { Reply } from './reply.ts'
@@ -155,7 +155,7 @@ function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
   on(app, routes.resolveEffect, async (c) => {
     const { content } = routes.resolveEffect.request.body
     const { effect, outcome } = parse(content['application/json'].schema, await json(c))
-    await kernel.resolveEffect(effect, outcome, 'operator')
+    await kernel.resolveEffect(effect, outcome, OPERATOR)
     return c.json({ effect, outcome })
   })
 }
@@ -186,35 +186,26 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
     const { to } = parse(routes.replay.request.query, c.req.query())
     return c.json(await kernel.replay(address(c), to))
   })
-  on(app, routes.hold, async (c) => {
-    await kernel.hold(address(c), true, 'operator')
-    return c.json({ held: address(c) })
-  })
-  on(app, routes.release, async (c) => {
-    await kernel.hold(address(c), false, 'operator')
-    return c.json({ released: address(c) })
-  })
   on(app, routes.agentTree, async (c) => {
     const { limit } = parse(routes.agentTree.request.query, c.req.query())
     return c.json(await kernel.view.tree(address(c), limit))
   })
-  on(app, routes.suspend, async (c) => {
-    if (!(await kernel.suspend(address(c))))
-      throw new KernelError('Conflict', 'StillWorking', `\`${address(c)}\` is in the middle of something`)
-    return c.json({ suspended: address(c) })
-  })
-  on(app, routes.end, async (c) => {
-    await kernel.end(address(c), 'operator')
-    return c.json({ ended: address(c) })
-  })
-  on(app, routes.wipe, async (c) => {
-    await kernel.wipe(address(c), 'operator')
-    return c.json({ wiped: address(c) })
-  })
-  on(app, routes.erase, async (c) => {
-    await kernel.erase(address(c))
-    return c.json({ erased: address(c) })
-  })
+  const acts: Record<(typeof routes.AGENT_ACTS)[number][0], (agent: string) => Promise<void>> = {
+    hold: (agent) => kernel.hold(agent, true, OPERATOR),
+    release: (agent) => kernel.hold(agent, false, OPERATOR),
+    suspend: async (agent) => {
+      if (await kernel.suspend(agent)) return
+      throw new KernelError('Conflict', 'StillWorking', `\`${agent}\` is in the middle of something`)
+    },
+    end: (agent) => kernel.end(agent, OPERATOR),
+    wipe: (agent) => kernel.wipe(agent, OPERATOR),
+    erase: (agent) => kernel.erase(agent),
+  }
+  for (const act of routes.AGENT_ACTS)
+    on(app, routes.agentAct(act), async (c) => {
+      await acts[act[0]](address(c))
+      return c.json({ [act[1]]: address(c) })
+    })
 }
 
 function readRoutes(app: OpenAPIHono, kernel: Kernel): void {

@@ -7,6 +7,7 @@ import {
   decodeBudgets,
   type Influence,
   influenceOf,
+  newAgent,
   parseRecordJson,
   stopShown,
   UNTOUCHED,
@@ -217,17 +218,7 @@ export class AuditRows {
     const world = this.authority.of(tenant)
     const influence = codec.decodeInfluence(said.influence)
     const spawner = spawned && world.agents.get(spawned.by)
-    const row: Standing['row'] = {
-      id: showAddress(address),
-      ...address,
-      spawner,
-      origin: undefined,
-      births: [],
-      held: new Set(),
-      accepted: undefined,
-      influence,
-      birth: influence,
-    }
+    const row = newAgent({ id: showAddress(address), ...address, spawner }, influence)
     world.agents.set(row.id, row)
     cards.forEach(({ id, parent, limits }, i) => {
       const card = addCard(world, {

@@ -15,6 +15,7 @@ import {
   type Influence,
   joinRevocations,
   NODE_NAMES,
+  newAgent,
   newDerived,
   newWorld,
   type RootCard,
@@ -234,7 +235,7 @@ class TenantWorld {
 
   bornRoot(address: Address, name: string, cardName: string, told: Influence): Agent {
     const { generation } = this.#from.control.requireGeneration(address.tenant, address.type)
-    const agent = this.#newAgent(address, name, undefined, told)
+    const agent = newAgent({ id: name, ...address, spawner: undefined }, told)
     this.#agents.set(name, agent)
     const card = this.#rootCard(agent, cardName, { address, name, born: generation })
     this.#cards.set(cardName, card)
@@ -360,20 +361,6 @@ class TenantWorld {
     this.kept = this.rows
   }
 
-  #newAgent(address: Address, id: string, spawner: Agent | undefined, birth: Influence): Agent {
-    return {
-      id,
-      ...address,
-      spawner,
-      origin: undefined,
-      births: [],
-      held: new Set(),
-      accepted: undefined,
-      influence: birth,
-      birth,
-    }
-  }
-
   #loadAgent(name: string): Agent | undefined {
     const { derived, read } = this.#from
     if (!name.startsWith(`${this.tenant}/`)) return undefined
@@ -384,7 +371,7 @@ class TenantWorld {
     // Of an agent that the host made, unless another one was the first to call it, nothing stands there.
     const told = codec.decodeInfluence(read(name, row.born_pos)?.influence)
     const maker = spawner && this.#agents.get(spawner.address)
-    const agent = this.#newAgent(address, name, maker, told)
+    const agent = newAgent({ id: name, ...address, spawner: maker }, told)
     this.#agents.set(name, agent)
     for (const card of derived.birthCards(row.id)) {
       const birth = this.#cards.get(card.name) as Card

@@ -129,7 +129,7 @@ export class Delivery {
     if (!known && found)
       return agent.outgoing.receive(effect, refusedWith({ ok: false, code: 'NoSuchAgent' }), false)
     if (found instanceof KernelError && found.class !== 'Stopped')
-      return agent.outgoing.receive(effect, unavailable(found), false)
+      return agent.outgoing.receive(effect, { ok: false, error: unavailable(found) }, false)
     const earlier = target && this.#findEarlier(target, agent, effect)
     if (target && earlier) {
       if (earlier.same !== this.#sameOf(target, effect))
@@ -214,7 +214,7 @@ export class Delivery {
     const known = Object.hasOwn(target.image.methods, method) ? target.image.methods[method] : undefined
     if (!known) return undefined
     const wiping = wipingError(target)
-    if (wiping) return wiping
+    if (wiping) return unavailable(wiping)
     if (target.full)
       return {
         class: 'Unavailable',
@@ -541,8 +541,9 @@ function refusedWith(refusal: Refusal): Receipt {
   return { ok: false, error: refusalError(refusal) }
 }
 
-function unavailable({ code, message }: KernelError): Receipt {
-  return { ok: false, error: { class: 'Unavailable', code, message } }
+function unavailable({ code, message, details }: KernelError): WireError {
+  const { retryAfterMs } = details
+  return { class: 'Unavailable', code, message, ...(typeof retryAfterMs === 'number' && { retryAfterMs }) }
 }
 
 const REUSED: WireError = {

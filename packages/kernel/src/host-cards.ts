@@ -155,12 +155,16 @@ export class HostCards {
     return { ...node(row), total: derived.below(row.id, MAX_LOOKED).cards }
   }
 
-  /** What a revocation would reach; of the agents, the first hundred by name. */
-  blast(id: string): { cards: number; agents: number; owners: readonly string[] } {
-    const { derived } = this.#ctx
-    derived.apply()
-    const card = this.#row(id).id
-    return { ...derived.below(card, MAX_LOOKED), owners: derived.ownersBelow(card, MAX_NAMED) }
+  /** What a revocation would reach. */
+  blast(id: string): { cards: number; agents: number } {
+    this.#ctx.derived.apply()
+    return this.#ctx.derived.below(this.#row(id).id, MAX_LOOKED)
+  }
+
+  /** The first hundred of the agents that a revocation would reach. */
+  holders(id: string): string[] {
+    this.#ctx.derived.apply()
+    return this.#ctx.derived.ownersBelow(this.#row(id).id, MAX_NAMED)
   }
 
   /** Kills a card and all below it, at once. */
@@ -254,11 +258,7 @@ export class HostCards {
         }
         const wiping = wipingError(agent)
         if (wiping) {
-          reject(
-            new KernelError('Unavailable', wiping.code, wiping.message, {
-              retryAfterMs: wiping.retryAfterMs,
-            }),
-          )
+          reject(wiping)
           return
         }
         const card = addCard(world, row)
@@ -434,9 +434,9 @@ function explainAct(actor: Actor, tool: string, args: unknown, via: string | und
       'BadArguments',
       `\`${tool}\` takes \`{"to":"type/key"${act === 'agent.spawn' ? '' : ',"method":"name"'}}\``,
     )
-  const { type, key } = parseAddress(to, actor.row.tenant)
-  const address = showAddress(parseAddress(to, actor.row.tenant))
-  const own = act !== 'agent.spawn' && actor.world.agents.get(address)?.spawner === actor.row
+  const address = parseAddress(to, actor.row.tenant)
+  const { type, key } = address
+  const own = act !== 'agent.spawn' && actor.world.agents.get(showAddress(address))?.spawner === actor.row
   if (own) return { verdict: 'allow', message: 'its own children it may always call' }
   return showVerdict(
     actor,

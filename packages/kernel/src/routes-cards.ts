@@ -112,7 +112,10 @@ export const revokeCard = route(
     revoked: z.boolean(),
     cards: z.int(),
     agents: z.int(),
-    owners: z.array(z.string()).openapi({ description: 'of the agents, the first hundred' }),
+    owners: z
+      .array(z.string())
+      .optional()
+      .openapi({ description: 'of a dry run: the first hundred of the agents' }),
   }),
 )
 

@@ -270,31 +270,6 @@ export const replay = route(
   z.object({ turns: z.int(), entries: z.int() }),
 )
 
-export const erase = route(
-  { method: 'post', path: `${at}/erase`, summary: 'destroy the key of an agent', request: { params: one } },
-  z.object({ erased: z.string() }),
-)
-
-export const release = route(
-  {
-    method: 'post',
-    path: `${at}/release`,
-    summary: 'let a held agent go on',
-    request: { params: one },
-  },
-  z.object({ released: z.string() }),
-)
-
-export const hold = route(
-  {
-    method: 'post',
-    path: `${at}/hold`,
-    summary: 'freeze an agent: it takes inputs in and runs nothing',
-    request: { params: one },
-  },
-  z.object({ held: z.string() }),
-)
-
 export const agentTree = route(
   {
     method: 'get',
@@ -305,35 +280,20 @@ export const agentTree = route(
   z.object({ address: z.string(), state: z.string(), below: z.array(anything) }),
 )
 
-export const suspend = route(
-  {
-    method: 'post',
-    path: `${at}/suspend`,
-    summary: 'put an agent to sleep now, if it is quiet',
-    request: { params: one },
-  },
-  z.object({ suspended: z.string() }),
-)
+/** What the host does to one agent: the verb of the route, the word of its answer, and what it means. */
+export const AGENT_ACTS = [
+  ['hold', 'held', 'freeze an agent: it takes inputs in and runs nothing'],
+  ['release', 'released', 'let a held agent go on'],
+  ['suspend', 'suspended', 'put an agent to sleep now, if it is quiet'],
+  ['end', 'ended', 'stop an agent and whoever it made, for good: its birth cards are revoked'],
+  ['wipe', 'wiped', 'let an agent begin anew: memory and inbox are gone, then what it had read and accepted'],
+  ['erase', 'erased', 'destroy the key of an agent'],
+] as const
 
-export const end = route(
-  {
-    method: 'post',
-    path: `${at}/end`,
-    summary: 'stop an agent and whoever it made, for good: its birth cards are revoked',
-    request: { params: one },
-  },
-  z.object({ ended: z.string() }),
-)
-
-export const wipe = route(
-  {
-    method: 'post',
-    path: `${at}/wipe`,
-    summary: 'let an agent begin anew: memory and inbox are gone, then what it had read and accepted',
-    request: { params: one },
-  },
-  z.object({ wiped: z.string() }),
-)
+export function agentAct([verb, done, summary]: (typeof AGENT_ACTS)[number]) {
+  const config = { method: 'post', path: `${at}/${verb}`, summary, request: { params: one } } as const
+  return route(config, z.object({ [done]: z.string() }))
+}
 
 export const why = route(
   {

@@ -93,15 +93,15 @@ export class Wiping {
 }
 
 /** What is taken in between would be lost: whoever brings it is told to come again. */
-export function requireNotWiping({ name, state }: Pick<LiveAgent, 'name' | 'state'>): void {
-  const error = wipingError({ name, state })
-  if (error) throw new KernelError('Unavailable', error.code, error.message, { retryAfterMs: RETRY_MS })
-}
-
-export function wipingError({ name, state }: Pick<LiveAgent, 'name' | 'state'>) {
+export function wipingError({ name, state }: Pick<LiveAgent, 'name' | 'state'>): KernelError | undefined {
   if (!state.wiping) return undefined
   const message = `\`${name}\` is being wiped, and takes nothing in before it begins anew`
-  return { class: 'Unavailable', code: 'Wiping', message, retryAfterMs: RETRY_MS } as const
+  return new KernelError('Unavailable', 'Wiping', message, { retryAfterMs: RETRY_MS })
+}
+
+export function requireNotWiping(agent: Pick<LiveAgent, 'name' | 'state'>): void {
+  const error = wipingError(agent)
+  if (error) throw error
 }
 
 function stopped({ name }: LiveAgent): KernelError {

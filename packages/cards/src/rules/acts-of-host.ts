@@ -5,7 +5,7 @@ import { parseAddress } from './act.ts'
 import { addCard, mintRefusal } from './acts-on-cards.ts'
 import { mintRoot, type Narrow } from './mint.ts'
 import { DONE, no, type Outcome } from './outcome.ts'
-import { type Agent, type Card, newDerived, UNTOUCHED, type World } from './state.ts'
+import { type Agent, type Card, newAgent, newDerived, type World } from './state.ts'
 
 export interface RootOf extends Narrow {
   readonly agent: string
@@ -19,17 +19,7 @@ export function root(world: World, of: RootOf): Outcome {
   if (world.agents.has(of.agent) || world.cards.has(of.card)) return no('IdTaken')
   const minted = mintRoot(world, of.agent, of)
   if ('error' in minted) return mintRefusal(minted.error)
-  const agent: Agent = {
-    id: of.agent,
-    ...address,
-    spawner: undefined,
-    origin: undefined,
-    births: [],
-    held: new Set(),
-    accepted: undefined,
-    influence: UNTOUCHED,
-    birth: UNTOUCHED,
-  }
+  const agent = newAgent({ id: of.agent, ...address, spawner: undefined })
   const card = addCard(world, { id: of.card, owner: agent, minter: undefined, parent: undefined, ...minted })
   agent.births.push(card)
   agent.held.add(card)

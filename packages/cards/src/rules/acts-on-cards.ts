@@ -23,6 +23,7 @@ import {
   type Card,
   type Influence,
   NO_ADMITS,
+  newAgent,
   type Offer,
   type Turn,
   UNTOUCHED,
@@ -67,18 +68,7 @@ export function spawn(world: World, of: SpawnOf): Outcome {
   }
   if (normalise(births.flatMap((b) => b.ever)).length > MAX_CEILING_BOXES) return no('TooManyGrants')
   debit(via, counted(via, ONE_CALL, world.nowMs))
-  const influence = influenceOf(world, by)
-  const agent: Agent = {
-    id: of.agent,
-    ...address,
-    spawner: by,
-    origin: undefined,
-    births: [],
-    held: new Set(),
-    accepted: undefined,
-    influence,
-    birth: influence,
-  }
+  const agent = newAgent({ id: of.agent, ...address, spawner: by }, influenceOf(world, by))
   for (const { id, parent, ...bounds } of births) {
     const card = addCard(world, { id, owner: agent, minter: by, parent, ...bounds })
     agent.births.push(card)

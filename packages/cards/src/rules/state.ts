@@ -188,6 +188,16 @@ export interface World {
 
 export const BUILT_IN = ['agent.send', 'agent.spawn'] as const
 
+/** An agent that has done nothing yet. `birth` is what it begins with: what its maker had read. */
+export function newAgent(
+  of: Pick<Agent, 'id' | 'tenant' | 'type' | 'key' | 'spawner'>,
+  birth: Influence = UNTOUCHED,
+): Agent {
+  const { id, tenant, type, key, spawner } = of
+  const empty = { origin: undefined, births: [], held: new Set<Card>(), accepted: undefined }
+  return { id, tenant, type, key, spawner, ...empty, influence: birth, birth }
+}
+
 /** Acts upon other agents have no sinks: what they carry is joined into whoever receives it. */
 export function newWorld(language: Language = PLAIN): World {
   const tools = BUILT_IN.map((name): [string, ToolRow] => [

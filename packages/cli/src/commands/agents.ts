@@ -255,19 +255,14 @@ interface HistoryLine {
 
 const FOLLOW_MS = 500
 
-/** An agent whose history is shown, and the last entry that was. */
-interface Shown {
-  readonly address: string
-  last: number
-}
-
 async function history(
   agent: string,
   options: { limit: number; since?: number; follow?: boolean; tree?: boolean },
   command: Command,
 ): Promise<void> {
   const endpoint = endpointOf(command)
-  const known = new Map<string, Shown>()
+  /** The last entry of each agent that was shown. */
+  const shown = new Map<string, number>()
   const first = new URLSearchParams({
     limit: String(options.limit),
     ...(options.since !== undefined && { since: String(Math.max(0, Date.now() - options.since)) }),
@@ -275,11 +270,11 @@ async function history(
   for (;;) {
     const lines: HistoryLine[] = []
     for (const address of options.tree ? await family(endpoint, agent) : [agent]) {
-      const shown = known.get(address)
-      const query = shown ? `after=${shown.last}` : first
+      const last = shown.get(address)
+      const query = last === undefined ? first : `after=${last}`
       const { body } = await ask(endpoint, `${route(address)}/history?${query}`)
       const own = body.history as HistoryLine[]
-      known.set(address, { address, last: own.at(-1)?.seq ?? shown?.last ?? 0 })
+      shown.set(address, own.at(-1)?.seq ?? last ?? 0)
       lines.push(...(options.tree ? own.map((line) => ({ address, ...line })) : own))
     }
     if (options.tree) lines.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0))
@@ -316,6 +311,15 @@ function showLine(line: HistoryLine): string {
   return `${whose}${String(line.seq).padStart(5)} ${line.time.slice(11, 23)} ${line.kind.padEnd(9)} ${indented(line.text)}${effects.join('')}`
 }
 
+interface Undeclassified {
+  readonly by?: string
+  readonly code: string
+}
+
+function undeclassified({ by = 'card', code }: Undeclassified): string {
+  return `refused by ${by} (${code})`
+}
+
 function showWhy(why: Record<string, unknown>): string {
   const rows: string[][] = [
     ['effect', String(why.effect)],
@@ -324,30 +328,29 @@ function showWhy(why: Record<string, unknown>): string {
       `${String(why.verdict)}${why.when ? ' while it was performed' : ''}${why.by ? ` by ${String(why.by)} (${String(why.code)})` : ''}`,
     ],
     ['request', `${String(why.tool)} ${JSON.stringify(why.request)}`],
-    ['card', String(why.card)],
   ]
+  if (why.card) rows.push(['card', String(why.card)])
   if (why.message) rows.push(['because', String(why.message)])
   const near = why.nearest as { grant: unknown; misses: string[] } | undefined
   if (near) rows.push(['nearest', `${JSON.stringify(near.grant)} (falls short in ${near.misses.join(', ')})`])
   if (why.missing) rows.push(['needed', JSON.stringify(why.missing)])
   if (why.verdict === 'refuse') rows.push(['given by', String(why.grantedBy)])
+  for (const { role, by, time } of (why.approvals ?? []) as { role: string; by: string; time: string }[])
+    rows.push(['approved', `by ${by} as ${role}, ${time}`])
   if (why.outcome) rows.push(['outcome', String(why.outcome)])
+  if (why.undeclassified) rows.push(['declassify', undeclassified(why.undeclassified as Undeclassified)])
   const kept = why.answer as
     | {
         from: string
         code: string
         costs: { sinks: string[]; labels: string[] }
-        undeclassified?: { by?: string; code: string }
+        undeclassified?: Undeclassified
       }
     | undefined
   if (kept) {
     const { sinks, labels } = kept.costs
     rows.push(['answer', `${kept.from} answered, and that was kept back (${kept.code})`])
-    if (kept.undeclassified)
-      rows.push([
-        'declassify',
-        `refused by ${kept.undeclassified.by ?? 'card'} (${kept.undeclassified.code})`,
-      ])
+    if (kept.undeclassified) rows.push(['declassify', undeclassified(kept.undeclassified)])
     rows.push([
       'admits it',
       `a call with \`admits: "*"\`, or with labels [${labels.join(', ')}] and a flow without the sinks below`,
