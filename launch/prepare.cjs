@@ -127,7 +127,9 @@ function rustSources(folder) {
     .filter((name) => name.endsWith('.rs'))
     .sort()
   return [
-    ...['Cargo.toml', 'Cargo.lock', 'build.rs'].map((name) => path.join(folder, name)),
+    ...['Cargo.toml', 'Cargo.lock', 'build.rs', '.cargo/config.toml']
+      .map((name) => path.join(folder, name))
+      .filter((file) => fs.existsSync(file)),
     ...inside.map((name) => path.join(folder, 'src', name)),
   ]
 }

@@ -62,6 +62,8 @@ async function firstEffect(): Promise<Row[]> {
         clockMs: 1e12,
         seed,
         fuel: FUEL,
+        sqlSteps: 0,
+        homeBytes: 0,
       })
       if (!outcome.ok || !outcome.output.includes('bench.step')) throw new Error('no effect')
       engine.drop(instance)
@@ -207,12 +209,21 @@ async function liveMemory(): Promise<Row[]> {
     const count = 1000
     const start = async () => {
       const instance = engine.create(image, { maximumBytes: MEMORY })
-      await engine.deliver(instance, 0, { events: [birth, ten], clockMs: 1e12, seed, fuel: FUEL })
+      await engine.deliver(instance, 0, {
+        events: [birth, ten],
+        clockMs: 1e12,
+        seed,
+        fuel: FUEL,
+        sqlSteps: 0,
+        homeBytes: 0,
+      })
       await engine.deliver(instance, 0, {
         events: [Buffer.from('{"t":"receipt","id":1,"ok":true,"value":null}')],
         clockMs: 1e12,
         seed,
         fuel: FUEL,
+        sqlSteps: 0,
+        homeBytes: 0,
       })
     }
     for (let i = 0; i < 50; i++) await start()

@@ -26,6 +26,7 @@ const PATTERNS = [
   /readonly code = '([A-Z][a-z]\w+)'/g,
   /\brequest,\s*'([A-Z][a-z]\w+)'/g,
   /(?:thrown\(|kind: |=> )"([A-Z][a-z]\w+)"/g,
+  /\bkind: '([A-Z][a-z]\w+)', detail/g,
 ]
 
 it('the page of errors names every code, and nothing else', () => {

@@ -10,6 +10,7 @@ use napi_derive::napi;
 use wasmtime::{Engine as Wasmtime, InstancePre, Module};
 
 use crate::guest::{Failure, Guest, Turn};
+use crate::home::{Bounds, Home, Pair, Stop, StopKind, TurnReport};
 use crate::host::{self, Host};
 use crate::image::{self, Handles};
 use crate::module::{self, Cache};
@@ -35,6 +36,23 @@ pub struct Outcome {
     pub output: Option<Buffer>,
     pub fuel: f64,
     pub micros: f64,
+    pub home: Option<HomeReport>,
+}
+
+/// What a turn did to its home; left out if it did not touch it.
+#[napi(object)]
+pub struct HomeReport {
+    pub digest: Buffer,
+    /// Three numbers a stop: call, row, and 0 for spent steps or 1 for a full home.
+    pub stops: Vec<u32>,
+    pub steps: f64,
+}
+
+/// The home of an instance: one that `find_home` found, or the file that it makes once something is stored.
+#[napi(object)]
+pub struct HomeGiven {
+    pub found: Option<u32>,
+    pub file: String,
 }
 
 /// The fixed clock and seed under which images are built: same inputs, same bytes.
@@ -59,6 +77,8 @@ enum State {
 struct Slot {
     image: Arc<Image>,
     maximum: usize,
+    /// Until the instance is made.
+    home: Mutex<Option<Home>>,
     state: Mutex<State>,
 }
 
@@ -77,6 +97,7 @@ struct Shared {
     pre: Mutex<Option<InstancePre<Host>>>,
     images: Mutex<HashMap<u32, Arc<Image>>>,
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
+    homes: Mutex<HashMap<u32, Home>>,
     outbox: Outbox,
 }
 
@@ -86,14 +107,27 @@ pub struct Engine {
     pool: Arc<Pool>,
 }
 
-type Done = Result<(Vec<u8>, u64), Failure>;
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    fuel: u64,
+    home: TurnReport,
+}
+
+impl From<Vec<u8>> for Output {
+    fn from(bytes: Vec<u8>) -> Output {
+        Output { bytes, ..Output::default() }
+    }
+}
+
+type Done = Result<Output, Failure>;
 
 fn host(text: String) -> Failure {
     Failure::Host(text)
 }
 
 fn build_turn() -> Turn {
-    Turn { clock_ms: IMAGE_CLOCK_MS, seed: IMAGE_SEED, fuel: IMAGE_FUEL }
+    Turn { clock_ms: IMAGE_CLOCK_MS, seed: IMAGE_SEED, fuel: IMAGE_FUEL, bounds: Bounds::default(), repeat: None }
 }
 
 impl Shared {
@@ -121,7 +155,7 @@ impl Shared {
     fn extend(&self, parent: &Image, script: &[u8], name: &str) -> Done {
         let turn = build_turn();
         let mut guest =
-            Guest::over(&self.wasmtime, &self.pre()?, &parent.sealed, parent.handles, IMAGE_MEMORY)?;
+            Guest::over(&self.wasmtime, &self.pre()?, &parent.sealed, parent.handles, IMAGE_MEMORY, None)?;
         guest.evaluate(script, name, &turn)?;
         finish(guest)
     }
@@ -147,7 +181,7 @@ impl Shared {
 
     fn instantiate(&self, slot: &Slot) -> Result<Guest, Failure> {
         let image = &slot.image;
-        Guest::over(&self.wasmtime, &self.pre()?, &image.sealed, image.handles, slot.maximum)
+        Guest::over(&self.wasmtime, &self.pre()?, &image.sealed, image.handles, slot.maximum, slot.home.lock().expect("home").take())
     }
 
     fn resume(&self, slot: &Slot, bytes: &[u8]) -> Result<Guest, Failure> {
@@ -174,7 +208,7 @@ fn finish(mut guest: Guest) -> Done {
     guest.settle_heap()?;
     let mut handles = guest.handles;
     handles.stack_pointer = guest.stack_pointer();
-    image::encode(guest.memory(), handles).map(|bytes| (bytes, 0)).map_err(host)
+    image::encode(guest.memory(), handles).map(Output::from).map_err(host)
 }
 
 #[napi]
@@ -195,6 +229,7 @@ impl Engine {
             pre: Mutex::new(None),
             images: Mutex::default(),
             slots: Mutex::default(),
+            homes: Mutex::default(),
             outbox: Outbox { ended: Mutex::default(), notify },
         };
         Ok(Engine { shared: Arc::new(shared), pool: Pool::new(options.threads.max(1) as usize) })
@@ -226,7 +261,7 @@ impl Engine {
             let image = Arc::new(Image { sealed: Arc::new(sealed), bytes: memory, handles });
             let mut about = Vec::new();
             if described {
-                let mut guest = Guest::over(&s.wasmtime, &s.pre()?, &image.sealed, handles, IMAGE_MEMORY)?;
+                let mut guest = Guest::over(&s.wasmtime, &s.pre()?, &image.sealed, handles, IMAGE_MEMORY, None)?;
                 about = guest.describe(&build_turn())?;
                 let events = split(&warm).ok_or_else(|| host("events are cut off".into()))?;
                 // Whatever comes of it: what it wrote is what others will write.
@@ -234,7 +269,7 @@ impl Engine {
                 image.sealed.learn(&sys::dirty_pages(guest.memory()).unwrap_or_default());
             }
             s.images.lock().expect("images").insert(id, image);
-            Ok((about, 0))
+            Ok(about.into())
         });
     }
 
@@ -246,9 +281,26 @@ impl Engine {
 
     /// Reserves an instance over an image, or over an image and a snapshot. Memory is mapped at its first turn.
     #[napi]
-    pub fn create(&self, instance: u32, image: u32, maximum: f64, saved: Option<Buffer>) -> napi::Result<()> {
+    pub fn create(
+        &self,
+        instance: u32,
+        image: u32,
+        maximum: f64,
+        saved: Option<Buffer>,
+        home: Option<HomeGiven>,
+    ) -> napi::Result<()> {
+        let home = match home {
+            None => None,
+            Some(given) => Some(match given.found {
+                None => Home::new(PathBuf::from(given.file)),
+                Some(found) => {
+                    let known = self.shared.homes.lock().expect("homes").remove(&found);
+                    known.ok_or_else(|| napi::Error::from_reason(format!("no home {found}")))?
+                }
+            }),
+        };
         let state = saved.map_or(State::Fresh, |bytes| State::Saved(bytes.to_vec()));
-        let slot = Slot { image: self.shared.image(image)?, maximum: maximum as usize, state: Mutex::new(state) };
+        let slot = Slot { image: self.shared.image(image)?, maximum: maximum as usize, home: Mutex::new(home), state: Mutex::new(state) };
         self.shared.slots.lock().expect("slots").insert(instance, Arc::new(slot));
         Ok(())
     }
@@ -265,15 +317,23 @@ impl Engine {
         clock_ms: f64,
         seed: &[u8],
         fuel: f64,
+        steps: f64,
+        quota: f64,
+        repeat: Option<Vec<u32>>,
     ) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
         let seed: [u8; 32] =
             seed.try_into().map_err(|_| napi::Error::from_reason("a seed is 32 bytes"))?;
-        let turn = Turn { clock_ms, seed, fuel: fuel as u64 };
+        let repeat = repeat.map(|stops| stops_of(&stops)).transpose()?;
+        let bounds = Bounds { steps: steps as u64, quota: quota as u64 };
+        let turn = Turn { clock_ms, seed, fuel: fuel as u64, bounds, repeat };
         let events = events.to_vec();
         self.submit(job, lane, move |s| {
             let events = split(&events).ok_or_else(|| host("events are cut off".into()))?;
-            s.with_guest(&slot, |guest| guest.turn(&events, &turn))
+            s.with_guest(&slot, |guest| {
+                let ended = guest.turn(&events, &turn)?;
+                Ok(Output { bytes: ended.output, fuel: ended.fuel, home: ended.home })
+            })
         });
         Ok(())
     }
@@ -286,10 +346,70 @@ impl Engine {
             let image = slot.image.clone();
             s.with_guest(&slot, |guest| {
                 let stack_pointer = guest.stack_pointer();
-                snapshot::encode(guest.memory(), &image.bytes, stack_pointer).map(|b| (b, 0)).map_err(host)
+                snapshot::encode(guest.memory(), &image.bytes, stack_pointer).map(Output::from).map_err(host)
             })
         });
         Ok(())
+    }
+
+    /// Looks for the home in a file and reads its pair: i64 seq, u32 length of the hash, hash, bytes. No
+    /// output: there is none, and whatever lay there is removed.
+    #[napi]
+    pub fn find_home(&self, job: f64, id: u32, file: String) {
+        self.submit(job, HOST_LANE, move |s| {
+            let (home, pair) = Home::find(PathBuf::from(file)).map_err(host)?;
+            let Some(pair) = pair else { return Ok(Vec::new().into()) };
+            let mut bytes = pair.seq.to_le_bytes().to_vec();
+            bytes.extend_from_slice(&(pair.hash.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&pair.hash);
+            bytes.extend_from_slice(&pair.bytes);
+            s.homes.lock().expect("homes").insert(id, home);
+            Ok(bytes.into())
+        });
+    }
+
+    /// Closes a home that was found and is not wanted.
+    #[napi]
+    pub fn drop_home(&self, id: u32) {
+        self.shared.homes.lock().expect("homes").remove(&id);
+    }
+
+    /// Commits what an instance has stored together with its memory. The output: bytes of the write-ahead
+    /// log, as u64.
+    #[napi]
+    pub fn commit_home(&self, job: f64, instance: u32, lane: u32, seq: f64, hash: &[u8], bytes: Buffer) -> napi::Result<()> {
+        let slot = self.shared.slot(instance)?;
+        let pair = Pair { seq: seq as i64, hash: hash.to_vec(), bytes: bytes.to_vec() };
+        self.submit(job, lane, move |s| {
+            s.with_guest(&slot, |guest| {
+                let home = guest.home().ok_or_else(|| host("no home".into()))?;
+                Ok(home.commit(&pair).map_err(host)?.to_le_bytes().to_vec().into())
+            })
+        });
+        Ok(())
+    }
+
+    /// The same for an instance, right after its commit.
+    #[napi]
+    pub fn checkpoint_home(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
+        let slot = self.shared.slot(instance)?;
+        self.submit(job, lane, move |s| {
+            s.with_guest(&slot, |guest| {
+                guest.home().map_or(Ok(()), Home::checkpoint).map_err(host)?;
+                Ok(Vec::new().into())
+            })
+        });
+        Ok(())
+    }
+
+    /// Moves the write-ahead log of a home that nobody has open into its file.
+    #[napi]
+    pub fn checkpoint_file(&self, job: f64, file: String) {
+        self.submit(job, HOST_LANE, move |_| {
+            let (mut home, _) = Home::find(PathBuf::from(file)).map_err(host)?;
+            home.checkpoint().map_err(host)?;
+            Ok(Vec::new().into())
+        });
     }
 
     /// Releases an instance. A turn that is running ends first, on its thread.
@@ -308,6 +428,7 @@ impl Engine {
     pub fn close(&self) {
         self.pool.close();
         self.shared.slots.lock().expect("slots").clear();
+        self.shared.homes.lock().expect("homes").clear();
         self.shared.images.lock().expect("images").clear();
     }
 }
@@ -339,12 +460,39 @@ impl Outbox {
 }
 
 fn outcome(job: f64, done: Done, micros: f64) -> Outcome {
+    let mut home = None;
     let (status, kind, detail, output, fuel) = match done {
-        Ok((bytes, fuel)) => ("ok", None, None, Some(bytes.into()), fuel as f64),
+        Ok(done) => {
+            home = report(done.home);
+            ("ok", None, None, Some(done.bytes.into()), done.fuel as f64)
+        }
         Err(Failure::Guest { kind, detail }) => ("guest", Some(kind.to_string()), Some(detail), None, 0.0),
         Err(Failure::Host(detail)) => ("host", None, Some(detail), None, 0.0),
     };
-    Outcome { job, status: status.into(), kind, detail, output, fuel, micros }
+    Outcome { job, status: status.into(), kind, detail, output, fuel, micros, home }
+}
+
+fn report(turn: TurnReport) -> Option<HomeReport> {
+    let number = |kind| match kind {
+        StopKind::Spent => 0,
+        StopKind::Full => 1,
+    };
+    (turn.calls > 0).then(|| HomeReport {
+        digest: turn.digest.into(),
+        stops: turn.stops.iter().flat_map(|stop| [stop.call, stop.row, number(stop.kind)]).collect(),
+        steps: turn.steps as f64,
+    })
+}
+
+fn stops_of(numbers: &[u32]) -> napi::Result<Vec<Stop>> {
+    let stop = |three: &[u32]| match three {
+        [call, row, kind @ (0 | 1)] => {
+            let kind = if *kind == 0 { StopKind::Spent } else { StopKind::Full };
+            Ok(Stop { call: *call, row: *row, kind })
+        }
+        _ => Err(napi::Error::from_reason("a stop is three numbers")),
+    };
+    numbers.chunks(3).map(stop).collect()
 }
 
 fn split(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {

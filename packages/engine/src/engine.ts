@@ -17,6 +17,12 @@ interface NativeOutcome {
   readonly output?: Buffer
   readonly fuel: number
   readonly micros: number
+  readonly home?: { readonly digest: Buffer; readonly stops: readonly number[]; readonly steps: number }
+}
+
+interface NativeHome {
+  readonly found?: number
+  readonly file: string
 }
 
 interface NativeEngine {
@@ -24,7 +30,7 @@ interface NativeEngine {
   extend(job: number, parent: number, script: Buffer, name: string): void
   load(job: number, id: number, bytes: Buffer, described: boolean, warm: Buffer): void
   unload(id: number): void
-  create(instance: number, image: number, maximum: number, saved?: Buffer): void
+  create(instance: number, image: number, maximum: number, saved?: Buffer, home?: NativeHome): void
   deliver(
     job: number,
     instance: number,
@@ -33,7 +39,15 @@ interface NativeEngine {
     clockMs: number,
     seed: Buffer,
     fuel: number,
+    steps: number,
+    quota: number,
+    repeat?: number[],
   ): void
+  findHome(job: number, id: number, file: string): void
+  dropHome(id: number): void
+  commitHome(job: number, instance: number, lane: number, seq: number, hash: Buffer, bytes: Buffer): void
+  checkpointFile(job: number, file: string): void
+  checkpointHome(job: number, instance: number, lane: number): void
   save(job: number, instance: number, lane: number): void
   drop(instance: number): void
   take(): NativeOutcome[]
@@ -68,7 +82,14 @@ export interface GuestFailure {
 
 export type Built = { readonly ok: true; readonly bytes: Buffer } | GuestFailure
 export type TurnOutcome =
-  | { readonly ok: true; readonly output: Buffer; readonly fuel: number; readonly micros: number }
+  | {
+      readonly ok: true
+      readonly output: Buffer
+      readonly fuel: number
+      readonly micros: number
+      /** Undefined: the turn did not touch its home. */
+      readonly home: HomeUse | undefined
+    }
   | (GuestFailure & { readonly micros: number })
 
 /** The host could not do what was asked; nothing happened. */
@@ -80,6 +101,35 @@ export interface Turn {
   /** 32 bytes. */
   readonly seed: Buffer
   readonly fuel: number
+  /** Steps of SQL; 100 nanoseconds of a processor count as one at least. */
+  readonly sqlSteps: number
+  /** Bytes that the tables, files and indexes of its home may take. */
+  readonly homeBytes: number
+  /** The stops of a turn that is repeated, as `HomeUse` told them; undefined: it happens for the first time. */
+  readonly repeat?: readonly Stop[] | undefined
+}
+
+/** A stop that is no pure function of what the guest did: the call of the turn, the row of the call. */
+export interface Stop {
+  readonly call: number
+  readonly row: number
+  readonly kind: 'spent' | 'full'
+}
+
+export interface HomeUse {
+  /** SHA-256 over everything that the home answered in this turn. */
+  readonly digest: Buffer
+  readonly stops: readonly Stop[]
+  readonly steps: number
+}
+
+/** A home that was found, and what was committed with it. Goes into one instance, or is dropped. */
+export interface FoundHome {
+  readonly id: number
+  readonly file: string
+  readonly seq: number
+  readonly hash: Buffer
+  readonly bytes: Buffer
 }
 
 /** A program with its initialised memory, mapped by all its instances. Lives until `unload`. */
@@ -99,8 +149,11 @@ interface Waiting {
   readonly reject: (error: Error) => void
 }
 
+/** What answers a guest's SQL: turns that used a home are never repeated by another. */
+export const SQLITE_VERSION = '3.54.1/1'
+
 /** Identifies guest kind and build: replay never crosses a change of it. */
-export const ENGINE_VERSION = 'wasmtime-48.0.8/quickjs-wasi-3.6.2/3'
+export const ENGINE_VERSION = 'wasmtime-48.0.8/quickjs-wasi-3.6.2/4'
 
 export class Engine {
   readonly #native: NativeEngine
@@ -163,11 +216,67 @@ export class Engine {
     this.#native.unload(image.id)
   }
 
-  /** Reserves an instance over an image, or over an image and a snapshot of an instance of it. */
-  create(image: Image, options: { readonly maximumBytes: number; readonly saved?: Buffer }): Instance {
+  /**
+   * Reserves an instance over an image, or over an image and a snapshot of an instance of it. `home` is
+   * one that was found, or the file that one is made in as soon as the guest stores something.
+   */
+  create(
+    image: Image,
+    options: {
+      readonly maximumBytes: number
+      readonly saved?: Buffer | undefined
+      readonly home?: FoundHome | string | undefined
+    },
+  ): Instance {
     const id = this.#nextId++
-    this.#native.create(id, image.id, options.maximumBytes, options.saved)
+    const { home } = options
+    const given = typeof home === 'object' ? { file: home.file, found: home.id } : home && { file: home }
+    this.#native.create(id, image.id, options.maximumBytes, options.saved, given || undefined)
     return { id }
+  }
+
+  /**
+   * Opens the home in a file and reads what was committed with it. Undefined: there is none, or only a
+   * part of one (a file without its log, a file that cannot be read), which is removed.
+   */
+  async findHome(file: string): Promise<FoundHome | undefined> {
+    const id = this.#nextId++
+    const pair = requireOutput(await this.#job((job) => this.#native.findHome(job, id, file)))
+    if (pair.length === 0) return undefined
+    const hashEnd = 12 + pair.readUInt32LE(8)
+    return {
+      id,
+      file,
+      seq: Number(pair.readBigInt64LE(0)),
+      hash: pair.subarray(12, hashEnd),
+      bytes: pair.subarray(hashEnd),
+    }
+  }
+
+  /** Closes a home that was found and goes into no instance. */
+  dropHome(home: FoundHome): void {
+    this.#native.dropHome(home.id)
+  }
+
+  /**
+   * Commits what a quiet instance has stored, together with `bytes`, its memory: one pair. Resolves with
+   * the length of the home's write-ahead log. On a failure the instance is gone; drop it.
+   */
+  async commitHome(instance: Instance, lane: number, pair: Omit<FoundHome, 'id' | 'file'>): Promise<number> {
+    const outcome = await this.#job((job) =>
+      this.#native.commitHome(job, instance.id, lane, pair.seq, pair.hash, pair.bytes),
+    )
+    return Number(requireOutput(outcome).readBigUInt64LE(0))
+  }
+
+  /** Moves the write-ahead log of a home that nobody has open into its file; both are synced. */
+  async checkpointFile(file: string): Promise<void> {
+    await this.#job((job) => this.#native.checkpointFile(job, file))
+  }
+
+  /** The same for a quiet instance, between its commit and its next turn. */
+  async checkpointHome(instance: Instance, lane: number): Promise<void> {
+    await this.#job((job) => this.#native.checkpointHome(job, instance.id, lane))
   }
 
   /**
@@ -176,11 +285,25 @@ export class Engine {
    */
   async deliver(instance: Instance, lane: number, turn: Turn): Promise<TurnOutcome> {
     const events = frame(turn.events)
+    const repeat = turn.repeat?.flatMap(({ call, row, kind }) => [call, row, STOP_KINDS.indexOf(kind)])
+    const { clockMs, seed, sqlSteps, homeBytes } = turn
     const outcome = await this.#job((job) =>
-      this.#native.deliver(job, instance.id, lane, events, turn.clockMs, turn.seed, turn.fuel),
+      this.#native.deliver(
+        job,
+        instance.id,
+        lane,
+        events,
+        clockMs,
+        seed,
+        turn.fuel,
+        sqlSteps,
+        homeBytes,
+        repeat,
+      ),
     )
-    if (outcome.status === 'guest') return { ...guestFailure(outcome), micros: outcome.micros }
-    return { ok: true, output: requireOutput(outcome), fuel: outcome.fuel, micros: outcome.micros }
+    const { micros, fuel, home } = outcome
+    if (outcome.status === 'guest') return { ...guestFailure(outcome), micros }
+    return { ok: true, output: requireOutput(outcome), fuel, micros, home: home && homeUse(home) }
   }
 
   /** The snapshot of a quiet instance: what its memory holds beyond its image. */
@@ -226,6 +349,17 @@ export class Engine {
       else waiting?.resolve(outcome)
     }
   }
+}
+
+const STOP_KINDS = ['spent', 'full'] as const
+
+function homeUse({ digest, stops, steps }: NonNullable<NativeOutcome['home']>): HomeUse {
+  const found: Stop[] = []
+  for (let i = 0; i < stops.length; i += 3) {
+    const [call, row, kind] = stops.slice(i, i + 3) as [number, number, 0 | 1]
+    found.push({ call, row, kind: STOP_KINDS[kind] })
+  }
+  return { digest, stops: found, steps }
 }
 
 function built(outcome: NativeOutcome): Built {

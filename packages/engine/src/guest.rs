@@ -9,6 +9,8 @@ use rand_chacha::rand_core::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use wasmtime::{Engine, Instance, InstancePre, Module, Store, Trap};
 
+use crate::bridge::HomeTrouble;
+use crate::home::{Bounds, Home, Stop, TurnReport};
 use crate::host::{linker, new_store, Calls, Host};
 use crate::image::Handles;
 use crate::sys;
@@ -41,6 +43,17 @@ pub struct Turn {
     pub clock_ms: f64,
     pub seed: [u8; 32],
     pub fuel: u64,
+    /// What it may take of its home.
+    pub bounds: Bounds,
+    /// The stops of SQL of a turn that is repeated.
+    pub repeat: Option<Vec<Stop>>,
+}
+
+/// What a turn left: the guest's output, the fuel that it took, and what it did to its home.
+pub struct Ended {
+    pub output: Vec<u8>,
+    pub fuel: u64,
+    pub home: TurnReport,
 }
 
 impl Guest {
@@ -65,7 +78,8 @@ impl Guest {
         };
         let (instance, calls) = boot(&mut store).map_err(failure)?;
         let mut guest = Guest { store, instance, calls, handles: Handles::default() };
-        guest.install_random().map_err(failure)?;
+        guest.install("random", 1).map_err(failure)?;
+        guest.install("home", 7).map_err(failure)?;
         Ok(guest)
     }
 
@@ -76,6 +90,7 @@ impl Guest {
         image: &Arc<sys::Sealed>,
         handles: Handles,
         maximum: usize,
+        home: Option<Home>,
     ) -> Result<Guest, Failure> {
         sys::plan_memory(Some(image.clone()), maximum);
         let mut store = new_store(engine);
@@ -85,15 +100,18 @@ impl Guest {
         };
         let (instance, calls) = bind(&mut store).map_err(|e| Failure::Host(format!("instantiate: {e:#}")))?;
         store.data_mut().calls = Some(calls.clone());
+        store.data_mut().home = home.map(Box::new);
         let mut guest = Guest { store, instance, calls, handles };
         guest.restore_stack_pointer(handles.stack_pointer);
         Ok(guest)
     }
 
-    fn install_random(&mut self) -> wasmtime::Result<()> {
-        let name = self.put(b"random")?;
-        let function = self.calls.new_function.call(&mut self.store, (name, 6, 1))?;
-        let key = self.put(b"__cardinal_random")?;
+    /// Puts a host function on the global object, for the SDK to take.
+    fn install(&mut self, name: &str, arguments: i32) -> wasmtime::Result<()> {
+        let key = self.put(format!("__cardinal_{name}").as_bytes())?;
+        let length = name.len() as i32;
+        let name = self.put(name.as_bytes())?;
+        let function = self.calls.new_function.call(&mut self.store, (name, length, arguments))?;
         let global = self.calls.global.call(&mut self.store, ())?;
         self.calls.set_property.call(&mut self.store, (global, key, function))?;
         for value in [function, global] {
@@ -176,14 +194,18 @@ impl Guest {
         };
         adopt(self).map_err(failure)??;
         let forget = b"delete globalThis.__cardinal_deliver; delete globalThis.__cardinal_collect; \
-            delete globalThis.__cardinal_describe; delete globalThis.__cardinal_random; 0";
-        self.evaluate(forget, "cardinal:adopt", &Turn { clock_ms: 0.0, seed: [0; 32], fuel: 1 << 32 })
+            delete globalThis.__cardinal_describe; delete globalThis.__cardinal_random; \
+            delete globalThis.__cardinal_home; 0";
+        self.evaluate(forget, "cardinal:adopt", &Turn { clock_ms: 0.0, seed: [0; 32], fuel: 1 << 32, bounds: Bounds::default(), repeat: None })
     }
 
     /// One turn: each event is delivered and its jobs drained before the next, then what the guest
-    /// queued is collected. Returns the guest's output and the fuel it took.
-    pub fn turn(&mut self, events: &[&[u8]], turn: &Turn) -> Result<(Vec<u8>, u64), Failure> {
+    /// queued is collected.
+    pub fn turn(&mut self, events: &[&[u8]], turn: &Turn) -> Result<Ended, Failure> {
         start_turn(&mut self.store, turn)?;
+        if let Some(home) = &mut self.store.data_mut().home {
+            home.begin_turn(turn.clock_ms, &turn.seed, turn.bounds, turn.repeat.clone());
+        }
         let (deliver, collect) = (self.handles.deliver, self.handles.collect);
         for event in events {
             self.call_with(deliver, Some(event))?;
@@ -191,7 +213,16 @@ impl Guest {
         let output = self.call_with(collect, None)?;
         self.check_rejections()?;
         let left = self.store.get_fuel().map_err(failure)?;
-        Ok((output, turn.fuel - left))
+        let mut home = TurnReport::default();
+        if let Some(of) = &mut self.store.data_mut().home {
+            of.end_turn().map_err(|trouble| in_home(HomeTrouble::from(trouble)))?;
+            home = of.report();
+        }
+        Ok(Ended { output, fuel: turn.fuel - left, home })
+    }
+
+    pub fn home(&mut self) -> Option<&mut Home> {
+        self.store.data_mut().home.as_deref_mut()
     }
 
     /// Makes the memory of an image cheap to share: garbage is collected now and rarely later (a
@@ -347,11 +378,22 @@ fn start_turn(store: &mut Store<Host>, turn: &Turn) -> Result<(), Failure> {
     Ok(())
 }
 
+fn in_home(HomeTrouble { kind, detail }: HomeTrouble) -> Failure {
+    match kind {
+        Some(kind) => Failure::Guest { kind, detail },
+        None => Failure::Host(detail),
+    }
+}
+
 /// Sorts what wasmtime reported into the guest's doing and the host's.
 fn failure(error: wasmtime::Error) -> Failure {
     if sys::take_host_failure() {
         return Failure::Host("the host could not back the guest's memory".into());
     }
+    let error = match error.downcast::<HomeTrouble>() {
+        Ok(trouble) => return in_home(trouble),
+        Err(error) => error,
+    };
     let kind = match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => "OutOfFuel",
         Some(Trap::StackOverflow) => "StackOverflow",

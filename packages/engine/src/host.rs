@@ -1,8 +1,10 @@
-//! What a QuickJS guest sees of its host: time and randomness of the turn, and nothing else. And the
-//! other way round, the exports of QuickJS that the host calls.
+//! What a QuickJS guest sees of its host: time and randomness of the turn, its home, and nothing else.
+//! And the other way round, the exports of QuickJS that the host calls.
 
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+use crate::bridge;
+use crate::home::Home;
 use wasmtime::{Caller, Engine, Instance, Linker, Memory, Store, TypedFunc};
 
 /// The largest single draw of randomness, as in Web Crypto.
@@ -14,6 +16,8 @@ pub struct Host {
     /// Promises rejected with nobody listening yet: (identity, handle of the reason).
     pub rejected: Vec<(i32, i32)>,
     pub calls: Option<Calls>,
+    /// None while an image is built, and while a call of it is under way.
+    pub home: Option<Box<Home>>,
 }
 
 /// The exports of QuickJS, looked up once an instance.
@@ -24,6 +28,14 @@ pub struct Calls {
     pub free: TypedFunc<i32, ()>,
     pub new_string: TypedFunc<(i32, i32), i32>,
     pub new_bytes: TypedFunc<(i32, i32), i32>,
+    pub new_number: TypedFunc<f64, i32>,
+    pub new_big_int: TypedFunc<(i32, i32), i32>,
+    pub new_array: TypedFunc<(), i32>,
+    pub null: TypedFunc<(), i32>,
+    pub get_item: TypedFunc<(i32, i32), i32>,
+    pub set_item: TypedFunc<(i32, i32, i32), i32>,
+    pub typed_array: TypedFunc<(i32, i32, i32, i32), i32>,
+    pub array_buffer: TypedFunc<(i32, i32), i32>,
     pub new_function: TypedFunc<(i32, i32, i32), i32>,
     pub get_number: TypedFunc<i32, f64>,
     pub get_text: TypedFunc<(i32, i32), i32>,
@@ -50,7 +62,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     linker.func_wrap("env", "host_promise_rejection", note_rejection)?;
     linker.func_wrap("env", "host_module_normalize", |_: i32, _: i32| 0i32)?;
     linker.func_wrap("env", "host_module_load", |_: i32, _: i32| 0i32)?;
-    linker.func_wrap("env", "host_call", draw_random)?;
+    linker.func_wrap("env", "host_call", host_call)?;
     let wasi = "wasi_snapshot_preview1";
     const BADF: i32 = 8;
     linker.func_wrap(wasi, "clock_time_get", |mut c: Caller<'_, Host>, _: i32, _: i64, out: i32| {
@@ -94,15 +106,23 @@ fn note_rejection(mut caller: Caller<'_, Host>, promise: i32, reason: i32, handl
     Ok(())
 }
 
-/// The only host function a guest can call: `random(n)`, bytes of the turn's own stream.
-fn draw_random(
-    mut caller: Caller<'_, Host>,
-    _name: i32,
-    _name_len: i32,
+/// The host functions that a guest can call, by name: `random` and `home`.
+fn host_call(
+    caller: Caller<'_, Host>,
+    name: i32,
+    name_len: i32,
     _this: i32,
     argc: i32,
     argv: i32,
 ) -> wasmtime::Result<i32> {
+    let Some(calls) = caller.data().calls.clone() else { return Ok(0) };
+    let start = name as u32 as usize;
+    let home = calls.memory.data(&caller).get(start..start + name_len as u32 as usize) == Some(b"home");
+    if home { bridge::home(caller, argc, argv) } else { draw_random(caller, argc, argv) }
+}
+
+/// `random(n)`: bytes of the turn's own stream.
+fn draw_random(mut caller: Caller<'_, Host>, argc: i32, argv: i32) -> wasmtime::Result<i32> {
     let Some(calls) = caller.data().calls.clone() else { return Ok(0) };
     let mut n = 0u32;
     if argc > 0 {
@@ -136,6 +156,14 @@ impl Calls {
             free: f!("wasm_free"),
             new_string: f!("qjs_new_string"),
             new_bytes: f!("qjs_new_uint8_array"),
+            new_number: f!("qjs_new_number"),
+            new_big_int: f!("qjs_new_big_int64"),
+            new_array: f!("qjs_new_array"),
+            null: f!("qjs_get_null"),
+            get_item: f!("qjs_get_prop_uint32"),
+            set_item: f!("qjs_set_prop_uint32"),
+            typed_array: f!("qjs_get_typed_array_buffer"),
+            array_buffer: f!("qjs_get_array_buffer"),
             new_function: f!("qjs_new_host_function"),
             get_number: f!("qjs_get_float64"),
             get_text: f!("qjs_get_string_len"),
@@ -158,6 +186,6 @@ impl Calls {
 }
 
 pub fn new_store(engine: &Engine) -> Store<Host> {
-    let host = Host { clock_ns: 0, random: ChaCha20Rng::from_seed([0; 32]), rejected: Vec::new(), calls: None };
+    let host = Host { clock_ns: 0, random: ChaCha20Rng::from_seed([0; 32]), rejected: Vec::new(), calls: None, home: None };
     Store::new(engine, host)
 }

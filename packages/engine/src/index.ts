@@ -5,9 +5,13 @@ export {
   Engine,
   EngineFailure,
   type EngineOptions,
+  type FoundHome,
   type GuestFailure,
+  type HomeUse,
   type Image,
   type Instance,
+  SQLITE_VERSION,
+  type Stop,
   type Turn,
   type TurnOutcome,
 } from './engine.ts'

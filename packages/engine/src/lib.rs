@@ -8,11 +8,20 @@
 //! `host` binds, `image` and `snapshot`
 //! are the two byte formats, `pool` owns the threads, `engine` is what JavaScript sees.
 
+mod authorizer;
+mod bridge;
 mod engine;
+mod functions;
 mod guest;
+mod home;
 mod host;
 mod image;
+mod meter;
 mod module;
+mod names;
 mod pool;
+mod rowids;
 mod snapshot;
+mod sqlite;
+mod statement;
 mod sys;

@@ -6,7 +6,7 @@
  * and effects are released by the log.
  */
 import { type Influence, isStopped } from '@cardinal/cards'
-import { EngineFailure, type Instance } from '@cardinal/engine'
+import { EngineFailure, type HomeUse, type Instance, SQLITE_VERSION } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
 import { noActs } from './acts.ts'
 import { answersOf, endChildren } from './answers.ts'
@@ -17,6 +17,7 @@ import type { Context } from './context.ts'
 import { type Decided, decideEffects } from './decide.ts'
 import { Ending } from './ending.ts'
 import { KernelError } from './errors.ts'
+import { WAL_BYTES_AWAKE } from './homes.ts'
 import { type Address, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { chooseInputs } from './inputs.ts'
@@ -25,10 +26,18 @@ import { Outgoing } from './outgoing.ts'
 import { type Identity, replay, sealSnapshot, turnSeed } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
 import { Standing } from './standing.ts'
-import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
-import { failedEntry, firstLine, type TurnBase, turnEntry } from './turn-entry.ts'
+import {
+  type AgentState,
+  encodeState,
+  fold,
+  isQuiet,
+  nextWake,
+  type OpenEffect,
+  type PendingInput,
+} from './state.ts'
+import { failedEntry, firstLine, type TurnBase, type TurnUsage, turnEntry } from './turn-entry.ts'
 import { Wiping } from './wiping.ts'
-import { BadOutput, type GuestOutput, parseOutput } from './wire.ts'
+import { BadOutput, type GuestOutput, type HomeMeta, parseOutput } from './wire.ts'
 
 /** What an agent needs of the node around it. */
 export interface Surroundings {
@@ -62,8 +71,9 @@ export interface Answer {
   readonly stopped?: string
 }
 
-/** A snapshot is written after so many turns, so that no recovery repeats more. */
-const SNAPSHOT_TURNS = 512
+/** Memory is saved after so many turns, and after so much work, so that no recovery repeats more. */
+const SAVE_AFTER_TURNS = 512
+const SAVE_AFTER_MICROS = 500_000
 const MAX_PENDING = 4096
 
 export class LiveAgent {
@@ -81,9 +91,14 @@ export class LiveAgent {
   readonly #afterTurn: (() => void)[] = []
   readonly #wiping: Wiping
   #instance: Instance | undefined
+  /** It has stored something: its memory is saved in its home, with what it stored. */
+  #hasHome: boolean
+  /** Bytes of its home's write-ahead log at its last save. */
+  #walBytes = 0
   #running: Promise<void> | undefined
   #timer: Timer | undefined
-  #turnsSinceSnapshot = 0
+  #turnsSinceSave = 0
+  #microsSinceSave = 0
   #stopping = false
   /** From here on somebody else may write this agent's entries. */
   #stopped = false
@@ -94,7 +109,7 @@ export class LiveAgent {
     identity: Identity,
     image: LoadedImage,
     state: AgentState,
-    instance: Instance | undefined,
+    back: { readonly instance: Instance; readonly hasHome: boolean } | undefined,
     row: Standing['row'],
   ) {
     this.#around = around
@@ -103,7 +118,8 @@ export class LiveAgent {
     this.identity = identity
     this.image = image
     this.state = state
-    this.#instance = instance
+    this.#instance = back?.instance
+    this.#hasHome = back?.hasHome ?? false
     const who = { address, name: this.name, birth: identity.birth, state, methods: image.methods }
     this.standing = new Standing(around.ctx, who, row)
     this.outgoing = new Outgoing(around, this)
@@ -160,7 +176,9 @@ export class LiveAgent {
     if (this.state.wiping) {
       if (!this.#wiping.goOn()) return
       this.#dropInstance()
-      this.#turnsSinceSnapshot = 0
+      this.#hasHome = false
+      this.#turnsSinceSave = 0
+      this.#microsSinceSave = 0
     }
     this.#arm()
     if (this.state.held) {
@@ -218,8 +236,12 @@ export class LiveAgent {
     const basis = this.state.tip
     const timeMs = Math.max(ctx.clock.nowMs(), this.state.timeMs)
     const seed = turnSeed(ctx.secret, this.identity.birth, basis.hash)
-    this.#instance ??= ctx.engine.create(this.image.image, { maximumBytes: ctx.limits.memoryBytes })
-    const outcome = await this.#deliver(inputs, timeMs, seed)
+    this.#instance ??= ctx.engine.create(this.image.image, {
+      maximumBytes: ctx.limits.memoryBytes,
+      home: ctx.homes.fileOf(this.identity.birth),
+    })
+    const homeBytes = this.#homeBytes()
+    const outcome = await this.#deliver(inputs, timeMs, seed, homeBytes)
     const base = {
       inputs: inputs.map((i) => i.ref),
       basis: basis.seq,
@@ -234,25 +256,45 @@ export class LiveAgent {
       if (!(error instanceof BadOutput)) throw error
       return this.#fail(inputs, base, error.code, error.message)
     }
-    this.#commit(base, output, outcome.output, outcome.fuel)
-    if (++this.#turnsSinceSnapshot >= SNAPSHOT_TURNS) await this.save()
+    const home = outcome.home && homeMeta(outcome.home, { steps: ctx.limits.sqlSteps, bytes: homeBytes })
+    if (home) this.#hasHome = true
+    this.#commit(base, output, outcome.output, { fuel: outcome.fuel, home })
+    this.#microsSinceSave += outcome.micros
+    if (++this.#turnsSinceSave >= SAVE_AFTER_TURNS || this.#microsSinceSave >= SAVE_AFTER_MICROS)
+      await this.save()
+  }
+
+  /** The least that one of its birth cards grants; the node's default where none says anything. */
+  #homeBytes(): number {
+    const granted = this.standing.row.births.map((card) => card.limits.budgets.get('homeBytes'))
+    const said = granted.filter((bytes) => bytes !== undefined)
+    return said.length > 0
+      ? Number(said.reduce((a, b) => (a < b ? a : b)))
+      : this.#around.ctx.limits.homeBytes
   }
 
   /** A host failure is not the guest's: the attempt never happened, so it is made again from the record. */
-  async #deliver(inputs: readonly PendingInput[], clockMs: number, seed: Buffer) {
+  async #deliver(inputs: readonly PendingInput[], clockMs: number, seed: Buffer, homeBytes: number) {
     const { ctx } = this.#around
-    const turn = { events: inputs.map((i) => i.bytes), clockMs, seed, fuel: ctx.limits.fuel }
+    const { fuel, sqlSteps } = ctx.limits
+    const turn = { events: inputs.map((i) => i.bytes), clockMs, seed, fuel, sqlSteps, homeBytes }
     try {
       return await ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
     } catch (error) {
       if (!(error instanceof EngineFailure)) throw error
       await this.#rebuild()
-      return ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
+    }
+    try {
+      return await ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
+    } catch (error) {
+      if (!(error instanceof EngineFailure) || !error.message.startsWith('home:')) throw error
+      // Twice over a home that was made anew: it is what the guest does there, not what the host lacks.
+      return { ok: false as const, kind: 'HomeFailed', detail: error.message, micros: 0 }
     }
   }
 
   /** Decisions, answers and ends of one turn, and its entry: one step, in which nothing else happens. */
-  #commit(base: TurnBase, output: GuestOutput, raw: Buffer, fuel: number): void {
+  #commit(base: TurnBase, output: GuestOutput, raw: Buffer, usage: TurnUsage): void {
     const { ctx } = this.#around
     const seq = this.state.tip.seq + 1
     const actor = this.standing.actor()
@@ -274,9 +316,10 @@ export class LiveAgent {
       answers,
       output,
       raw,
-      fuel,
+      usage,
     )
     const said = { ...meta, ...this.ending.metaOf(acts) }
+    if (usage.home) ctx.control.noteSqlite(SQLITE_VERSION)
     ctx.crashPoint('turn.before')
     const tip = this.append('turn', said, payloads, this.ending.payloadOf(acts))
     ctx.crashPoint('turn.appended')
@@ -353,6 +396,8 @@ export class LiveAgent {
     const snapshot = row && ctx.derived.findSnapshot(row.id)
     const back = await replay(ctx, this.identity, this.image, tip, { snapshot })
     this.#instance = back.instance
+    this.#hasHome = back.hasHome
+    this.#microsSinceSave = 0
   }
 
   showReply(ok: boolean, value: unknown): Reply {
@@ -399,22 +444,42 @@ export class LiveAgent {
     this.pump()
   }
 
-  /** Saves memory and state: a barrier between turns, at a durable entry. */
+  /**
+   * Saves memory, state and home as one: a barrier between turns, at a durable entry. What is taken in
+   * meanwhile comes after it. A host that cannot write saves nothing; then more is repeated later.
+   */
   async save(): Promise<void> {
     const { ctx } = this.#around
     if (!this.#instance) return
     const { tip } = this.state
-    const state = { ...this.state }
+    const encoded = encodeState(this.state)
     const memory = await ctx.engine.save(this.#instance, this.identity.lane)
-    // Entries may have come in meanwhile: then state and memory are of different moments.
-    if (this.state.tip.seq !== tip.seq) return
-    const bytes = sealSnapshot(state, memory, this.key)
+    const bytes = sealSnapshot(encoded, tip, memory, this.key)
     await ctx.log.untilDurable(tip.pos)
-    ctx.derived.apply()
     ctx.crashPoint('snapshot.before')
-    ctx.derived.saveSnapshot(this.identity.birth, tip, bytes)
+    if (this.#hasHome) await this.#saveHome(tip, bytes)
+    else {
+      ctx.derived.apply()
+      ctx.derived.saveSnapshot(this.identity.birth, tip, bytes)
+    }
     ctx.crashPoint('snapshot.saved')
-    this.#turnsSinceSnapshot = 0
+    this.#turnsSinceSave = 0
+    this.#microsSinceSave = 0
+  }
+
+  async #saveHome({ seq, hash }: Tip, bytes: Buffer): Promise<void> {
+    const { engine } = this.#around.ctx
+    const instance = this.#instance as Instance
+    try {
+      this.#walBytes = await engine.commitHome(instance, this.identity.lane, { seq, hash, bytes })
+      if (this.#walBytes <= WAL_BYTES_AWAKE || this.#stopping) return
+      await engine.checkpointHome(instance, this.identity.lane)
+    } catch (error) {
+      if (!(error instanceof EngineFailure)) throw error
+      // The instance is gone with it. Whoever is put away comes back from the save before.
+      this.#dropInstance()
+      if (!this.#stopping) await this.#rebuild()
+    }
   }
 
   /** Ends this object: nothing of the agent stays in the process. Its turn, if one runs, ends first. */
@@ -426,12 +491,19 @@ export class LiveAgent {
     this.outgoing.abortAll()
     if (options.save && !this.state.quarantined && !this.state.stopped) await this.save()
     this.#dropInstance()
+    const { homes, authority } = this.#around.ctx
+    if (this.#hasHome) homes.asleep(homes.fileOf(this.identity.birth), this.#walBytes)
     this.#stopped = true
-    this.#around.ctx.authority.sleep(this.standing.row)
+    authority.sleep(this.standing.row)
   }
 
   #dropInstance(): void {
     if (this.#instance) this.#around.ctx.engine.drop(this.#instance)
     this.#instance = undefined
   }
+}
+
+function homeMeta(use: HomeUse, bounds: Pick<HomeMeta, 'steps' | 'bytes'>): HomeMeta {
+  const stops = use.stops.map(({ call, row, kind }) => [call, row, kind] as const)
+  return { digest: use.digest.toString('hex'), ...bounds, ...(stops.length > 0 && { stops }) }
 }

@@ -242,11 +242,9 @@ export class Agents {
     const image = await ctx.images.get(row.image)
     const tip = { pos: row.pos, seq: row.seq, hash: row.hash }
     try {
-      const { state, instance } = await replay(ctx, identity, image, tip, {
-        snapshot: ctx.derived.findSnapshot(row.id),
-      })
-      const standing = ctx.authority.wake(address, row.address, state.holding)
-      const agent = new LiveAgent(this.#around, address, identity, image, state, instance, standing)
+      const back = await replay(ctx, identity, image, tip, { snapshot: ctx.derived.findSnapshot(row.id) })
+      const standing = ctx.authority.wake(address, row.address, back.state.holding)
+      const agent = new LiveAgent(this.#around, address, identity, image, back.state, back, standing)
       this.#live.set(agent.name, agent)
       this.#makeRoom()
       agent.recover()
@@ -445,6 +443,7 @@ export class Agents {
   async #finishErasure(row: AgentRow): Promise<void> {
     const { ctx } = this.#around
     ctx.derived.deleteSnapshot(row.id)
+    await ctx.homes.remove(ctx.homes.fileOf(row.birth))
     ctx.slots.destroy(row.slot)
     ctx.crashPoint('erase.destroyed')
     const pos = ctx.control.note('erased', { agent: row.birth.toString('hex') })

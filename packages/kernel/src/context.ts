@@ -6,6 +6,7 @@ import type { Authority } from './authority.ts'
 import type { Clock, Timer } from './clock.ts'
 import type { Control } from './control.ts'
 import type { Derived } from './derived.ts'
+import type { Homes } from './homes.ts'
 import type { Images } from './images.ts'
 import type { Waits } from './waits.ts'
 
@@ -14,6 +15,10 @@ export interface TurnLimits {
   readonly fuel: number
   /** Bytes of linear memory an agent may grow to. */
   readonly memoryBytes: number
+  /** Steps of SQL of one turn. */
+  readonly sqlSteps: number
+  /** Bytes of an agent's home, where its cards say nothing. */
+  readonly homeBytes: number
 }
 
 export interface Context {
@@ -21,6 +26,7 @@ export interface Context {
   readonly derived: Derived
   readonly engine: Engine
   readonly images: Images
+  readonly homes: Homes
   readonly control: Control
   readonly authority: Authority
   readonly waits: Waits

@@ -95,6 +95,8 @@ export class Control {
   readonly #confinements = new Map<string, ConfinementData>()
   readonly #exported: (readonly [string, string])[] = []
   readonly #history = new Map<string, AppliedRow[]>()
+  /** Which SQLite answers from which position on. */
+  readonly #sqlite: { readonly pos: Pos; readonly version: string }[] = []
   #tip: Tip = { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
   #key: PayloadKey | undefined
 
@@ -119,6 +121,7 @@ export class Control {
     if (ROWS_ONLY.has(entry.header.kind)) return
     const meta = JSON.parse(entry.header.meta) as Record<string, unknown>
     if (entry.header.kind === 'node') this.#key = this.#slots.open(meta.slot as number)
+    else if (entry.header.kind === 'sqlite') this.#sqlite.push({ pos, version: meta.version as string })
     else if (entry.header.kind === 'tenant')
       this.#tenants.set(meta.name as string, this.#slots.open(meta.slot as number))
     else
@@ -311,6 +314,17 @@ export class Control {
     const changed = this.differs(egress)
     if (changed) this.#record(egress.kind, { name: egress.is.name }, egress.is)
     return { changed, pos: this.#tip.pos }
+  }
+
+  /** The SQLite that answered a turn at this position. */
+  sqliteAt(pos: Pos): string {
+    return this.#sqlite.findLast((since) => since.pos < pos)?.version ?? 'unknown'
+  }
+
+  /** Before the first turn of this kernel that uses a home: who repeats it must be of the same SQLite. */
+  noteSqlite(version: string): void {
+    if (this.#sqlite.at(-1)?.version === version) return
+    this.#sqlite.push({ pos: this.note('sqlite', { version }), version })
   }
 
   /** Records an administrator's act that changes nothing here. */

@@ -10,6 +10,7 @@ export interface Folder {
   readonly keys: string
   readonly log: string
   readonly images: string
+  readonly homes: string
   readonly derived: string
   readonly cache: string
   readonly token: string
@@ -22,6 +23,7 @@ export function layout(root: string): Folder {
     keys: at('keys'),
     log: at('log'),
     images: at('images'),
+    homes: at('homes'),
     derived: at('derived.db'),
     cache: at('cache'),
     token: at('token'),

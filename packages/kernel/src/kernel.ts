@@ -6,6 +6,7 @@
  * await kernel.apply(await readManifests('.'))
  * const { reply } = await kernel.invoke({ address: 'acme/clerk/alice', method: 'status' })
  */
+import { randomBytes } from 'node:crypto'
 import os from 'node:os'
 import type { DefaultsOf } from '@cardinal/cards'
 import { Engine } from '@cardinal/engine'
@@ -38,6 +39,7 @@ import { Derived } from './derived.ts'
 import { KernelError, wasErased } from './errors.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
 import { readAuthority } from './holding.ts'
+import { Homes } from './homes.ts'
 import { HostCards } from './host-cards.ts'
 import { HostTokens } from './host-tokens.ts'
 import { type InvocationId, parseAddress, parseEffectRef } from './ids.ts'
@@ -85,7 +87,12 @@ interface NodeStats {
   readonly clockBehindMs: number
 }
 
-const DEFAULT_LIMITS: TurnLimits = { fuel: 10_000_000_000, memoryBytes: 256 << 20 }
+const DEFAULT_LIMITS: TurnLimits = {
+  fuel: 10_000_000_000,
+  memoryBytes: 256 << 20,
+  sqlSteps: 100_000_000,
+  homeBytes: 64 << 20,
+}
 const GRACE_MS = 5000
 /** An audit lets others work after so many entries. */
 const AUDIT_PAUSE = 256
@@ -246,6 +253,7 @@ class Node implements Kernel {
       derived,
       engine,
       images: new Images(folder.images, engine),
+      homes: new Homes(folder.homes, engine, this.#fatal),
       control,
       slots,
       authority,
@@ -332,15 +340,18 @@ class Node implements Kernel {
     const ctx = this.#ctx
     const image = await ctx.images.get(row.image)
     const identity = { address: row.address, birth: row.birth, key: this.view.keyOf(row), lane: 0 }
-    const done = await replay(
-      ctx,
-      identity,
-      image,
-      { pos: row.pos, seq: row.seq, hash: row.hash },
-      toSeq === undefined ? {} : { toSeq },
-    )
-    ctx.engine.drop(done.instance)
-    return { turns: done.turns, entries: done.state.tip.seq }
+    const tip = { pos: row.pos, seq: row.seq, hash: row.hash }
+    const scratch = ctx.homes.scratchOf(row.birth, randomBytes(8).toString('hex'))
+    try {
+      const done = await replay(ctx, identity, image, tip, {
+        scratch,
+        ...(toSeq !== undefined && { toSeq }),
+      })
+      ctx.engine.drop(done.instance)
+      return { turns: done.turns, entries: done.state.tip.seq }
+    } finally {
+      await ctx.homes.remove(scratch)
+    }
   }
 
   /** Decides everything anew that was ever decided here, from the log alone, and compares. */
@@ -459,6 +470,7 @@ class Node implements Kernel {
     if (this.#closing) return
     this.#closing = true
     await this.#agents.drain(GRACE_MS)
+    await this.#ctx.homes.close()
     await this.#ctx.log.close()
     this.#ctx.derived.apply()
     this.#ctx.derived.close()

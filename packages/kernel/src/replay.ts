@@ -5,14 +5,15 @@
  * the record says is `Diverged`, with a diff that a person can read; nothing is tolerated.
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
-import type { Instance } from '@cardinal/engine'
+import type { FoundHome, Instance, Stop } from '@cardinal/engine'
+import { SQLITE_VERSION } from '@cardinal/engine'
 import type { Entry, PayloadKey, Pos, Tip } from '@cardinal/oplog'
-import { NO_POS } from '@cardinal/oplog'
+import { NO_POS, type Seq } from '@cardinal/oplog'
 import { type Context, hmac } from './context.ts'
 import type { SnapshotRow } from './derived.ts'
 import { KernelError } from './errors.ts'
 import type { LoadedImage } from './images.ts'
-import { type AgentState, decodeState, emptyState, encodeState, type Folded, fold } from './state.ts'
+import { type AgentState, decodeState, emptyState, type Folded, fold } from './state.ts'
 import type { TurnMeta } from './wire.ts'
 
 export interface Identity {
@@ -26,6 +27,8 @@ export interface Replayed {
   readonly state: AgentState
   readonly instance: Instance
   readonly turns: number
+  /** Something is stored in a home: from now on memory is saved there. */
+  readonly hasHome: boolean
 }
 
 /** 32 bytes that only this agent, at this point of its history, gets. */
@@ -73,13 +76,22 @@ export function toFolded(entry: Entry, key: PayloadKey): Folded {
 }
 
 export interface ReplayOptions {
+  /** What was saved of an agent without a home. */
   readonly snapshot?: SnapshotRow | undefined
+  /** The file of a home that is made for this and removed by the caller; left out: the agent's own. */
+  readonly scratch?: string
   /** Stop after this entry. */
   readonly toSeq?: number
   readonly onTurn?: (seq: number, output: Buffer) => void
 }
 
-/** Rebuilds state and memory at `tip`. The instance belongs to the caller. */
+/**
+ * Rebuilds state, memory and home at `tip`. The instance belongs to the caller.
+ *
+ * Begins at the pair of memory and rows in the agent's home. Where there is a home, that is the only
+ * place: whatever is wrong with it, the home is made anew from the agent's birth on, and never put
+ * beside memory of another moment.
+ */
 export async function replay(
   ctx: Context,
   who: Identity,
@@ -87,16 +99,22 @@ export async function replay(
   tip: Tip,
   options: ReplayOptions = {},
 ): Promise<Replayed> {
-  const usable = options.snapshot?.bytes[0] === SNAPSHOT_VERSION ? options.snapshot : undefined
-  const after = usable && readBack(ctx, tip, usable)
-  const entries = after ?? (readBack(ctx, tip) as Entry[])
-  const opened = usable && after ? openSnapshot(usable, who, entries[0]?.header.prev ?? tip.pos) : undefined
+  const file = options.scratch ?? ctx.homes.fileOf(who.birth)
+  const found = options.scratch === undefined ? await ctx.homes.find(file) : undefined
+  const from = beginning(ctx, who, tip, found ?? options.snapshot)
+  if (found && !from.opened) {
+    ctx.engine.dropHome(found)
+    await ctx.homes.remove(file)
+  }
+  const { opened, entries } = from
   const state = opened?.state ?? emptyState(who.birth)
   const hashes = new Map<number, Buffer>([[state.tip.seq, state.tip.hash]])
   const { memoryBytes: maximumBytes } = ctx.limits
+  let hasHome = found !== undefined && opened !== undefined
   let instance = ctx.engine.create(image.image, {
     maximumBytes,
-    ...(opened && { saved: opened.memory }),
+    saved: opened?.memory,
+    home: hasHome ? found : file,
   })
   let turns = 0
   try {
@@ -104,13 +122,17 @@ export async function replay(
       if (options.toSeq !== undefined && entry.header.seq > options.toSeq) break
       const folded = toFolded(entry, who.key)
       if (folded.kind === 'turn' && !('failed' in (folded.meta as object))) {
+        requireSameSqlite(ctx, who, folded)
         const output = await repeat(ctx, who, instance, state, folded, hashes)
+        if ((folded.meta as TurnMeta).home) hasHome = true
         options.onTurn?.(entry.header.seq, output)
         turns++
       }
       if (folded.kind === 'wiped') {
         ctx.engine.drop(instance)
-        instance = ctx.engine.create(image.image, { maximumBytes })
+        await ctx.homes.remove(file)
+        hasHome = false
+        instance = ctx.engine.create(image.image, { maximumBytes, home: file })
       }
       fold(state, folded)
       hashes.set(entry.header.seq, entry.hash)
@@ -119,7 +141,32 @@ export async function replay(
     ctx.engine.drop(instance)
     throw error
   }
-  return { state, instance, turns }
+  return { state, instance, turns, hasHome }
+}
+
+/** What a replay begins with: a save of this very history and what came after it, or the agent's birth. */
+function beginning(
+  ctx: Context,
+  who: Identity,
+  tip: Tip,
+  saved: Saved | undefined,
+): { readonly opened: Opened | undefined; readonly entries: readonly Entry[] } {
+  const usable = saved?.bytes[0] === SNAPSHOT_VERSION ? saved : undefined
+  const after = usable && readBack(ctx, tip, usable)
+  const opened = usable && after && openSnapshot(usable, who, after[0]?.header.prev ?? tip.pos)
+  return opened ? { opened, entries: after } : { opened, entries: readBack(ctx, tip) as Entry[] }
+}
+
+/** SQL that another SQLite answered may be answered otherwise by this one. */
+function requireSameSqlite(ctx: Context, who: Identity, turn: Folded): void {
+  if (!(turn.meta as TurnMeta).home) return
+  const made = ctx.control.sqliteAt(turn.tip.pos)
+  if (made === SQLITE_VERSION) return
+  throw new KernelError(
+    'Unavailable',
+    'OtherSqlite',
+    `\`${who.address}\` has turns after its last save that ran on SQLite ${made}; this is ${SQLITE_VERSION}. Start the kernel that wrote them once more and stop it in order: it then saves what is to be saved`,
+  )
 }
 
 async function repeat(
@@ -149,11 +196,21 @@ async function repeat(
     clockMs: meta.time,
     seed,
     fuel: meta.limits.fuel,
+    sqlSteps: meta.home?.steps ?? 0,
+    homeBytes: meta.home?.bytes ?? 0,
+    repeat: (meta.home?.stops ?? []).map(([call, row, kind]): Stop => ({ call, row, kind })),
   })
   if (!outcome.ok)
     throw diverged(who, turn, `turn ${turn.tip.seq} ended with ${outcome.kind}: ${outcome.detail}`)
   const recorded = turn.payloads[0] as Buffer
   if (!outcome.output.equals(recorded)) throw diverged(who, turn, diff(recorded, outcome.output))
+  const digest = outcome.home?.digest.toString('hex')
+  if (digest !== meta.home?.digest)
+    throw diverged(
+      who,
+      turn,
+      `what its home answered\n  expected ${meta.home?.digest ?? 'nothing'}\n  got      ${digest ?? 'nothing'}`,
+    )
   return outcome.output
 }
 
@@ -191,14 +248,24 @@ function diff(recorded: Buffer, got: Buffer): string {
 
 const SNAPSHOT_VERSION = 5
 
-/** Memory and kernel state in one encrypted value: version, iv, tag, u32 state length, state, memory. */
-export function sealSnapshot(state: AgentState, memory: Buffer, key: PayloadKey): Buffer {
-  const text = Buffer.from(encodeState(state))
+type Saved = Pick<SnapshotRow, 'seq' | 'hash' | 'bytes'> | FoundHome
+
+interface Opened {
+  readonly state: AgentState
+  readonly memory: Buffer
+}
+
+/**
+ * Memory and kernel state in one encrypted value: version, iv, tag, u32 state length, state, memory.
+ * `encoded` is the state at `tip`, with which memory was saved.
+ */
+export function sealSnapshot(encoded: string, tip: Tip, memory: Buffer, key: PayloadKey): Buffer {
+  const text = Buffer.from(encoded)
   const length = Buffer.alloc(4)
   length.writeUInt32LE(text.length)
   const iv = randomBytes(12)
   const cipher = createCipheriv('aes-256-gcm', key.key, iv)
-  cipher.setAAD(snapshotAad(state.tip))
+  cipher.setAAD(snapshotAad(tip))
   const sealed = Buffer.concat([
     cipher.update(length),
     cipher.update(text),
@@ -212,13 +279,18 @@ function snapshotAad(tip: { seq: number; hash: Buffer }): Buffer {
   return Buffer.concat([Buffer.from(`cardinal.snapshot.${SNAPSHOT_VERSION}.${tip.seq}.`), tip.hash])
 }
 
-function openSnapshot(row: SnapshotRow, who: Identity, pos: Pos): { state: AgentState; memory: Buffer } {
-  const { bytes } = row
+/** Undefined: not of this agent at this entry, or not as it was written. */
+function openSnapshot({ seq, hash, bytes }: Saved, who: Identity, pos: Pos): Opened | undefined {
   const opener = createDecipheriv('aes-256-gcm', who.key.key, bytes.subarray(1, 13))
-  opener.setAAD(snapshotAad(row))
+  opener.setAAD(snapshotAad({ seq, hash }))
   opener.setAuthTag(bytes.subarray(13, 29))
-  const clear = Buffer.concat([opener.update(bytes.subarray(29)), opener.final()])
+  let clear: Buffer
+  try {
+    clear = Buffer.concat([opener.update(bytes.subarray(29)), opener.final()])
+  } catch {
+    return undefined
+  }
   const length = clear.readUInt32LE(0)
-  const state = decodeState(clear.toString('utf8', 4, 4 + length), { pos, seq: row.seq, hash: row.hash })
+  const state = decodeState(clear.toString('utf8', 4, 4 + length), { pos, seq: seq as Seq, hash })
   return { state, memory: clear.subarray(4 + length) }
 }

@@ -6,10 +6,15 @@ import { assert } from './errors.ts'
 import type { EffectId } from './ids.ts'
 import type { ReplyError } from './reply.ts'
 import { type AgentState, isAsked, type PendingInput } from './state.ts'
-import type { FailedTurnMeta, GuestOutput, TurnMeta } from './wire.ts'
+import type { FailedTurnMeta, GuestOutput, HomeMeta, TurnMeta } from './wire.ts'
 
 /** What both say: the inputs, the entry whose hash was the seed, the time, and the limits in force. */
 export type TurnBase = Pick<TurnMeta, 'inputs' | 'basis' | 'time' | 'limits'>
+
+export interface TurnUsage {
+  readonly fuel: number
+  readonly home: HomeMeta | undefined
+}
 
 export interface TurnEntry {
   readonly meta: TurnMeta
@@ -24,7 +29,7 @@ export function turnEntry(
   answers: readonly Answered[],
   output: GuestOutput,
   raw: Buffer,
-  fuel: number,
+  { fuel, home }: TurnUsage,
 ): TurnEntry {
   requirePending(state, base.inputs)
   const drops = dropped(state, output.drops)
@@ -36,6 +41,7 @@ export function turnEntry(
     drops,
     ...owed(state, drops),
     usage: { fuel },
+    ...(home && { home }),
   }
   return { meta, payloads: details.length > 0 ? [raw, Buffer.from(JSON.stringify(details))] : [raw] }
 }

@@ -4,6 +4,7 @@
  * A guest's output is untrusted: it is parsed here, once, into these types. The metas are the
  * readable part of entries; nothing in them may let anyone guess an argument.
  */
+import type { Stop } from '@cardinal/engine'
 import type { EffectClass, WireError } from '@cardinal/tools'
 import type { AuthorityMeta, Child, Taken } from './authority-wire.ts'
 import { KernelError } from './errors.ts'
@@ -183,6 +184,16 @@ export interface TurnMeta extends AuthorityMeta {
   /** How many of the dropped only waited: each has a receipt yet to come. */
   readonly owes?: number
   readonly usage: { readonly fuel: number }
+  /** The turn touched its home: the digest of what that answered, and what bounds it had. */
+  readonly home?: HomeMeta
+}
+
+export interface HomeMeta {
+  readonly digest: string
+  readonly steps: number
+  readonly bytes: number
+  /** Where it was stopped otherwise than by what the guest did: call, row, kind. */
+  readonly stops?: readonly (readonly [number, number, Stop['kind']])[]
 }
 
 export interface FailedTurnMeta extends AuthorityMeta {

@@ -49,6 +49,22 @@ const sdkFromImage: Plugin = {
   },
 }
 
+/** Modules of Node that an agent has, and packages in whose place they stand, by name. */
+const MODULES: Readonly<Record<string, string>> = {
+  sqlite: 'sqlite.ts',
+}
+
+/** `node:sqlite` and what else a program may import from Node is bundled with it, from the SDK. */
+const nodeModules: Plugin = {
+  name: 'cardinal-node',
+  setup(builder) {
+    builder.onResolve({ filter: /^node:/ }, ({ path: name }) => {
+      const file = MODULES[name.slice('node:'.length)]
+      return file === undefined ? undefined : { path: path.join(here, 'modules', file) }
+    })
+  },
+}
+
 /**
  * Bundles the program at `file`; `files` are all that were read for it.
  *
@@ -112,7 +128,7 @@ async function bundle(
       legalComments: 'none',
       // A program beside no node_modules of its own still finds what the SDK offers, such as zod.
       nodePaths: [path.join(here, '..', 'node_modules')],
-      plugins: stdin.contents.includes('guest/boot') ? [] : [sdkFromImage],
+      plugins: stdin.contents.includes('guest/boot') ? [] : [sdkFromImage, nodeModules],
     })
     const [map, code] = ['.map', '.js'].map(
       (end) => result.outputFiles.find((f) => f.path.endsWith(end))?.text ?? '',

@@ -9,6 +9,7 @@ import { BadArguments, BadResult, type Checks, checksOf, jsonSchema } from './ch
 import { running, serve } from './current.ts'
 import { openDeclassified } from './declassified.ts'
 import { CardinalError, Refused, toError, type WireError } from './errors.ts'
+import { endTransaction, forgetLost, leaveHome, openHome } from './guest/home.ts'
 import { show } from './show.ts'
 import type { Call, Duration, Json, Method } from './types.ts'
 
@@ -202,6 +203,7 @@ export function deliver(text: string): string {
   const event = parse(text) as Event
   onTurn()
   serve(null)
+  endTransaction()
   switch (event.t) {
     case 'birth':
       birth = {
@@ -211,6 +213,7 @@ export function deliver(text: string): string {
         ...(event.cards && { cards: event.cards }),
       }
       if (!program) throw new TypeError('no program was registered')
+      openHome()
       agent = new program() as Record<string, unknown>
       break
     case 'invoke':
@@ -300,6 +303,7 @@ async function invoke(id: string, method: string, args: Json): Promise<void> {
 }
 
 function reply(id: string, ok: boolean, text: string, bits?: { readonly via: number | undefined }): void {
+  forgetLost(id)
   const more = bits ? `,"bits":${bits.via === undefined ? '{}' : `{"via":${bits.via}}`}` : ''
   call(push, replies, `{"inv":${stringify(id)},"ok":${ok},"value":${text}${more}}`)
 }
@@ -381,6 +385,7 @@ function causesOf(error: Error): unknown[] {
 
 /** The engine's exit: everything queued since the last collect, as one JSON text. */
 export function collect(): string {
+  leaveHome()
   const list = (items: readonly unknown[]) =>
     items.length === 0 ? '[]' : `[${call<string>(join, items, ',')}]`
   const text = `{"effects":${list(effects)},"replies":${list(replies)},"logs":${list(logs)},"drops":${list(drops)},"open":${waiters.size}}`

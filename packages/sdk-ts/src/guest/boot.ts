@@ -4,6 +4,7 @@ import './fetch.ts'
 import { Agent } from '../agent.ts'
 import * as sdk from '../index.ts'
 import { collect, deliver, describe, register } from '../runtime.ts'
+import { HomeError, home } from './home.ts'
 import './context.ts'
 
 const scope = globalThis as unknown as Record<string | symbol, unknown>
@@ -14,6 +15,8 @@ scope.__cardinal_describe = describe
 Object.defineProperty(scope, Symbol.for('cardinal.sdk'), {
   value: Object.freeze({
     ...sdk,
+    home: Object.freeze(home),
+    HomeError,
     register: (given: unknown) => register(given, Agent as unknown as new () => object),
   }),
 })

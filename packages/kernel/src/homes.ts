@@ -1,0 +1,93 @@
+/**
+ * Where agents' homes lie, and who keeps their files in order.
+ *
+ * A home is `homes/<aa>/<birth>.db` with its `-wal` beside it. Whoever sleeps has no handle here. Its
+ * write-ahead log goes into the file afterwards, one home at a time, never while somebody waits.
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import type { Engine, FoundHome } from '@cardinal/engine'
+import { syncFolder } from '@cardinal/oplog'
+
+/** A log of more pages than this makes the next opening slower than it need be. */
+const WAL_PAGES = 64
+const WAL_FRAME = 4096 + 24
+/** What a log may grow to while its agent does not sleep. */
+export const WAL_BYTES_AWAKE = 4 << 20
+
+export class Homes {
+  readonly #folder: string
+  readonly #engine: Engine
+  readonly #fatal: (error: unknown) => void
+  /** Logs that wait to be moved into their files. */
+  readonly #due = new Set<string>()
+  #tending: { readonly file: string; readonly done: Promise<void> } | undefined
+  #closed = false
+
+  constructor(folder: string, engine: Engine, fatal: (error: unknown) => void) {
+    this.#folder = folder
+    this.#engine = engine
+    this.#fatal = fatal
+    fs.rmSync(path.join(folder, 'scratch'), { recursive: true, force: true })
+  }
+
+  fileOf(birth: Buffer): string {
+    const name = birth.toString('hex')
+    return path.join(this.#folder, name.slice(0, 2), `${name}.db`)
+  }
+
+  /** For a life that is repeated beside the agent: a home of its own, removed afterwards. */
+  scratchOf(birth: Buffer, nonce: string): string {
+    return path.join(this.#folder, 'scratch', `${birth.toString('hex')}-${nonce}.db`)
+  }
+
+  /** The home of an agent that is not awake; undefined: it has none that can be used. */
+  async find(file: string): Promise<FoundHome | undefined> {
+    this.#due.delete(file)
+    if (this.#tending?.file === file) await this.#tending.done
+    if (!fs.existsSync(file)) return undefined
+    return this.#engine.findHome(file)
+  }
+
+  /** Removes a home, its log first, so that nothing comes back after a power cut. */
+  async remove(file: string): Promise<void> {
+    this.#due.delete(file)
+    if (this.#tending?.file === file) await this.#tending.done
+    let found = false
+    for (const name of [`${file}-wal`, file]) {
+      if (!fs.existsSync(name)) continue
+      fs.rmSync(name)
+      found = true
+    }
+    if (found) syncFolder(path.dirname(file))
+  }
+
+  /** An agent sleeps whose log has so many bytes. */
+  asleep(file: string, walBytes: number): void {
+    if (walBytes <= WAL_PAGES * WAL_FRAME || this.#closed) return
+    this.#due.add(file)
+    this.#tend()
+  }
+
+  #tend(): void {
+    const [file] = this.#due
+    if (this.#tending || this.#closed || file === undefined) return
+    this.#due.delete(file)
+    const done = this.#engine
+      .checkpointFile(file)
+      .catch((error) => {
+        if (!this.#closed) this.#fatal(error)
+      })
+      .then(() => {
+        this.#tending = undefined
+        setImmediate(() => this.#tend())
+      })
+    this.#tending = { file, done }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#due.clear()
+    await this.#tending?.done
+  }
+}

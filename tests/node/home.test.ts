@@ -1,0 +1,182 @@
+/** An agent's home: tables that stand where its memory stands, whatever happens in between. */
+import fs from 'node:fs'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { applyPrograms, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
+
+const KEEPER = { name: 'keeper', file: programFile('keeper.ts'), now: [] }
+
+type Step = { sql: string; args?: unknown[]; how?: string; take?: number; big?: boolean }
+type Said = { ok?: unknown; error?: { name: string; message: string; code?: string; errcode?: number } }
+
+let t: TestKernel
+
+async function ask(who: string, method: string, args?: unknown): Promise<unknown> {
+  const reply = await t.call(`acme/keeper/${who}`, method, args)
+  if (!reply.ok) throw Object.assign(new Error(reply.error.message), reply.error)
+  return reply.value
+}
+
+async function act(who: string, ...steps: Step[]): Promise<Said[]> {
+  return (await ask(who, 'do', { steps })) as Said[]
+}
+
+const rows = (sql: string, ...args: unknown[]): Step => ({ sql, args, how: 'all' })
+
+describe('a home', () => {
+  beforeAll(async () => {
+    t = await openTestKernel([KEEPER])
+  })
+  afterAll(() => t.close())
+
+  it('keeps tables over calls, suspensions and a restart', async () => {
+    const said = await act(
+      'ann',
+      { sql: 'create table paid(id integer primary key, amount text)' },
+      { sql: 'insert into paid(amount) values (?), (?)', args: ['1.50', '2.25'], how: 'run' },
+      rows('select * from paid'),
+    )
+    expect(said).toEqual([
+      { ok: null },
+      { ok: { changes: 2, lastInsertRowid: 2 } },
+      {
+        ok: [
+          { id: 1, amount: '1.50' },
+          { id: 2, amount: '2.25' },
+        ],
+      },
+    ])
+    expect(await t.kernel.suspend('acme/keeper/ann')).toBe(true)
+    expect(await act('ann', rows('select count(*) n from paid'))).toEqual([{ ok: [{ n: 2 }] }])
+    expect(await ask('ann', 'memory')).toBe(2)
+    t = await t.reopen()
+    expect(await act('ann', rows('select count(*) n from paid'))).toEqual([{ ok: [{ n: 2 }] }])
+    expect(await t.kernel.replay('acme/keeper/ann')).toMatchObject({ turns: 4 })
+  })
+
+  it('is undone with its turn', async () => {
+    await act('bob', { sql: 'create table t(a unique)' }, { sql: 'insert into t values (1)' })
+    await expect(
+      act('bob', { sql: 'insert into t values (2)' }, { sql: 'insert or rollback into t values (1)' }),
+    ).rejects.toMatchObject({ code: 'TransactionLost' })
+    expect(await act('bob', rows('select a from t'))).toEqual([{ ok: [{ a: 1 }] }])
+    expect(await ask('bob', 'memory')).toBe(2)
+  })
+
+  it('tells whoever had a transaction open at an await that it is gone, and nothing of it stays', async () => {
+    await act('cid', { sql: 'create table t(a)' })
+    const pause = (before: Step[], after: Step[]) => ask('cid', 'pause', { before, after })
+    const lost = { error: { errcode: 516, message: expect.stringMatching(/open at an await/) } }
+    expect(
+      await pause(
+        [{ sql: 'begin' }, { sql: 'insert into t values (1)' }],
+        [{ sql: 'insert into t values (2)' }, { sql: 'commit' }, { sql: 'insert into t values (3)' }],
+      ),
+    ).toMatchObject([{ ok: null }, { ok: null }, lost, lost, { ok: null }])
+    expect(await act('cid', rows('select a from t'))).toEqual([{ ok: [{ a: 3 }] }])
+    // The twin closes it before it waits.
+    expect(
+      await pause(
+        [{ sql: 'begin' }, { sql: 'insert into t values (4)' }, { sql: 'commit' }],
+        [{ sql: 'insert into t values (5)' }],
+      ),
+    ).toEqual([{ ok: null }, { ok: null }, { ok: null }, { ok: null }])
+    expect(await act('cid', rows('select a from t'))).toEqual([{ ok: [{ a: 3 }, { a: 4 }, { a: 5 }] }])
+  })
+
+  it('ends iterators with their turn, and says so', async () => {
+    expect(await ask('dora', 'iterator')).toMatchObject({
+      seen: 64,
+      error: expect.stringMatching(/open at an await/),
+    })
+  })
+
+  it('stops a statement without end at a row that a replay stops at too', async () => {
+    const endless = 'with recursive n(i) as (select 1 union all select i + 1 from n) select i from n'
+    const [few, all] = await act(
+      'eve',
+      { sql: endless, how: 'iterate', take: 3 },
+      { sql: `${endless.replace('select i from n', 'select max(i) from n')}`, how: 'all' },
+    )
+    expect(few).toEqual({ ok: [{ i: 1 }, { i: 2 }, { i: 3 }] })
+    expect(all).toMatchObject({ error: { errcode: 9, message: expect.stringMatching(/^interrupted/) } })
+    await expect(act('eve', { sql: `create table n as ${endless}` })).rejects.toMatchObject({
+      code: 'SqlSteps',
+    })
+    expect(await act('eve', rows('select count(*) n from sqlite_schema'))).toEqual([{ ok: [{ n: 0 }] }])
+    expect(await t.kernel.replay('acme/keeper/eve')).toMatchObject({ turns: 2 })
+  })
+
+  it('holds what its card grants, and takes no more than that', async () => {
+    const fill = (n: number): Step => ({ sql: 'insert into t values (zeroblob(?))', args: [n], how: 'run' })
+    await applyPrograms(t.kernel, [{ ...KEEPER, name: 'small', limits: '{ homeBytes: 1MiB }' }])
+    const small = async (...steps: Step[]) => {
+      const reply = await t.call('acme/small/x', 'do', { steps })
+      return reply.ok ? (reply.value as Said[]) : reply.error.code
+    }
+    const said = await small({ sql: 'create table t(a)' }, fill(600_000), fill(600_000), fill(200_000))
+    expect(said).toMatchObject([{}, { ok: {} }, { error: { errcode: 13 } }, { ok: {} }])
+    expect((said as Said[])[2]?.error?.message).toMatch(/1048576 bytes \(`homeBytes`/)
+    expect(await small(fill(7_000_000))).toBe('HomeFull')
+    expect(await small({ sql: 'delete from t' }, fill(600_000))).toMatchObject([{ ok: null }, { ok: {} }])
+    expect((await t.kernel.replay('acme/small/x')).turns).toBe(2)
+    // The default is larger.
+    expect(await act('fay', { sql: 'create table t(a)' }, fill(7_000_000))).toMatchObject([{}, { ok: {} }])
+  })
+
+  it('draws and tells time by the turn, so that a replay sees the same', async () => {
+    const said = await act(
+      'gil',
+      rows(
+        "select hex(randomblob(8)) b, abs(random()) % 1000 r, datetime('now') t, datetime('now', 'localtime') l",
+      ),
+      rows('select hex(randomblob(8)) b'),
+    )
+    const [[first], [second]] = said.map((s) => s.ok) as [[Record<string, string>], [Record<string, string>]]
+    expect(first.b).toMatch(/^[0-9A-F]{16}$/)
+    expect(first.b).not.toBe(second.b)
+    expect(first.t).toBe(first.l)
+    await t.kernel.replay('acme/keeper/gil')
+  })
+
+  it('finds the nearest of vectors in rows', async () => {
+    const said = await act(
+      'hal',
+      { sql: 'create table v(id integer primary key, at blob)' },
+      { sql: "insert into v(at) values (vec_f32('[1,0]')), (vec_f32('[0,1]')), (vec_f32('[0.8,0.6]'))" },
+      rows("select id, round(vec_distance_cosine(at, '[1,0.1]'), 4) d from v order by d limit 2"),
+      rows("select vec_distance_l2('[0,0]', '[3,4]') l, vec_to_json(vec_f32('[1,2.5]')) j"),
+      rows("select vec_distance_l2('[0,0]', '[3]') l"),
+    )
+    expect(said.slice(2)).toEqual([
+      {
+        ok: [
+          { id: 1, d: 0.005 },
+          { id: 3, d: 0.1443 },
+        ],
+      },
+      { ok: [{ l: 5, j: '[1,2.5]' }] },
+      { error: expect.objectContaining({ message: 'vectors of 2 and 1 elements have no distance' }) },
+    ])
+  })
+
+  it('is gone with the agent’s key when it is erased, and begins empty after a wipe', async () => {
+    await act('ida', { sql: 'create table secret(a)' }, { sql: "insert into secret values ('canary-7d1f')" })
+    await act('ivo', { sql: 'create table secret(a)' }, { sql: "insert into secret values ('canary-7d1f')" })
+    for (const who of ['ida', 'ivo']) await t.kernel.suspend(`acme/keeper/${who}`)
+    const found = () => filesWith(t.data, 'canary-7d1f')
+    expect(found()).toHaveLength(2)
+    await t.kernel.wipe('acme/keeper/ivo', 'operator')
+    expect(await act('ivo', rows('select count(*) n from sqlite_schema'))).toEqual([{ ok: [{ n: 0 }] }])
+    await t.kernel.erase('acme/keeper/ida')
+    expect(found()).toEqual([])
+    await t.kernel.replay('acme/keeper/ivo')
+  })
+})
+
+/** Files below a folder in which a text stands. */
+function filesWith(folder: string, text: string): string[] {
+  const names = fs.readdirSync(folder, { recursive: true, encoding: 'utf8' })
+  const files = names.map((name) => path.join(folder, name)).filter((name) => fs.statSync(name).isFile())
+  return files.filter((file) => fs.readFileSync(file).includes(text))
+}
