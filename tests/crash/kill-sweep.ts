@@ -5,7 +5,8 @@
  * The claims: the bank's own ledger holds each payment once, whether an agent made it or a child of
  * its own; every acknowledged invocation is answered; a turn that fails is answered and undone; an
  * erasure that was asked for is ended; children have ended with what they were made for; a card that was
- * revoked stays dead; an agent that was wiped remembers nothing; `verify`, `replay` and `audit` pass.
+ * revoked stays dead; an agent that was wiped remembers nothing; what an agent has in its home and what it
+ * has in memory are of one moment; `verify`, `replay` and `audit` pass.
  */
 import fs from 'node:fs'
 import path from 'node:path'
@@ -175,6 +176,17 @@ async function checkCards(node: NodeProcess): Promise<string[]> {
   return problems
 }
 
+/** Memory and home are of one moment: what one says of a payment, the other says too. */
+async function checkBooks(node: NodeProcess, agent: string, payments: number): Promise<string[]> {
+  const { reply } = await node.ask({ op: 'books', agent })
+  const { ok, value: books } = reply as { ok: boolean; value: Record<string, number> }
+  if (!ok) return [`${agent} has no books: ${JSON.stringify(reply)}`]
+  const { paid, rows = paid, spent = 0, pocket = 0, purse = 1000 } = books
+  const own = isFamily(agent) ? 0 : payments
+  const right = paid === own && rows === paid && spent === pocket && purse + pocket === 1000
+  return right ? [] : [`the books of ${agent} are wrong: ${JSON.stringify(books)}`]
+}
+
 async function checkOdd(node: NodeProcess): Promise<string[]> {
   await askOdd(node)
   const problems: string[] = []
@@ -224,6 +236,7 @@ export async function check(
       if (times !== 1) problems.push(`payment ${agent}-${i} was booked ${times} times`)
     }
   }
+  for (const agent of names) problems.push(...(await checkBooks(node, agent, payments)))
   problems.push(...(await checkOdd(node)))
   problems.push(...(await checkCards(node)))
   const replayed = await node.ask({ op: 'replayAll' })

@@ -94,6 +94,7 @@ interface Asked {
     | 'erase'
     | 'wipe'
     | 'memory'
+    | 'books'
     | 'agent'
     | 'wait'
     | 'replayAll'
@@ -155,9 +156,10 @@ async function answer(asked: Asked): Promise<object> {
     case 'wipe':
       await kernel.wipe(`acme/payer/${asked.agent}`, 'sweep')
       return { wiped: true }
+    case 'books':
     case 'memory': {
       const address = `acme/payer/${asked.agent}`
-      const { reply } = await kernel.invoke({ address, method: 'memory', args: null })
+      const { reply } = await kernel.invoke({ address, method: asked.op, args: null })
       return { reply: await reply }
     }
     case 'agent':

@@ -1,9 +1,50 @@
-/** Pays, one after the other or all at once; each payment has a subject of its own. */
+/**
+ * Pays, one after the other or all at once; each payment has a subject of its own.
+ *
+ * Half of them keep books in their home too: with every payment, money goes from a table to a field. What
+ * is in both together never changes, and every payment that memory knows has its row.
+ */
+import { DatabaseSync } from 'node:sqlite'
 import { Agent, Indeterminate, spawn } from '@cardinal/sdk'
 
+const db = new DatabaseSync('books.db')
+db.exec(`create table paid(subject text primary key, amount integer not null);
+  create table purse(cents integer not null); insert into purse values (1000)`)
+const pay = db.prepare('insert into paid values (?, ?)')
+const take = db.prepare('update purse set cents = cents - ?')
+
 export default class Payer extends Agent {
-  static methods = { pay: {}, payAll: {}, fail: {}, payOne: {}, memory: {}, family: {}, lone: {} }
+  static methods = { books: {}, pay: {}, payAll: {}, fail: {}, payOne: {}, memory: {}, family: {}, lone: {} }
   paid: string[] = []
+  pocket = 0
+
+  private get keepsBooks() {
+    return !/[13579]$/.test(this.key)
+  }
+
+  private book(subject: string) {
+    this.paid.push(subject)
+    if (!this.keepsBooks) return
+    const amount = 1 + Math.floor(Math.random() * 5)
+    db.exec('begin')
+    pay.run(subject, amount)
+    take.run(amount)
+    db.exec('commit')
+    this.pocket += amount
+  }
+
+  /** What is in memory and what is in the home. */
+  books() {
+    if (!this.keepsBooks) return { paid: this.paid.length }
+    const { rows, spent } = db
+      .prepare('select count(*) rows, coalesce(sum(amount), 0) spent from paid')
+      .get() as {
+      rows: number
+      spent: number
+    }
+    const { cents } = db.prepare('select cents from purse').get() as { cents: number }
+    return { paid: this.paid.length, rows, spent, pocket: this.pocket, purse: cents }
+  }
 
   private async one(port: number, subject: string) {
     try {
@@ -12,7 +53,7 @@ export default class Payer extends Agent {
         body: JSON.stringify({ subject, amount: '1.00' }),
       })
       if (!answer.ok) return { subject, failed: answer.status }
-      this.paid.push(subject)
+      this.book(subject)
       return { subject, id: ((await answer.json()) as { id: string }).id }
     } catch (e) {
       if (e instanceof Indeterminate) return { subject, doubt: e.effect }
