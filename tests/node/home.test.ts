@@ -180,3 +180,66 @@ function filesWith(folder: string, text: string): string[] {
   const files = names.map((name) => path.join(folder, name)).filter((name) => fs.statSync(name).isFile())
   return files.filter((file) => fs.readFileSync(file).includes(text))
 }
+
+describe('an operator', () => {
+  beforeAll(async () => {
+    t = await openTestKernel([KEEPER])
+  })
+  afterAll(() => t.close())
+
+  it('reads a home, asleep or awake, by statements that cannot write, and it is on record', async () => {
+    await act(
+      'ann',
+      { sql: 'create table t(a, b)' },
+      { sql: "insert into t values (9007199254740993, x'00ff'), (0.5, null)" },
+    )
+    const read = (sql: string) => t.kernel.sql('acme/keeper/ann', sql, 'operator')
+    expect(await t.kernel.suspend('acme/keeper/ann')).toBe(true)
+    expect(await read('select * from t')).toEqual({
+      columns: ['a', 'b'],
+      rows: [
+        ['9007199254740993', { hex: '00ff' }],
+        [0.5, null],
+      ],
+      more: false,
+    })
+    for (const sql of [
+      'delete from t',
+      'create table u(a)',
+      'select 1; delete from t',
+      'begin',
+      'select * from _cardinal_pair',
+      "attach 'x' as y",
+      'explain select 1',
+      'not SQL',
+      '',
+    ])
+      await expect(read(sql), sql).rejects.toMatchObject({ class: 'Malformed', code: 'BadSql' })
+    expect((await read('select count(*) n from t')).rows).toEqual([[2]])
+    const history = await t.kernel.view.history('acme/keeper/ann')
+    expect(history.at(-1)).toMatchObject({ kind: 'looked', detail: 'select count(*) n from t' })
+    expect(await t.kernel.checkHome('acme/keeper/ann')).toMatchObject({ problems: [] })
+    await t.kernel.replay('acme/keeper/ann')
+    expect((await t.kernel.audit()).mismatches).toEqual([])
+  })
+
+  it('is stopped where a statement has no end, and the agent goes on', async () => {
+    const endless = 'with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n'
+    await expect(t.kernel.sql('acme/keeper/ann', endless, 'operator')).rejects.toMatchObject({
+      code: 'BadSql',
+    })
+    expect(await act('ann', rows('select count(*) n from t'))).toEqual([{ ok: [{ n: 2 }] }])
+    const some = await t.kernel.sql('acme/keeper/ann', endless.replace('max(i)', 'i'), 'operator', 5)
+    expect(some).toEqual({ columns: ['i'], rows: [[1], [2], [3], [4], [5]], more: true })
+  })
+
+  it('is told of an agent that has stored nothing, and of one that was never born', async () => {
+    await ask('bob', 'memory')
+    await expect(t.kernel.sql('acme/keeper/bob', 'select 1', 'operator')).rejects.toMatchObject({
+      message: 'the agent has stored nothing yet',
+    })
+    await expect(t.kernel.sql('acme/keeper/nobody', 'select 1', 'operator')).rejects.toMatchObject({
+      code: 'NoSuchAgent',
+    })
+  })
+})

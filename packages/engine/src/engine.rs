@@ -10,12 +10,12 @@ use napi_derive::napi;
 use wasmtime::{Engine as Wasmtime, InstancePre, Module};
 
 use crate::guest::{Failure, Guest, Turn};
-use crate::home::{Bounds, Home, Pair, Stop, StopKind, TurnReport};
+use crate::home::{Bounds, Home, Pair, Stop, StopKind, Trouble, TurnReport};
 use crate::host::{self, Host};
 use crate::image::{self, Handles};
 use crate::module::{self, Cache};
 use crate::pool::{HOST_LANE, Job, Pool};
-use crate::{snapshot, sys};
+use crate::{rows, snapshot, sys};
 
 #[napi(object)]
 pub struct EngineOptions {
@@ -389,7 +389,49 @@ impl Engine {
         Ok(())
     }
 
-    /// The same for an instance, right after its commit.
+    /// Reads for an operator, between turns. The output is JSON: rows, or what was wrong with the statement.
+    #[napi]
+    #[allow(clippy::too_many_arguments)]
+    pub fn read_home(
+        &self,
+        job: f64,
+        instance: u32,
+        lane: u32,
+        sql: String,
+        max: u32,
+        steps: f64,
+        clock_ms: f64,
+    ) -> napi::Result<()> {
+        let slot = self.shared.slot(instance)?;
+        self.submit(job, lane, move |s| {
+            s.with_guest(&slot, |guest| {
+                let mut found = rows::Rows::new(max as usize);
+                let home = guest.home().ok_or_else(|| host("no home".into()))?;
+                let done = home.read(&sql, steps as u64, clock_ms, &mut |statement| Ok(found.take(statement)));
+                Ok(match done {
+                    Ok(columns) => found.finish(&columns).into(),
+                    Err(Trouble::Sql(error)) => rows::error(error.code, &error.message).into(),
+                    Err(Trouble::Host(why) | Trouble::Turn { detail: why, .. }) => return Err(host(why)),
+                })
+            })
+        });
+        Ok(())
+    }
+
+    /// SQLite's own check of the file. The output is a list of what is wrong, as JSON.
+    #[napi]
+    pub fn check_home(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
+        let slot = self.shared.slot(instance)?;
+        self.submit(job, lane, move |s| {
+            s.with_guest(&slot, |guest| {
+                let found = guest.home().map_or(Ok(Vec::new()), Home::check).map_err(host)?;
+                Ok(rows::texts(&found).into_bytes().into())
+            })
+        });
+        Ok(())
+    }
+
+    /// Moves the write-ahead log of an instance's home into its file, right after its commit.
     #[napi]
     pub fn checkpoint_home(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
@@ -402,7 +444,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Moves the write-ahead log of a home that nobody has open into its file.
+    /// The same for a home that nobody has open.
     #[napi]
     pub fn checkpoint_file(&self, job: f64, file: String) {
         self.submit(job, HOST_LANE, move |_| {

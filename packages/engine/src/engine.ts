@@ -46,6 +46,16 @@ interface NativeEngine {
   findHome(job: number, id: number, file: string): void
   dropHome(id: number): void
   commitHome(job: number, instance: number, lane: number, seq: number, hash: Buffer, bytes: Buffer): void
+  readHome(
+    job: number,
+    instance: number,
+    lane: number,
+    sql: string,
+    max: number,
+    steps: number,
+    clockMs: number,
+  ): void
+  checkHome(job: number, instance: number, lane: number): void
   checkpointFile(job: number, file: string): void
   checkpointHome(job: number, instance: number, lane: number): void
   save(job: number, instance: number, lane: number): void
@@ -121,6 +131,14 @@ export interface HomeUse {
   readonly digest: Buffer
   readonly stops: readonly Stop[]
   readonly steps: number
+}
+
+/** Rows as JSON: integers that are no safe numbers as texts, bytes as `{ hex }`. */
+export interface HomeRows {
+  readonly columns: readonly string[]
+  readonly rows: readonly (readonly unknown[])[]
+  /** There were more than were asked for. */
+  readonly more: boolean
 }
 
 /** A home that was found, and what was committed with it. Goes into one instance, or is dropped. */
@@ -267,6 +285,33 @@ export class Engine {
       this.#native.commitHome(job, instance.id, lane, pair.seq, pair.hash, pair.bytes),
     )
     return Number(requireOutput(outcome).readBigUInt64LE(0))
+  }
+
+  /**
+   * Reads a quiet instance's home with one statement that cannot write. What is wrong with the statement is
+   * an answer.
+   */
+  async readHome(
+    instance: Instance,
+    lane: number,
+    read: {
+      readonly sql: string
+      readonly maxRows: number
+      readonly sqlSteps: number
+      readonly clockMs: number
+    },
+  ): Promise<HomeRows | { readonly code: number; readonly error: string }> {
+    const { sql, maxRows, sqlSteps, clockMs } = read
+    const outcome = await this.#job((job) =>
+      this.#native.readHome(job, instance.id, lane, sql, maxRows, sqlSteps, clockMs),
+    )
+    return JSON.parse(requireOutput(outcome).toString())
+  }
+
+  /** SQLite's own check of a quiet instance's home: what is wrong with it. */
+  async checkHome(instance: Instance, lane: number): Promise<string[]> {
+    const outcome = await this.#job((job) => this.#native.checkHome(job, instance.id, lane))
+    return JSON.parse(requireOutput(outcome).toString())
   }
 
   /** Moves the write-ahead log of a home that nobody has open into its file; both are synced. */

@@ -21,6 +21,7 @@ mod module;
 mod names;
 mod pool;
 mod rowids;
+mod rows;
 mod snapshot;
 mod sqlite;
 mod statement;

@@ -6,7 +6,7 @@
  * and effects are released by the log.
  */
 import { type Influence, isStopped } from '@cardinal/cards'
-import { EngineFailure, type HomeUse, type Instance, SQLITE_VERSION } from '@cardinal/engine'
+import { EngineFailure, type HomeRows, type HomeUse, type Instance, SQLITE_VERSION } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
 import { noActs } from './acts.ts'
 import { answersOf, endChildren } from './answers.ts'
@@ -191,14 +191,7 @@ export class LiveAgent {
       if (this.quiet) this.#around.quiet(this)
       return
     }
-    this.#running = this.#turn(inputs)
-      .catch((error) => this.#around.fatal(error))
-      .finally(() => {
-        this.#running = undefined
-        // An act may start the next turn; those behind it then wait for its end again.
-        for (const act of this.#afterTurn.splice(0)) this.betweenTurns(act)
-        this.pump()
-      })
+    this.#occupy(this.#turn(inputs))
   }
 
   /** Runs `act` when no turn is under way, so that it sees what the guest saw. */
@@ -217,6 +210,70 @@ export class LiveAgent {
         this.pump()
       })
     })
+  }
+
+  /**
+   * An operator reads the home, between turns. It is on record before anything of it is shown, and with it
+   * whatever put the rows there.
+   */
+  read(sql: string, principal: string, maxRows: number): Promise<HomeRows> {
+    const { ctx } = this.#around
+    return this.#look(async (instance) => {
+      const tip = this.append('looked', { by: principal }, [Buffer.from(sql)])
+      const clockMs = Math.max(ctx.clock.nowMs(), this.state.timeMs)
+      const { sqlSteps } = ctx.limits
+      const read = { sql, maxRows, sqlSteps, clockMs }
+      const found = this.#hasHome
+        ? await ctx.engine.readHome(instance, this.identity.lane, read)
+        : { code: 1, error: 'the agent has stored nothing yet' }
+      await ctx.log.untilDurable(tip.pos)
+      if ('error' in found) throw new KernelError('Malformed', 'BadSql', found.error)
+      return found
+    })
+  }
+
+  /** How large the home is, and what SQLite finds wrong with it. */
+  checkHome(): Promise<{
+    readonly bytes: number
+    readonly walBytes: number
+    readonly problems: readonly string[]
+  }> {
+    const { ctx } = this.#around
+    return this.#look(async (instance) => {
+      const problems = this.#hasHome ? await ctx.engine.checkHome(instance, this.identity.lane) : []
+      return { ...ctx.homes.sizeOf(this.identity.birth), problems }
+    })
+  }
+
+  /** Takes the place of a turn: nothing of the agent runs meanwhile. */
+  #look<T>(act: (instance: Instance) => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.betweenTurns(() => {
+        const looking = async () => {
+          if (!this.#instance) await this.#rebuild()
+          return act(this.#instance as Instance)
+        }
+        this.#occupy(
+          looking().then(resolve, async (error) => {
+            // What failed in the engine has lost its instance: it comes back from what is saved.
+            if (error instanceof EngineFailure) await this.#rebuild()
+            reject(error)
+          }),
+        )
+      })
+    })
+  }
+
+  /** Whatever runs in the place of a turn; then whoever waited for its end, then the next turn. */
+  #occupy(work: Promise<void>): void {
+    this.#running = work
+      .catch((error) => this.#around.fatal(error))
+      .finally(() => {
+        this.#running = undefined
+        // An act may start the next turn; those behind it then wait for its end again.
+        for (const act of this.#afterTurn.splice(0)) this.betweenTurns(act)
+        this.pump()
+      })
   }
 
   /** The host lets the agent begin anew; resolves when it has. */

@@ -186,6 +186,11 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
     const { to } = parse(routes.replay.request.query, c.req.query())
     return c.json(await kernel.replay(address(c), to))
   })
+  on(app, routes.sql, async (c) => {
+    const { sql, limit } = parse(routes.sql.request.body.content['application/json'].schema, await json(c))
+    return c.json(await kernel.sql(address(c), sql, OPERATOR, limit))
+  })
+  on(app, routes.home, async (c) => c.json(await kernel.checkHome(address(c))))
   on(app, routes.agentTree, async (c) => {
     const { limit } = parse(routes.agentTree.request.query, c.req.query())
     return c.json(await kernel.view.tree(address(c), limit))

@@ -36,6 +36,12 @@ export class Homes {
     return path.join(this.#folder, name.slice(0, 2), `${name}.db`)
   }
 
+  sizeOf(birth: Buffer): { readonly bytes: number; readonly walBytes: number } {
+    const size = (file: string) => fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0
+    const file = this.fileOf(birth)
+    return { bytes: size(file), walBytes: size(`${file}-wal`) }
+  }
+
   /** For a life that is repeated beside the agent: a home of its own, removed afterwards. */
   scratchOf(birth: Buffer, nonce: string): string {
     return path.join(this.#folder, 'scratch', `${birth.toString('hex')}-${nonce}.db`)

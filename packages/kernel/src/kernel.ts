@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import os from 'node:os'
 import type { DefaultsOf } from '@cardinal/cards'
-import { Engine } from '@cardinal/engine'
+import { Engine, type HomeRows } from '@cardinal/engine'
 import type { Manifest } from '@cardinal/manifests'
 import {
   KeySlots,
@@ -23,6 +23,7 @@ import {
 } from '@cardinal/oplog'
 import type { Bundle } from '@cardinal/sdk/bundle'
 import { defaultsAmong, type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
+import type { LiveAgent } from './agent.ts'
 import { Agents } from './agents.ts'
 import { type Applied, Applying, type Planned } from './applying.ts'
 import { Approvals } from './approvals.ts'
@@ -94,6 +95,8 @@ const DEFAULT_LIMITS: TurnLimits = {
   homeBytes: 64 << 20,
 }
 const GRACE_MS = 5000
+/** Of what an operator reads at once. */
+const MAX_ROWS = 10_000
 /** An audit lets others work after so many entries. */
 const AUDIT_PAUSE = 256
 
@@ -119,6 +122,10 @@ export interface Kernel {
   /** Its memory and inbox are gone, and with them what it had read and accepted; its address and budgets stay. */
   wipe(address: string, principal: string): Promise<void>
   erase(address: string): Promise<void>
+  /** Reads an agent's home with one statement that cannot write. It is on record who read what. */
+  sql(address: string, sql: string, principal: string, maxRows?: number): Promise<HomeRows>
+  /** How large a home is, and what SQLite finds wrong with it. */
+  checkHome(address: string): ReturnType<LiveAgent['checkHome']>
   /** Puts an agent to sleep that is quiet; whether it sleeps now. */
   suspend(address: string): Promise<boolean>
   /** Revokes all birth cards of an agent: it and whoever it made is stopped, for good. */
@@ -403,6 +410,16 @@ class Node implements Kernel {
     if (agent.state.stopped || this.#ctx.isStopped(agent.name))
       throw new KernelError('Stopped', 'Stopped', `\`${agent.name}\` is stopped, and stays so`)
     await agent.hold(held, principal)
+  }
+
+  async sql(address: string, sql: string, principal: string, maxRows = MAX_ROWS): Promise<HomeRows> {
+    const agent = await this.#intake.requireBorn(parseAddress(address))
+    return agent.read(sql, principal, Math.min(maxRows, MAX_ROWS))
+  }
+
+  async checkHome(address: string): ReturnType<LiveAgent['checkHome']> {
+    const agent = await this.#intake.requireBorn(parseAddress(address))
+    return agent.checkHome()
   }
 
   async wipe(address: string, principal: string): Promise<void> {

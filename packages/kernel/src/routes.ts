@@ -270,6 +270,29 @@ export const replay = route(
   z.object({ turns: z.int(), entries: z.int() }),
 )
 
+export const sql = route(
+  {
+    method: 'post',
+    path: `${at}/sql`,
+    summary: "read an agent's home with one statement that cannot write; it is recorded",
+    request: {
+      params: one,
+      body: json(z.object({ sql: z.string().max(1 << 20), limit: z.int().min(1).max(LINES).optional() })),
+    },
+  },
+  z.object({ columns: z.array(z.string()), rows: z.array(z.array(anything)), more: z.boolean() }),
+)
+
+export const home = route(
+  {
+    method: 'get',
+    path: `${at}/home`,
+    summary: "the size of an agent's home, and what SQLite's own check finds wrong with it",
+    request: { params: one },
+  },
+  z.object({ bytes: z.int(), walBytes: z.int(), problems: z.array(z.string()) }),
+)
+
 export const agentTree = route(
   {
     method: 'get',

@@ -93,6 +93,7 @@ export class View {
       image: row.image,
       generation: row.generation,
       entries: row.seq,
+      home: this.#ctx.homes.sizeOf(row.birth),
     }
   }
 
@@ -308,6 +309,12 @@ export class View {
       case 'held':
       case 'released':
         return { ...base, text: `${entry.header.kind} by ${(meta as { by: string }).by}` }
+      case 'looked':
+        return {
+          ...base,
+          text: `${(meta as { by: string }).by} read its home`,
+          detail: (payloads[0] as Buffer).toString(),
+        }
       case 'wiping':
         return { ...base, text: `is wiped by ${(meta as { by: string }).by}: what is out comes to its end` }
       case 'wiped':

@@ -1,0 +1,83 @@
+/** `cardinal sql` as an operator types it. */
+import type { ChildProcess } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { commandLine } from '../support/command.ts'
+
+const PROGRAM = `import { Agent } from '@cardinal/sdk'
+import { DatabaseSync } from 'node:sqlite'
+const db = new DatabaseSync('notes.db')
+db.exec('create table if not exists notes(id integer primary key, text text)')
+export default class Notes extends Agent {
+  static methods = { add: {} }
+  add({ text }: { text: string }) {
+    return db.prepare('insert into notes(text) values (?)').run(text).lastInsertRowid
+  }
+}
+`
+const MANIFEST = `apiVersion: cardinal/v1
+kind: Agent
+metadata: { tenant: default, name: notes }
+spec: { program: ./notes.ts, card: { now: [] } }
+`
+
+describe('cardinal sql', () => {
+  const { folder, run, begin, end, remove } = commandLine()
+  let node: ChildProcess
+  beforeAll(async () => {
+    fs.writeFileSync(path.join(folder, 'notes.ts'), PROGRAM)
+    fs.writeFileSync(path.join(folder, 'cardinal.yaml'), MANIFEST)
+    node = (await begin(['dev', '--port', '0'], /applied/)).child
+    expect(run(['invoke', 'notes/ann', 'add', '{"text":"milk"}']).out).toBe('1\n')
+    expect(run(['invoke', 'notes/ann', 'add', '{"text":"tea\\u001b[2J"}']).out).toBe('2\n')
+  })
+  afterAll(async () => {
+    await end(node)
+    remove()
+  })
+
+  it('prints rows as a table or as JSON, and nothing that moves the cursor', () => {
+    expect(run(['sql', 'notes/ann', 'select id, text from notes order by id'])).toMatchObject({
+      status: 0,
+      out: 'id  text\n1   milk\n2   tea\\x1b[2J\n',
+    })
+    expect(JSON.parse(run(['sql', 'notes/ann', 'select 1 one, null n', '--format', 'json']).out)).toEqual({
+      columns: ['one', 'n'],
+      rows: [[1, null]],
+      more: false,
+    })
+    expect(run(['sql', 'notes/ann', 'select id from notes', '--limit', '1']).out).toMatch(/more than 1 rows/)
+    fs.writeFileSync(path.join(folder, 'q.sql'), 'select count(*) n from notes')
+    expect(run(['sql', 'notes/ann', '@q.sql']).out).toBe('n\n2\n')
+  })
+
+  it('checks a home, and says how large it is', () => {
+    expect(run(['sql', 'notes/ann', '--check']).out).toMatch(
+      /^\d+ bytes, \d+ in its write-ahead log; nothing is wrong\n$/,
+    )
+    expect(
+      JSON.parse(run(['agents', 'get', 'notes/ann', '--format', 'json']).out).home.bytes,
+    ).toBeGreaterThan(0)
+  })
+
+  it('is on record', () => {
+    run(['sql', 'notes/ann', 'select 42'])
+    expect(run(['history', 'notes/ann']).out).toMatch(/operator read its home/)
+  })
+
+  const mistakes: [string, string[], number, RegExp][] = [
+    ['a statement that writes', ['sql', 'notes/ann', 'delete from notes'], 2, /would write/],
+    ['SQL that is none', ['sql', 'notes/ann', 'selec'], 2, /syntax error/],
+    ['no statement', ['sql', 'notes/ann'], 2, /say what to read/],
+    ['an agent that was never born', ['sql', 'notes/bob', 'select 1'], 3, /no agent/],
+    ['a file that is not there', ['sql', 'notes/ann', '@no.sql'], 3, /cannot be read/],
+    ['a limit that is none', ['sql', 'notes/ann', 'select 1', '--limit', '0'], 2, /whole number/],
+  ]
+  for (const [name, args, status, says] of mistakes)
+    it(`answers ${name} with exit code ${status}`, () => {
+      const done = run(args)
+      expect(done.err).toMatch(says)
+      expect([done.status, done.out]).toEqual([status, ''])
+    })
+})
