@@ -23,7 +23,9 @@ function strangers(): string[] {
   return fs
     .readdirSync(t.data, { recursive: true, encoding: 'utf8' })
     .filter((name) => fs.statSync(path.join(t.data, name)).isFile())
-    .filter((name) => !/^(log|keys|images|cache|homes\/[0-9a-f]{2})\/|^(derived\.db|lock|token|head)/.test(name))
+    .filter(
+      (name) => !/^(log|keys|images|cache|homes\/[0-9a-f]{2})\/|^(derived\.db|lock|token|head)/.test(name),
+    )
 }
 
 describe('SQL of a guest', () => {

@@ -89,7 +89,7 @@ interface NodeStats {
 }
 
 const DEFAULT_LIMITS: TurnLimits = {
-  fuel: 10_000_000_000,
+  fuel: 16_000_000_000,
   memoryBytes: 256 << 20,
   sqlSteps: 100_000_000,
   homeBytes: 64 << 20,

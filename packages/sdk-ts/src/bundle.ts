@@ -49,17 +49,18 @@ const sdkFromImage: Plugin = {
   },
 }
 
-/** Modules of Node that an agent has, and packages in whose place they stand, by name. */
+/** Modules of Node that an agent has, and packages in whose place ours stand. */
 const MODULES: Readonly<Record<string, string>> = {
-  sqlite: 'sqlite.ts',
+  'node:sqlite': 'sqlite.ts',
+  'better-sqlite3': 'better-sqlite3.ts',
 }
 
 /** `node:sqlite` and what else a program may import from Node is bundled with it, from the SDK. */
 const nodeModules: Plugin = {
   name: 'cardinal-node',
   setup(builder) {
-    builder.onResolve({ filter: /^node:/ }, ({ path: name }) => {
-      const file = MODULES[name.slice('node:'.length)]
+    builder.onResolve({ filter: /^(node:.*|better-sqlite3)$/ }, ({ path: name }) => {
+      const file = MODULES[name]
       return file === undefined ? undefined : { path: path.join(here, 'modules', file) }
     })
   },

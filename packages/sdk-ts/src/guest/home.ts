@@ -67,6 +67,7 @@ type HostHome = (
 ) => unknown
 
 const host = (globalThis as unknown as { __cardinal_home: HostHome }).__cardinal_home
+const NONE: readonly HomeValue[] = []
 const OPS = { exec: 0, about: 1, run: 2, fetch: 3, next: 4, close: 5, end: 6, expand: 7 } as const
 const MODES = { strict: 0, bigint: 1, nearest: 2, mixed: 3 } as const
 const SQLITE_BUSY = 5
@@ -76,13 +77,15 @@ const SQLITE_ABORT_ROLLBACK = 516
 /** Said at the top of a module, while there was no home yet. */
 let early: string[] = []
 let born = false
+/** Nothing is left to be said to the home, and nobody has anything to be told. */
+let settled = false
 let touched = false
 /** Whose transaction is open; undefined: nobody's. */
 let owner: string | null | undefined
 /** Whose transaction was ended by the end of its turn, and who has not been told yet. */
 const lost = new Set<string | null>()
 
-function ask(op: number, sql = '', values: readonly HomeValue[] = [], a = 0, b = 0, c = 0): unknown {
+function ask(op: number, sql: string, values: readonly HomeValue[], a = 0, b = 0, c = 0): unknown {
   touched = true
   let tags = ''
   let given: readonly unknown[] = values
@@ -107,12 +110,14 @@ const CONTROL = /^(?:\s|;|--[^\n]*(?:\n|$)|\/\*[\s\S]*?\*\/)*(begin|commit|end|r
 
 /** Before anything is asked: whether this invocation may, and what was said before there was a home. */
 function enter(sql: string): void {
+  if (settled && owner === undefined) return
   if (!born) throw new HomeError(SQLITE_MISUSE, 'an agent has no home while its image is built')
   if (early.length > 0) {
     const said = early
     early = []
-    for (const text of said) ask(OPS.exec, text)
+    for (const text of said) ask(OPS.exec, text, NONE)
   }
+  settled = lost.size === 0
   const who = running()
   if (owner !== undefined && owner !== who)
     throw new HomeError(SQLITE_BUSY, 'a transaction of another invocation is open in this turn')
@@ -136,10 +141,10 @@ export const home = {
     }
     enter(sql)
     try {
-      note(ask(OPS.exec, sql))
+      note(ask(OPS.exec, sql, NONE))
     } catch (error) {
       // Statements before the one that failed may have begun something.
-      if (CONTROL.test(sql) || sql.includes(';')) note(ask(OPS.exec, ''))
+      if (CONTROL.test(sql) || sql.includes(';')) note(ask(OPS.exec, '', NONE))
       throw error
     }
   },
@@ -148,7 +153,7 @@ export const home = {
   about(sql: string): StatementAbout | undefined {
     if (!born) return undefined
     enter(sql)
-    const answer = ask(OPS.about, sql) as [number, string[], (string | null)[][]] | null
+    const answer = ask(OPS.about, sql, NONE) as [number, string[], (string | null)[][]] | null
     if (answer === null) throw new HomeError(SQLITE_MISUSE, 'the SQL holds no statement')
     const [flags, parameters, columns] = answer
     return {
@@ -184,12 +189,12 @@ export const home = {
 
   next(cursor: number, max: number, integers: Integers): { rows: Row[]; more: boolean } {
     enter('')
-    const [rows, more] = ask(OPS.next, '', [], max, cursor, MODES[integers]) as [Row[], number]
+    const [rows, more] = ask(OPS.next, '', NONE, max, cursor, MODES[integers]) as [Row[], number]
     return { rows, more: more !== 0 }
   },
 
   close(cursor: number): void {
-    if (touched) ask(OPS.close, '', [], 0, cursor)
+    if (touched) ask(OPS.close, '', NONE, 0, cursor)
   },
 
   expand(sql: string, values: readonly HomeValue[]): string {
@@ -212,8 +217,9 @@ export function openHome(): void {
 export function endTransaction(): void {
   if (owner === undefined) return
   lost.add(owner)
+  settled = false
   owner = undefined
-  ask(OPS.end)
+  ask(OPS.end, '', NONE)
 }
 
 /** The turn ends. */

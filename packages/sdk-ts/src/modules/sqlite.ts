@@ -10,6 +10,7 @@
  * db.prepare('insert into paid(amount) values(?)').run('12.50')
  */
 import type { HomeValue, Integers, StatementAbout } from '../guest/home.ts'
+import { asBound, plainCount } from './bind.ts'
 import { agentHome, SqlFailure } from './host-home.ts'
 import { openByName } from './one-database.ts'
 import { codeText } from './sql-codes.ts'
@@ -35,14 +36,18 @@ function translated<T>(act: () => T): T {
   try {
     return act()
   } catch (error) {
-    if (!(error instanceof SqlFailure)) throw error
-    const made: CodedError = new Error(error.message)
-    if (error.message.startsWith('Value is too large to be represented'))
-      throw coded(new RangeError(error.message), 'ERR_OUT_OF_RANGE')
-    made.errcode = error.errcode
-    made.errstr = codeText(error.errcode)
-    throw coded(made, 'ERR_SQLITE_ERROR')
+    throw asNodeError(error)
   }
+}
+
+function asNodeError(error: unknown): unknown {
+  if (!(error instanceof SqlFailure)) return error
+  if (error.message.startsWith('Value is too large to be represented'))
+    return coded(new RangeError(error.message), 'ERR_OUT_OF_RANGE')
+  const made: CodedError = new Error(error.message)
+  made.errcode = error.errcode
+  made.errstr = codeText(error.errcode)
+  return coded(made, 'ERR_SQLITE_ERROR')
 }
 
 const MIN_INTEGER = -(2n ** 63n)
@@ -203,6 +208,7 @@ export class StatementSync {
   readonly #options: DatabaseSyncOptions
   readonly #isOpen: () => boolean
   #about: StatementAbout | undefined
+  #plain = -1
   #bigints: boolean
   #arrays: boolean
   #bare: boolean
@@ -220,19 +226,24 @@ export class StatementSync {
   ) {
     if (key !== KEY) throw coded(new TypeError('Illegal constructor'), 'ERR_ILLEGAL_CONSTRUCTOR')
     this.#sql = sql
-    this.#about = about
     this.#options = options
     this.#isOpen = isOpen
     this.#bigints = options.readBigInts ?? false
     this.#arrays = options.returnArrays ?? false
     this.#bare = options.allowBareNamedParameters ?? true
     this.#unknown = options.allowUnknownNamedParameters ?? false
+    this.#learn(about)
+  }
+
+  #learn(about: StatementAbout | undefined): void {
+    this.#about = about
+    this.#plain = about ? plainCount(about.parameters) : -1
   }
 
   /** A statement that was prepared while the image was built is looked at when it is first used. */
   #known(): StatementAbout {
     if (!this.#isOpen()) throw invalidState('statement has been finalized')
-    this.#about ??= translated(() => agentHome.about(this.#sql)) as StatementAbout | undefined
+    if (!this.#about) this.#learn(translated(() => agentHome.about(this.#sql)))
     if (!this.#about) throw invalidState('an agent has no home while its image is built')
     if (this.#options.readOnly && !this.#about.readonly) throw translatedReadonly()
     return this.#about
@@ -240,6 +251,11 @@ export class StatementSync {
 
   #bind(given: Bound): HomeValue[] {
     const { parameters } = this.#known()
+    const plain = asBound(given, this.#plain)
+    if (plain) {
+      this.#last = plain
+      return plain
+    }
     const values: HomeValue[] = new Array(parameters.length).fill(null)
     let from = 0
     const [first] = given
@@ -336,7 +352,13 @@ export class StatementSync {
 
   run(...given: Bound): { changes: number | bigint; lastInsertRowid: number | bigint } {
     const values = this.#bind(given)
-    const { changes, lastInsertRowid } = translated(() => agentHome.run(this.#sql, values))
+    let done: ReturnType<typeof agentHome.run>
+    try {
+      done = agentHome.run(this.#sql, values)
+    } catch (error) {
+      throw asNodeError(error)
+    }
+    const { changes, lastInsertRowid } = done
     if (!this.#bigints) return { changes: Number(changes), lastInsertRowid: Number(lastInsertRowid) }
     return { changes: BigInt(changes), lastInsertRowid: BigInt(lastInsertRowid) }
   }
