@@ -181,9 +181,10 @@ async function checkBooks(node: NodeProcess, agent: string, payments: number): P
   const { reply } = await node.ask({ op: 'books', agent })
   const { ok, value: books } = reply as { ok: boolean; value: Record<string, number> }
   if (!ok) return [`${agent} has no books: ${JSON.stringify(reply)}`]
-  const { paid, rows = paid, spent = 0, pocket = 0, purse = 1000 } = books
+  const { paid, rows = paid, lines = paid, spent = 0, pocket = 0, jar = 0, purse = 1000 } = books
   const own = isFamily(agent) ? 0 : payments
-  const right = paid === own && rows === paid && spent === pocket && purse + pocket === 1000
+  const all = paid === own && rows === paid && lines === paid
+  const right = all && spent === pocket && spent === jar && purse + pocket + jar === 1000
   return right ? [] : [`the books of ${agent} are wrong: ${JSON.stringify(books)}`]
 }
 

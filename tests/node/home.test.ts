@@ -1,8 +1,9 @@
 /** An agent's home: tables that stand where its memory stands, whatever happens in between. */
 import fs from 'node:fs'
 import path from 'node:path'
+import Database from 'better-sqlite3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { applyPrograms, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
+import { applyPrograms, crashCopy, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
 
 const KEEPER = { name: 'keeper', file: programFile('keeper.ts'), now: [] }
 
@@ -241,5 +242,103 @@ describe('an operator', () => {
     await expect(t.kernel.sql('acme/keeper/nobody', 'select 1', 'operator')).rejects.toMatchObject({
       code: 'NoSuchAgent',
     })
+  })
+})
+
+describe('a home that is not as it was left', () => {
+  const SQL = [{ sql: 'create table t(a)' }, { sql: 'insert into t values (1)' }]
+  const count = rows('select count(*) n from t')
+  const fileOf = (data: string) =>
+    fs
+      .readdirSync(path.join(data, 'homes'), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.db'))
+      .map((name) => path.join(data, 'homes', name))[0] as string
+
+  /** An agent with a saved home, asleep, after `turns` more rows; the node is closed. */
+  async function saved(turns: number, meddle: (file: string) => void): Promise<void> {
+    t = await openTestKernel([KEEPER], { idleMs: 0 })
+    await act('ann', ...SQL)
+    for (let i = 0; i < turns; i++) await act('ann', { sql: 'insert into t values (2)' })
+    await t.kernel.close()
+    meddle(fileOf(t.data))
+    t = await openTestKernel([], { idleMs: 0 }, t.data)
+  }
+  const check = async (n: number) => {
+    expect(await act('ann', count)).toEqual([{ ok: [{ n }] }])
+    expect(await ask('ann', 'memory')).toBe(n + 1)
+    await t.kernel.replay('acme/keeper/ann')
+    await t.close()
+  }
+
+  it('is made anew from the log without its write-ahead log, without its file, cut off, or full of noise', async () => {
+    for (const meddle of [
+      (file: string) => fs.rmSync(`${file}-wal`),
+      (file: string) => fs.rmSync(file),
+      (file: string) => {
+        fs.rmSync(file)
+        fs.rmSync(`${file}-wal`)
+      },
+      (file: string) => fs.truncateSync(file, 1000),
+      (file: string) => fs.writeFileSync(file, Buffer.alloc(20_000, 7)),
+      (file: string) => fs.writeFileSync(`${file}-wal`, Buffer.alloc(20_000, 7)),
+    ]) {
+      await saved(3, meddle)
+      await check(4)
+    }
+  })
+
+  it('75: is caught up from the log where an older one was put back', async () => {
+    let older: Buffer[] = []
+    await saved(1, (file) => {
+      older = [file, `${file}-wal`].map((name) => fs.readFileSync(name))
+    })
+    for (let i = 0; i < 3; i++) await act('ann', { sql: 'insert into t values (3)' })
+    await t.kernel.close()
+    const file = fileOf(t.data)
+    for (const [i, name] of [file, `${file}-wal`].entries()) fs.writeFileSync(name, older[i] as Buffer)
+    t = await openTestKernel([], { idleMs: 0 }, t.data)
+    await check(5)
+  })
+
+  it('75: is found out where it is of one moment and its memory of another', async () => {
+    await saved(2, (file) => {
+      // Rows that no turn has written, beside a pair that is right.
+      const db = new Database(file)
+      db.exec('insert into t values (4711)')
+      db.close()
+      // Whoever opens a home with another SQLite takes its log away.
+      if (!fs.existsSync(`${file}-wal`)) fs.writeFileSync(`${file}-wal`, '')
+    })
+    // Nothing can tell until a turn of the record is repeated over it: it is not one of ours any more.
+    const reply = await act('ann', count)
+    expect(reply).toEqual([{ ok: [{ n: 4 }] }])
+    await expect(t.kernel.replay('acme/keeper/ann')).rejects.toMatchObject({ class: 'Diverged' })
+    await t.close()
+  })
+
+  it('is refused by name by a kernel with another SQLite, while there are turns to repeat, and taken once it was saved', async () => {
+    t = await openTestKernel([KEEPER])
+    await act('ann', ...SQL)
+    await act('bob', ...SQL)
+    expect(await t.kernel.suspend('acme/keeper/bob')).toBe(true)
+    const crashed = await crashCopy(t, { sqliteVersion: '9.99.9' })
+    const asked = crashed.call('acme/keeper/ann', 'do', { steps: [count] })
+    await expect(asked).rejects.toMatchObject({
+      code: 'OtherSqlite',
+      message: expect.stringMatching(
+        /ran on SQLite 3\..*; this is 9\.99\.9\. Start the kernel that wrote them/,
+      ),
+    })
+    // The twin slept: its pair says everything, and nothing is repeated.
+    expect(await crashed.call('acme/keeper/bob', 'do', { steps: [count] })).toMatchObject({ ok: true })
+    await crashed.close()
+    // Stopped in order, the first one has saved all.
+    const after = await t.reopen({ sqliteVersion: '9.99.9' })
+    expect(await after.call('acme/keeper/ann', 'do', { steps: [count] })).toEqual({
+      ok: true,
+      value: [{ ok: [{ n: 1 }] }],
+    })
+    await expect(after.kernel.replay('acme/keeper/ann')).rejects.toMatchObject({ code: 'OtherSqlite' })
+    await after.close()
   })
 })

@@ -1,9 +1,10 @@
 /**
  * Pays, one after the other or all at once; each payment has a subject of its own.
  *
- * Half of them keep books in their home too: with every payment, money goes from a table to a field. What
- * is in both together never changes, and every payment that memory knows has its row.
+ * Half of them keep books in their home too: with every payment, money goes from a table to a field and to a
+ * file. What is in all together never changes, and every payment that memory knows has its row and its line.
  */
+import fs from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { Agent, Indeterminate, spawn } from '@cardinal/sdk'
 
@@ -28,9 +29,10 @@ export default class Payer extends Agent {
     const amount = 1 + Math.floor(Math.random() * 5)
     db.exec('begin')
     pay.run(subject, amount)
-    take.run(amount)
+    take.run(2 * amount)
     db.exec('commit')
     this.pocket += amount
+    fs.appendFileSync('/jar.txt', `${subject} ${amount}\n`)
   }
 
   /** What is in memory and what is in the home. */
@@ -43,7 +45,17 @@ export default class Payer extends Agent {
       spent: number
     }
     const { cents } = db.prepare('select cents from purse').get() as { cents: number }
-    return { paid: this.paid.length, rows, spent, pocket: this.pocket, purse: cents }
+    const lines = fs.existsSync('/jar.txt') ? fs.readFileSync('/jar.txt', 'utf8').trimEnd().split('\n') : []
+    const jar = lines.reduce((sum, line) => sum + Number(line.split(' ')[1]), 0)
+    return {
+      paid: this.paid.length,
+      rows,
+      lines: lines.length,
+      spent,
+      pocket: this.pocket,
+      jar,
+      purse: cents,
+    }
   }
 
   private async one(port: number, subject: string) {

@@ -6,7 +6,7 @@
  * and effects are released by the log.
  */
 import { type Influence, isStopped } from '@cardinal/cards'
-import { EngineFailure, type HomeRows, type HomeUse, type Instance, SQLITE_VERSION } from '@cardinal/engine'
+import { EngineFailure, type HomeRows, type HomeUse, type Instance } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
 import { noActs } from './acts.ts'
 import { answersOf, endChildren } from './answers.ts'
@@ -376,7 +376,7 @@ export class LiveAgent {
       usage,
     )
     const said = { ...meta, ...this.ending.metaOf(acts) }
-    if (usage.home) ctx.control.noteSqlite(SQLITE_VERSION)
+    if (usage.home) ctx.control.noteSqlite(ctx.sqliteVersion)
     ctx.crashPoint('turn.before')
     const tip = this.append('turn', said, payloads, this.ending.payloadOf(acts))
     ctx.crashPoint('turn.appended')

@@ -37,6 +37,8 @@ export interface Context {
   readonly isStopped: (agent: string) => boolean
   readonly clock: Clock
   readonly limits: TurnLimits
+  /** What answers SQL here. */
+  readonly sqliteVersion: string
   /** Seeds turns and idempotency keys; never leaves the kernel. */
   readonly secret: Buffer
   /** Called at every point where a crash must do no harm; tests end the process here. */

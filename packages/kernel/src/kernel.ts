@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import os from 'node:os'
 import type { DefaultsOf } from '@cardinal/cards'
-import { Engine, type HomeRows } from '@cardinal/engine'
+import { Engine, type HomeRows, SQLITE_VERSION } from '@cardinal/engine'
 import type { Manifest } from '@cardinal/manifests'
 import {
   KeySlots,
@@ -76,6 +76,8 @@ export interface KernelOptions {
   readonly onTurn?: (event: TurnEvent) => void
   /** Only for the tests that show that the power-cut sweep would notice. */
   readonly skipSync?: SkippedSync
+  /** Only for the tests that show what a kernel with another SQLite does. */
+  readonly sqliteVersion?: string
 }
 
 interface NodeStats {
@@ -269,6 +271,7 @@ class Node implements Kernel {
       isStopped: (agent) => this.#agents.isStopped(agent),
       clock,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
+      sqliteVersion: options.sqliteVersion ?? SQLITE_VERSION,
       secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
       crashPoint: options.crashPoint ?? (() => {}),
       onTurn: options.onTurn ?? (() => {}),

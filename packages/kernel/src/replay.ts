@@ -6,7 +6,6 @@
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import type { FoundHome, Instance, Stop } from '@cardinal/engine'
-import { SQLITE_VERSION } from '@cardinal/engine'
 import type { Entry, PayloadKey, Pos, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq } from '@cardinal/oplog'
 import { type Context, hmac } from './context.ts'
@@ -161,11 +160,11 @@ function beginning(
 function requireSameSqlite(ctx: Context, who: Identity, turn: Folded): void {
   if (!(turn.meta as TurnMeta).home) return
   const made = ctx.control.sqliteAt(turn.tip.pos)
-  if (made === SQLITE_VERSION) return
+  if (made === ctx.sqliteVersion) return
   throw new KernelError(
     'Unavailable',
     'OtherSqlite',
-    `\`${who.address}\` has turns after its last save that ran on SQLite ${made}; this is ${SQLITE_VERSION}. Start the kernel that wrote them once more and stop it in order: it then saves what is to be saved`,
+    `\`${who.address}\` has turns after its last save that ran on SQLite ${made}; this is ${ctx.sqliteVersion}. Start the kernel that wrote them once more and stop it in order: it then saves what is to be saved`,
   )
 }
 

@@ -1,4 +1,6 @@
 /** Turning a TypeScript program into one script that an image is built from. Runs outside the sandbox, runs nothing of the program. */
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type BuildFailure, build, type Message, type Plugin } from 'esbuild'
@@ -16,6 +18,7 @@ export class BundleError extends Error {
 }
 
 const here = path.dirname(fileURLToPath(import.meta.url))
+const requireHere = createRequire(import.meta.url)
 const SDK = 'globalThis[Symbol.for("cardinal.sdk")]'
 const EXPORTS = [
   'Agent',
@@ -51,18 +54,34 @@ const sdkFromImage: Plugin = {
 
 /** Modules of Node that an agent has, and packages in whose place ours stand. */
 const MODULES: Readonly<Record<string, string>> = {
-  'node:sqlite': 'sqlite.ts',
   'better-sqlite3': 'better-sqlite3.ts',
+  fs: 'fs.ts',
+  'fs/promises': 'fs-promises.ts',
+  path: 'path.ts',
+  'path/posix': 'path.ts',
+  sqlite: 'sqlite.ts',
 }
+/** Packages that are what Node calls by the same name. */
+const PACKAGES: Readonly<Record<string, string>> = { buffer: 'buffer/index.js' }
+/** Without `node:` a program means the package, where Node does not keep the name for itself. */
+const ALSO_BARE = /^(better-sqlite3|fs|fs\/promises|path|path\/posix|buffer)$/
 
 /** `node:sqlite` and what else a program may import from Node is bundled with it, from the SDK. */
 const nodeModules: Plugin = {
   name: 'cardinal-node',
   setup(builder) {
-    builder.onResolve({ filter: /^(node:.*|better-sqlite3)$/ }, ({ path: name }) => {
+    const resolve = (name: string) => {
       const file = MODULES[name]
-      return file === undefined ? undefined : { path: path.join(here, 'modules', file) }
-    })
+      if (file !== undefined) return { path: path.join(here, 'modules', file) }
+      const bundled = PACKAGES[name]
+      return bundled === undefined ? undefined : { path: requireHere.resolve(bundled) }
+    }
+    builder.onResolve({ filter: /^node:/ }, ({ path: name }) => resolve(name.slice('node:'.length)))
+    builder.onLoad({ filter: /path-browserify[\\/]index\.js$/ }, async ({ path: file }) => ({
+      contents: `const process = { cwd: () => '/' };\n${await readFile(file, 'utf8')}`,
+      loader: 'js',
+    }))
+    builder.onResolve({ filter: ALSO_BARE }, ({ path: name }) => resolve(name))
   },
 }
 
