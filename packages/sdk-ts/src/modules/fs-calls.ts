@@ -445,7 +445,10 @@ export function statSync(path: PathLike, options?: StatOptions): Stats | undefin
   }
 }
 
-export const lstatSync = statSync
+/** There are no links, so that it is the same. */
+export function lstatSync(path: PathLike, options?: StatOptions): Stats | undefined {
+  return statSync(path, options)
+}
 
 export function fstatSync(fd: number): Stats {
   return new Stats(entryOf(fileOf(fd, 'fstat').id) as Entry)
@@ -698,7 +701,9 @@ export function fsyncSync(fd: number): void {
   fileOf(fd, 'fsync')
 }
 
-export const fdatasyncSync = fsyncSync
+export function fdatasyncSync(fd: number): void {
+  fileOf(fd, 'fdatasync')
+}
 
 const missing = (name: string) => (): never => {
   throw Object.assign(new Error(`\`fs.${name}\` is not there in an agent; see docs/home.md`), {
