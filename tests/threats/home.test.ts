@@ -117,6 +117,8 @@ describe('SQL of a guest', () => {
     expect(await say(`select instr(${long}, substr(${long}, 1, 2000001) || 'c') i`, 'all')).toEqual({
       ok: [{ i: 0 }],
     })
+    expect(await say("select unhex('00', ' ')", 'all')).toEqual(DENIED)
+    expect(await say("select hex(unhex('00ff')) h", 'all')).toEqual({ ok: [{ h: '00FF' }] })
     const sorted = `${endless} select randomblob(100000) b from n order by b limit 1`
     expect(await say(sorted, 'all')).toMatchObject({ error: { errcode: 9 } })
     expect(await say('select count(*) n from t', 'all')).toEqual({ ok: [{ n: 2 }] })

@@ -296,6 +296,10 @@ pub fn add(connection: &Connection, scope: &Arc<Scope>) -> Result<()> {
         }
     }
 
+    connection.create_scalar_function("unhex", 2, pure, |_| -> Result<Value> {
+        Err(failed("unhex takes one argument here"))
+    })?;
+
     let distances: [(&str, fn(&[f32], &[f32]) -> f64); 3] =
         [("vec_distance_l1", l1), ("vec_distance_l2", l2), ("vec_distance_cosine", cosine)];
     for (name, of) in distances {
