@@ -21,7 +21,7 @@ export interface Row extends Partial<Figures> {
   readonly note: string
 }
 
-function percentiles(samples: number[]): Figures {
+export function percentiles(samples: number[]): Figures {
   const sorted = [...samples].sort((a, b) => a - b)
   const at = (p: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * p))] as number
   return { n: sorted.length, p50: at(0.5), p95: at(0.95), p99: at(0.99) }

@@ -9,6 +9,7 @@ import { KeySlots, Log, NO_POS, openNodeKey, type Tip, ZERO_HASH } from '@cardin
 import { bundleGuest, bundleProgram } from '@cardinal/sdk/bundle'
 import { decisions } from './decisions.ts'
 import { families } from './families.ts'
+import { homeRows } from './homes.ts'
 import { each, privateBytes, type Row, wide } from './measure.ts'
 import { million } from './million.ts'
 import { step } from './step.ts'
@@ -353,4 +354,5 @@ export const ROWS: readonly { readonly row: number; readonly run: (folder: strin
   { row: 13, run: million },
   { row: 14, run: appends },
   { row: 15, run: bytesThrough },
+  { row: 19, run: homeRows },
 ]

@@ -383,7 +383,7 @@ fn perform(
         FETCH => {
             let mut rows = Rows { list: guest.new_list(&[])?, count: 0, failed: None };
             let max = a.max(1) as usize;
-            let fetched = home.fetch(sql, values, b as u32, &mut |statement| collect(guest, &mut rows, statement, c, max));
+            let fetched = home.fetch(sql, values, b as u32, max > 1, &mut |statement| collect(guest, &mut rows, statement, c, max));
             if let Some(error) = rows.failed {
                 return Err(error);
             }

@@ -500,14 +500,14 @@ impl Home {
         })
     }
 
-    /// The first rows of a statement, as many as `sink` wants. `known` is the stamp of the column names
-    /// that the caller has.
-    pub fn fetch(&mut self, sql: &str, values: &[Value], known: u32, sink: &mut Sink<'_>) -> Done<Fetched> {
+    /// The first rows of a statement, as many as `sink` wants; where `rest` is wanted, a cursor holds what is
+    /// left. `known` is the stamp of the column names that the caller has.
+    pub fn fetch(&mut self, sql: &str, values: &[Value], known: u32, rest: bool, sink: &mut Sink<'_>) -> Done<Fetched> {
         self.call(|home| {
             let Some(mut prepared) = home.open_ref().take(sql)? else { return Err(nothing()) };
             let done = home.run_all(&mut prepared, values, sink);
             let more = match &done {
-                Ok(more) => *more,
+                Ok(more) => *more && rest,
                 Err(_) => false,
             };
             // A schema that has changed since changes names only once the statement has stepped.

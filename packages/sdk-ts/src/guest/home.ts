@@ -178,7 +178,7 @@ export const home = {
     return { changes, lastInsertRowid }
   },
 
-  /** The first rows, `max` at most. */
+  /** The first rows, `max` at most; where that is one, nothing holds the rest. */
   fetch(sql: string, values: readonly HomeValue[], max: number, known: number, integers: Integers): Fetched {
     enter(sql)
     const answer = ask(OPS.fetch, sql, values, max, known, MODES[integers])

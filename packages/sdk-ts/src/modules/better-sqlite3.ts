@@ -229,9 +229,7 @@ class Statement {
   }
 
   get(...args: Args): Made | undefined {
-    const { rows, cursor } = this.#fetch(args, 1)
-    if (cursor !== 0) agentHome.close(cursor)
-    const [row] = rows
+    const [row] = this.#fetch(args, 1).rows
     return row && this.#shape(row, this.#columns)
   }
 

@@ -322,9 +322,7 @@ export class StatementSync {
   }
 
   get(...given: Bound): SqlRow | undefined {
-    const { rows, cursor } = this.#fetch(given, 1)
-    if (cursor !== 0) agentHome.close(cursor)
-    const [row] = rows
+    const [row] = this.#fetch(given, 1).rows
     return row && this.#shape(row, this.#columns)
   }
 
