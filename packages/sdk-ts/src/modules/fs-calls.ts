@@ -582,6 +582,12 @@ function removeTree(entry: Entry): void {
   takeOut(entry, isOpen(entry.id))
 }
 
+/** Whether an entry lies somewhere below another. */
+function isWithin(entry: Entry, above: Entry): boolean {
+  for (let at = entryOf(entry.parent); at; at = entryOf(at.parent)) if (at.id === above.id) return true
+  return false
+}
+
 /** What goes wrong with one of two paths is told with both. */
 function withBoth<T>(syscall: string, from: string, to: string, act: () => T): T {
   try {
@@ -602,8 +608,8 @@ export function renameSync(from: PathLike, to: PathLike): void {
     if (!entry) throw fail('ENOENT')
     if (entry.parent === 0) throw fail('EPERM')
     if (target.entry?.id === entry.id) return
-    for (let at: Entry | undefined = target.parent; at && at.parent !== 0; at = entryOf(at.parent))
-      if (at.id === entry.id) throw fail('EINVAL')
+    if (target.entry && isWithin(entry, target.entry)) throw fail('ENOTEMPTY')
+    if (isWithin(target.parent, entry) || target.parent.id === entry.id) throw fail('EINVAL')
     const { entry: there } = target
     if (there) {
       if (there.kind === 'dir' && entry.kind !== 'dir') throw fail('EISDIR')
