@@ -26,7 +26,7 @@ const rows = (sql: string, ...args: unknown[]): Step => ({ sql, args, how: 'all'
 
 describe('a home', () => {
   beforeAll(async () => {
-    t = await openTestKernel([KEEPER])
+    t = await openTestKernel([KEEPER], { limits: { sqlSteps: 5_000_000 } })
   })
   afterAll(() => t.close())
 
@@ -168,6 +168,7 @@ describe('a home', () => {
     const found = () => filesWith(t.data, 'canary-7d1f')
     expect(found()).toHaveLength(2)
     await t.kernel.wipe('acme/keeper/ivo', 'operator')
+    expect(found()).toHaveLength(1)
     expect(await act('ivo', rows('select count(*) n from sqlite_schema'))).toEqual([{ ok: [{ n: 0 }] }])
     await t.kernel.erase('acme/keeper/ida')
     expect(found()).toEqual([])
@@ -184,7 +185,7 @@ function filesWith(folder: string, text: string): string[] {
 
 describe('an operator', () => {
   beforeAll(async () => {
-    t = await openTestKernel([KEEPER])
+    t = await openTestKernel([KEEPER], { limits: { sqlSteps: 5_000_000 } })
   })
   afterAll(() => t.close())
 

@@ -50,8 +50,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'spawn without inheritance',
     file: 'rules/acts-on-cards.ts',
-    from: '    influence,\n    birth: influence,',
-    to: '    influence: UNTOUCHED,\n    birth: UNTOUCHED,',
+    from: 'spawner: by }, influenceOf(world, by))',
+    to: 'spawner: by }, UNTOUCHED)',
   },
   {
     name: 'untainted receipts',

@@ -4,12 +4,17 @@
 //! turns on its own threads and hands each outcome back as a value. It knows nothing of agents,
 //! cards or logs; every decision belongs to its caller.
 //!
-//! `sys` holds all unsafe code. `module` compiles, `guest` drives QuickJS over what
-//! `host` binds, `image` and `snapshot`
-//! are the two byte formats, `pool` owns the threads, `engine` is what JavaScript sees.
+//! `sys`, `sqlite` and `statement` hold all unsafe code. `module` compiles, `guest` drives QuickJS over
+//! what `host` binds, `image` and `snapshot` are the two byte formats, `pool` owns the threads, `engine` is
+//! what JavaScript sees.
+//!
+//! `home` is an agent's SQLite as its turns see it, `connection`, `running` and `transaction` are parts of it;
+//! `bridge` leads there from the guest. `authorizer` and `names` say what SQL of a guest may name,
+//! `functions` what it finds, `meter` and `rowids` where it is stopped, `rows` how operators see it.
 
 mod authorizer;
 mod bridge;
+mod connection;
 mod engine;
 mod functions;
 mod guest;
@@ -22,7 +27,9 @@ mod names;
 mod pool;
 mod rowids;
 mod rows;
+mod running;
 mod snapshot;
 mod sqlite;
 mod statement;
 mod sys;
+mod transaction;

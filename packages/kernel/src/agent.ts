@@ -176,9 +176,9 @@ export class LiveAgent {
     if (this.state.wiping) {
       if (!this.#wiping.goOn()) return
       this.#dropInstance()
-      this.#hasHome = false
       this.#turnsSinceSave = 0
       this.#microsSinceSave = 0
+      if (this.#hasHome) this.#removeHome()
     }
     this.#arm()
     if (this.state.held) {
@@ -537,6 +537,13 @@ export class LiveAgent {
       this.#dropInstance()
       if (!this.#stopping) await this.#rebuild()
     }
+  }
+
+  /** What was stored before a wipe. Nobody has it open, so that it is gone before anything new is stored. */
+  #removeHome(): void {
+    const { homes } = this.#around.ctx
+    this.#hasHome = false
+    homes.remove(homes.fileOf(this.identity.birth)).catch((error) => this.#around.fatal(error))
   }
 
   /** Ends this object: nothing of the agent stays in the process. Its turn, if one runs, ends first. */
