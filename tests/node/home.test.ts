@@ -1,5 +1,8 @@
 /** An agent's home: tables that stand where its memory stands, whatever happens in between. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import fs from 'node:fs'
+import { createRequire } from 'node:module'
 import path from 'node:path'
 import Database from 'better-sqlite3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -286,6 +289,23 @@ describe('a home that is not as it was left', () => {
       await saved(3, meddle)
       await check(4)
     }
+  })
+
+  it('is left alone while somebody else has it open, and the node goes on', async () => {
+    await saved(1, () => {})
+    const hold = `const db = new (require(process.argv[1]))(process.argv[2]); db.exec('begin exclusive'); console.log('held'); setTimeout(() => {}, 60_000)`
+    const child = spawn(process.execPath, [
+      '-e',
+      hold,
+      createRequire(import.meta.url).resolve('better-sqlite3'),
+      fileOf(t.data),
+    ])
+    await once(child.stdout, 'data')
+    await expect(act('ann', count)).rejects.toMatchObject({ class: 'Unavailable', code: 'HomeUnavailable' })
+    expect(await act('bob', ...SQL)).toEqual([{ ok: null }, { ok: null }])
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    await check(2)
   })
 
   it('75: is caught up from the log where an older one was put back', async () => {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::authorizer::{self, Control, Preparing};
 use crate::functions::{self, Scope};
-use crate::home::{host, of_machine, Done, Pair, Trouble, PAGE};
+use crate::home::{host, of_machine, Done, Pair, PAGE};
 use crate::meter::Meter;
 use crate::names::{self, RESERVED};
 use crate::rowids::Rowids;
@@ -74,8 +74,8 @@ pub fn pages_of(bytes: usize) -> u64 {
     bytes as u64 / (PAGE - 4) + 2
 }
 
-pub fn open_connection(file: &Path) -> Done<Open> {
-    let mut connection = sqlite::open(file).map_err(|e| host("open", &e))?;
+pub fn open_connection(file: &Path) -> Result<Open, SqlError> {
+    let mut connection = sqlite::open(file)?;
     let preparing = Arc::new(Mutex::new(Preparing::kernel()));
     let (scope, meter) = (Arc::new(Scope::default()), Arc::new(Meter::default()));
     meter.fill(u64::MAX);
@@ -84,7 +84,7 @@ pub fn open_connection(file: &Path) -> Done<Open> {
         .and_then(|()| functions::add(&connection, &scope))
         .and_then(|()| meter.watch(&mut connection))
         .and_then(|()| rowids.watch(&mut connection));
-    installed.map_err(|e| Trouble::Host(format!("home: {e}")))?;
+    installed.map_err(|e| SqlError::new(ffi::SQLITE_MISUSE, e.to_string()))?;
     let raw = Raw::of(&connection);
     Ok(Open {
         cursors: HashMap::new(),

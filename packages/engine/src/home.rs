@@ -162,6 +162,12 @@ pub fn of_machine(error: &SqlError) -> bool {
             .contains(&error.primary())
 }
 
+/// Whether what lies in a file is no home, or half of one.
+fn is_broken(error: &SqlError) -> bool {
+    [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_ERROR].contains(&error.primary())
+        || error.code == ffi::SQLITE_IOERR_SHORT_READ
+}
+
 pub fn wal_of(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push("-wal");
@@ -193,22 +199,16 @@ impl Home {
             remove(&file).map_err(|e| format!("home: {e}"))?;
             return Ok((home, None));
         }
-        let found = home.open_file().and_then(|open| read_pair(open).map_err(|e| host("read the pair", &e)));
-        match found {
-            Ok(Some(pair)) => Ok((home, Some(pair))),
-            Ok(None) => {
-                home.discard().map_err(|e| format!("home: {e}"))?;
-                Ok((home, None))
+        match open_connection(&file).and_then(|mut open| read_pair(&mut open).map(|pair| (open, pair))) {
+            Ok((open, Some(pair))) => {
+                home.open = Some(open);
+                Ok((home, Some(pair)))
             }
-            Err(Trouble::Host(why)) => {
-                // Whatever is wrong with it: the log has everything. But an error of the disk is no reason.
-                if why.contains("(SQLite code 10)") || why.contains("(SQLite code 14)") {
-                    return Err(why);
-                }
-                home.discard().map_err(|e| format!("home: {e}"))?;
-                Ok((home, None))
-            }
-            Err(_) => Err("home: a pair that cannot be read".into()),
+            Ok((_, None)) => home.discard().map(|()| (home, None)).map_err(|e| format!("home: {e}")),
+            // The log has everything that was in it.
+            Err(error) if is_broken(&error) => home.discard().map(|()| (home, None)).map_err(|e| format!("home: {e}")),
+            // It may be whole: somebody else has it open, or the disk does not answer.
+            Err(error) => Err(format!("home: open: {} (SQLite code {})", error.message, error.code)),
         }
     }
 
@@ -317,7 +317,7 @@ impl Home {
 
     fn open_file(&mut self) -> Done<&mut Open> {
         if self.open.is_none() {
-            self.open = Some(open_connection(&self.file)?);
+            self.open = Some(open_connection(&self.file).map_err(|e| host("open", &e))?);
         }
         Ok(self.open.as_mut().expect("just set"))
     }

@@ -6,8 +6,9 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
-import type { Engine, FoundHome } from '@cardinal/engine'
+import { type Engine, EngineFailure, type FoundHome } from '@cardinal/engine'
 import { syncFolder } from '@cardinal/oplog'
+import { KernelError } from './errors.ts'
 
 /** A log of more pages than this makes the next opening slower than it need be. */
 const WAL_PAGES = 64
@@ -52,7 +53,12 @@ export class Homes {
     this.#due.delete(file)
     if (this.#tending?.file === file) await this.#tending.done
     if (!fs.existsSync(file)) return undefined
-    return this.#engine.findHome(file)
+    try {
+      return await this.#engine.findHome(file)
+    } catch (error) {
+      if (!(error instanceof EngineFailure)) throw error
+      throw new KernelError('Unavailable', 'HomeUnavailable', `${error.message}: is it open elsewhere?`)
+    }
   }
 
   /** Removes a home, its log first, so that nothing comes back after a power cut. */
@@ -82,7 +88,8 @@ export class Homes {
     const done = this.#engine
       .checkpointFile(file)
       .catch((error) => {
-        if (!this.#closed) this.#fatal(error)
+        // Its log only stays longer than it need.
+        if (!(error instanceof EngineFailure)) this.#fatal(error)
       })
       .then(() => {
         this.#tending = undefined
