@@ -17,8 +17,8 @@ export interface LimitNames {
 
 export const SIM_NAMES: LimitNames = { counts: ['calls'], sizes: [], periods: false }
 /**
- * On a node. `fanout` counts the agents alive below the card, `bits` what was declassified. Nothing takes tokens, bytes of a home or of
- * the log yet; children are narrowed by them all the same.
+ * On a node. `fanout` counts the agents alive below the card, `bits` what was declassified. `homeBytes` bounds each home
+ * by itself. Nothing takes tokens or bytes of the log yet; children are narrowed by them all the same.
  */
 export const NODE_NAMES: LimitNames = {
   counts: ['calls', 'asks', 'bits', 'fanout', 'tokens'],
