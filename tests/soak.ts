@@ -9,6 +9,9 @@ import { killSweep } from './crash/kill-sweep.ts'
 import { powerSweep } from './crash/power-sweep.ts'
 import { longReplay } from './node/long-replay.ts'
 import { historySweep } from './rules/sweep.ts'
+import { agree } from './sql/agreement.ts'
+import { KEEPER } from './sql/keeper.ts'
+import { openTestKernel } from './support/kernel.ts'
 
 const { values } = parseArgs({
   options: {
@@ -18,13 +21,14 @@ const { values } = parseArgs({
     turns: { type: 'string', default: '10000' },
     histories: { type: 'string', default: '1000000' },
     tokens: { type: 'string', default: '7000' },
+    statements: { type: 'string', default: '20000' },
     help: { type: 'boolean', default: false },
   },
 })
 
 if (values.help) {
   process.stdout.write(
-    'npm run soak -- [--report FILE] [--kills N] [--cuts N] [--turns N] [--histories N] [--tokens N]\nResumes from FILE; delete it to start afresh.\n',
+    'npm run soak -- [--report FILE] [--kills N] [--cuts N] [--turns N] [--histories N] [--tokens N] [--statements N]\nResumes from FILE; delete it to start afresh.\n',
   )
   process.exit(0)
 }
@@ -91,6 +95,19 @@ await sweep('histories of cards', Number(values.histories), 20_000, async (seed,
 await sweep('requests of tokens', Number(values.tokens), 500, async (seed, requests, tell) => {
   const result = await agreement(seed, Math.ceil(requests / 20), tell)
   return { seed, done: (result.allowed + result.refused) / 2, problems: result.problems }
+})
+
+await sweep('statements of SQL', Number(values.statements), 2000, async (seed, statements, tell) => {
+  const t = await openTestKernel([KEEPER], { limits: { sqlSteps: 200_000 } })
+  try {
+    const half = Math.ceil(statements / 2)
+    const plain = await agree(t, seed, 'agreeing', half, tell)
+    const all = await agree(t, seed + 1, 'all', half, (n) => tell(half + n))
+    const found = [plain.problem, all.problem].filter((problem) => problem !== undefined)
+    return { seed, done: plain.statements + all.statements, problems: found }
+  } finally {
+    await t.close()
+  }
 })
 
 const problems = Object.values(report).flatMap((parts) => parts.flatMap((p) => p.problems))

@@ -1,9 +1,9 @@
 /** SQL in a home answers as it always did: asleep or awake, and as plain SQLite does. */
 import { describe, expect, it } from 'vitest'
-import { openTestKernel, programFile } from '../support/kernel.ts'
+import { openTestKernel } from '../support/kernel.ts'
 import { agree } from './agreement.ts'
+import { KEEPER } from './keeper.ts'
 
-const KEEPER = { name: 'keeper', file: programFile('keeper.ts'), now: [], limits: '{ homeBytes: 4MiB }' }
 const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
 
 describe(`random SQL (SEED=${seed})`, () => {
