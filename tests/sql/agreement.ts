@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { TestKernel } from '../support/kernel.ts'
-import { Corpus, type Kind, SETUP, type Turn } from './corpus.ts'
+import { Corpus, type Kind, SETUP, type Step, type Turn } from './corpus.ts'
 import { Plain } from './plain.ts'
 
 export interface Agreement {
@@ -62,12 +62,25 @@ export async function agree(
       if (!plain) continue
       plain.turn()
       const c = { said: turn.map((step) => JSON.parse(JSON.stringify(plain.act(step)))) }
-      if (!isDeepStrictEqual(primary(a), primary(c))) return differs('a home and plain SQLite', a, c)
+      const said = primary(a) as { said: unknown[] }
+      const plainly = primary(c) as { said: unknown[] }
+      const agrees = turn.every((step, i) => sameAsPlain(step, said.said[i], plainly.said[i]))
+      if (!agrees) return differs('a home and plain SQLite', a, c)
     }
     return { turns, statements: done, failed, errors }
   } finally {
     plain?.close()
   }
+}
+
+/**
+ * Of a statement that answers rows while it breaks a deferred key, Node tells whichever error it meets first
+ * and forgets the other; it is undone in both.
+ */
+function sameAsPlain(step: Step, said: unknown, plainly: unknown): boolean {
+  if (isDeepStrictEqual(said, plainly)) return true
+  const failed = (value: unknown) => typeof value === 'object' && value !== null && 'error' in value
+  return / returning /.test(step.sql) && failed(said) && failed(plainly)
 }
 
 /** Virtual tables tell extended codes of other statements than their own; which, differs between versions. */
