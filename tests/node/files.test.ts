@@ -21,7 +21,8 @@ async function ask(who: string, method: string, args?: unknown): Promise<unknown
 const act = async (who: string, ...steps: Step[]) => (await ask(who, 'do', { steps })) as Said[]
 
 beforeAll(async () => {
-  t = await openTestKernel([FILES])
+  // Everybody sleeps after each turn: what is open is open over that.
+  t = await openTestKernel([FILES], { idleMs: 0 })
 })
 afterAll(() => t.close())
 

@@ -128,6 +128,46 @@ describe('a home', () => {
     expect(await act('fay', { sql: 'create table t(a)' }, fill(7_000_000))).toMatchObject([{}, { ok: {} }])
   })
 
+  it('stops a statement that wants more memory than a call may have, however many steps are left', async () => {
+    t = await t.reopen({ limits: { sqlSteps: 1e12 } })
+    const sorted = (n: number): Step =>
+      rows(
+        `with recursive n(i) as (select 1 union all select i + 1 from n limit ${n}) select length(z) l from (select zeroblob(8000000) z, i from n order by z, i) limit 1`,
+      )
+    expect(await act('gus', sorted(10), sorted(100), { sql: 'create table t(a)' })).toMatchObject([
+      { ok: [{ l: 8_000_000 }] },
+      { error: { errcode: 9 } },
+      { ok: null },
+    ])
+    expect(await t.kernel.replay('acme/keeper/gus')).toMatchObject({ turns: 1 })
+    t = await t.reopen({ limits: { sqlSteps: 5_000_000 } })
+  })
+
+  it('draws no rowid where a trigger that came later fills a full table', async () => {
+    const full = { error: expect.objectContaining({ errcode: 13 }) }
+    const said = await act(
+      'gia',
+      { sql: 'create table a(x); create table full(y)' },
+      { sql: 'insert into full(rowid, y) values (9223372036854775807, 1)' },
+      { sql: 'insert into a values (1)', how: 'run' },
+      { sql: 'create trigger late after insert on a begin insert into full(y) values (new.x); end' },
+      { sql: 'insert into a values (1)', how: 'run' },
+      { sql: 'drop trigger late' },
+      { sql: 'insert into a values (1)', how: 'run' },
+    )
+    expect(said.map((s) => s.error ?? null)).toEqual([null, null, null, null, full.error, null, null])
+  })
+
+  it('moves a long log into its file once its agent sleeps', async () => {
+    await act('guy', { sql: 'create table t(a)' }, { sql: 'insert into t values (randomblob(2000000))' })
+    expect(await t.kernel.suspend('acme/keeper/guy')).toBe(true)
+    const size = async () =>
+      ((await t.kernel.view.agent('acme/keeper/guy')) as { home: { bytes: number; walBytes: number } }).home
+    await expect.poll(size).toMatchObject({ walBytes: 0 })
+    expect((await size()).bytes).toBeGreaterThan(2_000_000)
+    expect(await act('guy', rows('select length(a) l from t'))).toEqual([{ ok: [{ l: 2_000_000 }] }])
+  })
+
   it('draws and tells time by the turn, so that a replay sees the same', async () => {
     const said = await act(
       'gil',
@@ -216,10 +256,15 @@ describe('an operator', () => {
       'select * from _cardinal_pair',
       "attach 'x' as y",
       'explain select 1',
+      'pragma user_version = 5',
       'not SQL',
       '',
     ])
       await expect(read(sql), sql).rejects.toMatchObject({ class: 'Malformed', code: 'BadSql' })
+    expect((await read('select count(*) n from t; -- all of it')).rows).toEqual([[2]])
+    // What is set is set for this read alone.
+    await read('pragma defer_foreign_keys = on')
+    expect((await read('pragma defer_foreign_keys')).rows).toEqual([[0]])
     expect((await read('select count(*) n from t')).rows).toEqual([[2]])
     const history = await t.kernel.view.history('acme/keeper/ann')
     expect(history.at(-1)).toMatchObject({ kind: 'looked', detail: 'select count(*) n from t' })

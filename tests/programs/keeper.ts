@@ -2,14 +2,8 @@
 
 import { DatabaseSync } from 'node:sqlite'
 import { Agent, sleep } from '@cardinal/sdk'
-
-type Step = {
-  sql: string
-  args?: unknown[]
-  how?: 'exec' | 'run' | 'get' | 'all' | 'iterate' | 'columns'
-  take?: number
-  big?: boolean
-}
+import { act } from '../sql/act.ts'
+import type { Step } from '../sql/corpus.ts'
 
 const db = new DatabaseSync('home.db')
 const open = new Map<string, Iterator<unknown>>()
@@ -26,7 +20,7 @@ export default class Keeper extends Agent {
 
   do({ steps }: { steps: Step[] }) {
     this.turns++
-    return steps.map(act)
+    return steps.map((step) => act(db, step))
   }
 
   memory() {
@@ -35,9 +29,9 @@ export default class Keeper extends Agent {
 
   /** Does some, waits, does the rest. */
   async pause({ before, after }: { before: Step[]; after: Step[] }) {
-    const first = before.map(act)
+    const first = before.map((step) => act(db, step))
     await sleep('1ms')
-    return [...first, ...after.map(act)]
+    return [...first, ...after.map((step) => act(db, step))]
   }
 
   /** An iterator that is open over an await. */
@@ -63,47 +57,4 @@ export default class Keeper extends Agent {
   copies() {
     return this.turns
   }
-}
-
-function act({ sql, args = [], how = 'exec', take = 1000, big = false }: Step): unknown {
-  try {
-    if (how === 'exec') return { ok: db.exec(sql) ?? null }
-    const statement = db.prepare(sql)
-    if (big) statement.setReadBigInts(true)
-    const values = args.map(decode)
-    if (how === 'columns') return { ok: statement.columns() }
-    if (how === 'run') return { ok: encode(statement.run(...values)) }
-    if (how === 'get') return { ok: encode(statement.get(...values) ?? null) }
-    if (how === 'all') return { ok: encode(statement.all(...values)) }
-    const seen: unknown[] = []
-    for (const row of statement.iterate(...values)) {
-      if (seen.length === take) break
-      seen.push(row)
-    }
-    return { ok: encode(seen) }
-  } catch (error) {
-    const { name, message, code, errcode } = error as Error & { code?: string; errcode?: number }
-    return { error: { name, message, code, errcode } }
-  }
-}
-
-type Tagged = { $b: number[] } | { $i: string }
-
-function decode(value: unknown): never {
-  if (typeof value === 'object' && value !== null) {
-    if ('$b' in value) return new Uint8Array((value as { $b: number[] }).$b) as never
-    if ('$i' in value) return BigInt((value as { $i: string }).$i) as never
-  }
-  return value as never
-}
-
-function encode(value: unknown): unknown {
-  if (typeof value === 'bigint') return { $i: String(value) } satisfies Tagged
-  if (typeof value === 'number' && !Number.isFinite(value)) return { $n: String(value) }
-  if (Object.is(value, -0)) return { $n: '-0' }
-  if (value instanceof Uint8Array) return { $b: [...value] } satisfies Tagged
-  if (Array.isArray(value)) return value.map(encode)
-  if (typeof value === 'object' && value !== null)
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, encode(item)]))
-  return value
 }

@@ -7,7 +7,8 @@ import { Random } from '../rules/random.ts'
 export interface Step {
   readonly sql: string
   readonly args?: readonly unknown[]
-  readonly how: 'exec' | 'run' | 'get' | 'all' | 'iterate'
+  /** `exec` if left out. */
+  readonly how?: 'exec' | 'run' | 'get' | 'all' | 'iterate' | 'columns'
   readonly take?: number
   readonly big?: boolean
 }
@@ -292,6 +293,8 @@ export class Corpus {
       () => exec("vacuum into 'other.db'"),
       () => exec('begin; insert into child(b) values (4711)'),
       () => exec('savepoint left'),
+      () => exec('pragma defer_foreign_keys = on'),
+      () => exec('begin; pragma defer_foreign_keys = on; insert into child(c) values (9000); commit'),
       // Draws and moments are those of the turn, and so differ between two agents: replay compares them.
       () =>
         all('select typeof(random()) r, length(randomblob(4)) b, count(*) n from (select random() from t0)'),

@@ -20,6 +20,8 @@ pub struct Preparing {
     pub inserts: Vec<String>,
     /// The statement changes what tables there are.
     pub defines: bool,
+    /// It says that foreign keys are checked at the end of the transaction.
+    pub defers: bool,
     altering: bool,
 }
 
@@ -129,7 +131,10 @@ fn decide(context: &AuthContext<'_>, state: &mut Preparing) -> Authorization {
         // ANALYZE without a name goes over all tables.
         A::Analyze { table_name } if reserved(table_name) => Authorization::Ignore,
         A::Analyze { .. } => Authorization::Allow,
-        A::Pragma { pragma_name, pragma_value } => pragma(pragma_name, pragma_value, state),
+        A::Pragma { pragma_name, pragma_value } => {
+            state.defers |= pragma_name.eq_ignore_ascii_case("defer_foreign_keys");
+            pragma(pragma_name, pragma_value, state)
+        }
         A::Function { function_name } => {
             allowed(!FUNCTIONS_DENIED.iter().any(|name| name.eq_ignore_ascii_case(function_name)))
         }

@@ -31,6 +31,8 @@ pub struct Prepared {
     pub inserts: Vec<String>,
     /// It changes what tables there are.
     pub defines: bool,
+    /// It says that foreign keys are checked at the end of the transaction.
+    pub defers: bool,
     pub columns: Vec<String>,
     /// Changes with the names of its columns.
     pub stamp: u32,
@@ -242,13 +244,21 @@ impl Open {
             Err(error) => return Err(error.into()),
         };
         let Some(statement) = statement else { return Ok((None, used)) };
-        let (control, names_layout, inserts, defines) = {
+        let mut prepared = {
             let mut state = self.preparing.lock().expect("preparing");
             let control = state.found.take().filter(|_| statement.explains() == 0);
-            (control, state.names_layout, std::mem::take(&mut state.inserts), state.defines)
+            Prepared {
+                statement,
+                control,
+                names_layout: state.names_layout,
+                inserts: std::mem::take(&mut state.inserts),
+                defines: state.defines,
+                defers: state.defers,
+                columns: Vec::new(),
+                stamp: stamp(&[]),
+                tail: !blank(&sql[used..]),
+            }
         };
-        let tail = !blank(&sql[used..]);
-        let mut prepared = Prepared { statement, control, names_layout, inserts, defines, columns: Vec::new(), stamp: stamp(&[]), tail };
         prepared.look_at_columns();
         Ok((Some(prepared), used))
     }
@@ -268,11 +278,19 @@ impl Open {
         self.prepared.push((sql.to_string(), prepared));
     }
 
+    /// Rows came back, or there are other tables: what was known of them is looked at again.
+    pub fn forget_tables(&mut self) {
+        self.rowids.forget();
+        self.prepared.clear();
+    }
+
+    /// Foreign keys are checked by each statement again.
+    pub fn reset_deferring(&mut self) -> Result<(), SqlError> {
+        self.kernel_run("pragma defer_foreign_keys = off")
+    }
+
     /// Before a statement that writes: which of its tables are full.
     pub fn look_at_rowids(&mut self, prepared: &Prepared) {
-        if prepared.defines {
-            self.rowids.forget();
-        }
         let rowids = self.rowids.clone();
         for table in rowids.begin_statement(&prepared.inserts) {
             // Full-text indexes and R-trees keep their rows in tables of these names.

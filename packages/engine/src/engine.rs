@@ -45,7 +45,6 @@ pub struct HomeReport {
     pub digest: Buffer,
     /// Three numbers a stop: call, row, and 0 for spent steps or 1 for a full home.
     pub stops: Vec<u32>,
-    pub steps: f64,
 }
 
 /// The home of an instance: one that `find_home` found, or the file that it makes once something is stored.
@@ -522,7 +521,6 @@ fn report(turn: TurnReport) -> Option<HomeReport> {
     (turn.calls > 0).then(|| HomeReport {
         digest: turn.digest.into(),
         stops: turn.stops.iter().flat_map(|stop| [stop.call, stop.row, number(stop.kind)]).collect(),
-        steps: turn.steps as f64,
     })
 }
 

@@ -17,7 +17,7 @@ interface NativeOutcome {
   readonly output?: Buffer
   readonly fuel: number
   readonly micros: number
-  readonly home?: { readonly digest: Buffer; readonly stops: readonly number[]; readonly steps: number }
+  readonly home?: { readonly digest: Buffer; readonly stops: readonly number[] }
 }
 
 interface NativeHome {
@@ -130,7 +130,6 @@ export interface HomeUse {
   /** SHA-256 over everything that the home answered in this turn. */
   readonly digest: Buffer
   readonly stops: readonly Stop[]
-  readonly steps: number
 }
 
 /** Rows as JSON: integers that are no safe numbers as texts, bytes as `{ hex }`. */
@@ -398,13 +397,13 @@ export class Engine {
 
 const STOP_KINDS = ['spent', 'full'] as const
 
-function homeUse({ digest, stops, steps }: NonNullable<NativeOutcome['home']>): HomeUse {
+function homeUse({ digest, stops }: NonNullable<NativeOutcome['home']>): HomeUse {
   const found: Stop[] = []
   for (let i = 0; i < stops.length; i += 3) {
     const [call, row, kind] = stops.slice(i, i + 3) as [number, number, 0 | 1]
     found.push({ call, row, kind: STOP_KINDS[kind] })
   }
-  return { digest, stops: found, steps }
+  return { digest, stops: found }
 }
 
 function built(outcome: NativeOutcome): Built {

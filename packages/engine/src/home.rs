@@ -13,7 +13,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::OnceLock;
-use std::time::Instant;
 
 use rusqlite::ffi;
 use sha2::{Digest, Sha256};
@@ -45,6 +44,7 @@ const SCHEMA: &str = "
 /// Savepoint of the kernel around one statement.
 pub const AROUND: [&str; 3] =
     ["savepoint _cardinal_call", "release _cardinal_call", "rollback to _cardinal_call"];
+
 /// What one turn may take.
 #[derive(Clone, Copy, Default)]
 pub struct Bounds {
@@ -94,8 +94,6 @@ pub struct TurnReport {
     /// SHA-256 over what every call answered.
     pub digest: Vec<u8>,
     pub stops: Vec<Stop>,
-    /// Steps that it took: what a repetition costs.
-    pub steps: u64,
 }
 
 pub struct Pair {
@@ -231,9 +229,10 @@ impl Home {
         open.cursors.clear();
         let was_open = self.transaction.open;
         if was_open {
-            open.rowids.forget();
+            open.forget_tables();
             open.kernel_run(TRANSACTION[2]).map_err(|e| host("roll back", &e))?;
             open.kernel_run(TRANSACTION[1]).map_err(|e| host("roll back", &e))?;
+            open.reset_deferring().map_err(|e| host("reset", &e))?;
             self.transaction = Transaction::default();
         }
         if std::mem::take(&mut self.turn.wrote) {
@@ -241,7 +240,6 @@ impl Home {
             // whether the agent is then suspended or not.
             open.kernel_run(AROUND[0]).map_err(|e| host("flush", &e))?;
             open.kernel_run(AROUND[1]).map_err(|e| host("flush", &e))?;
-            open.kernel_run("pragma defer_foreign_keys = off").map_err(|e| host("reset", &e))?;
         }
         Ok(was_open)
     }
@@ -251,8 +249,7 @@ impl Home {
         if turn.calls == 0 {
             return TurnReport::default();
         }
-        let steps = self.open.as_ref().map_or(0, |open| open.meter.taken());
-        TurnReport { calls: turn.calls, digest: turn.digest.finalize().to_vec(), stops: turn.stops, steps }
+        TurnReport { calls: turn.calls, digest: turn.digest.finalize().to_vec(), stops: turn.stops }
     }
 
     /// Makes rows and memory one pair, durable at the next checkpoint. Returns the length of the log in
@@ -355,7 +352,6 @@ impl Home {
         }
         open.scope.draws.lock().expect("draws").begin(&self.turn.seed, self.turn.calls);
         open.meter.begin_call();
-        let began = Instant::now();
         let bytes = if repeats { REPEAT_BYTES } else { CALL_BYTES };
         let done = sqlite::within(self.turn.clock_ms, bytes, || {
             self.require_steps()?;
@@ -369,7 +365,7 @@ impl Home {
             }
         });
         if let Some(open) = &self.open {
-            open.meter.end_call(began);
+            open.meter.end_call();
         }
         let digest = &mut self.turn.digest;
         if let Err(Trouble::Sql(error)) = &done {
@@ -520,11 +516,12 @@ impl Home {
     pub fn read(&mut self, sql: &str, steps: u64, clock_ms: f64, sink: &mut Sink<'_>) -> Done<Vec<String>> {
         let Some(open) = self.open.as_mut() else { return Err(SqlError::new(1, "the agent has stored nothing").into()) };
         open.meter.fill(steps);
+        open.meter.begin_call();
         open.scope.draws.lock().expect("draws").begin(&[0; 32], 0);
         let done = sqlite::within(clock_ms as i64, CALL_BYTES, || {
-            let (prepared, used) = open.prepare(sql)?;
+            let (prepared, _) = open.prepare(sql)?;
             let Some(mut prepared) = prepared else { return Err(nothing()) };
-            if !sql[used..].trim().is_empty() {
+            if prepared.tail {
                 return Err(SqlError::new(1, "one statement at a time").into());
             }
             if prepared.control.is_some() || !prepared.statement.readonly() || prepared.statement.explains() == 1 {
@@ -537,6 +534,8 @@ impl Home {
             }
             Ok(prepared.columns)
         });
+        open.meter.end_call();
+        open.reset_deferring().map_err(|e| host("reset", &e))?;
         match done {
             Err(Trouble::Sql(error)) if of_machine(&error) && error.primary() != ffi::SQLITE_READONLY => Err(host("read", &error)),
             other => other,

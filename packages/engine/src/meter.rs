@@ -2,7 +2,7 @@
 //! long. Not a pure function of what a guest did, so a stop is recorded and repeated as recorded.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Result};
@@ -22,40 +22,35 @@ pub struct Meter {
     left: AtomicI64,
     /// Statements of the kernel's own cost nothing and are never stopped.
     paused: AtomicBool,
-    taken: AtomicU64,
     /// Steps since processor time was asked for.
     looked: AtomicU64,
-    /// Processor time of this thread that has been counted, since the call began.
-    counted_ns: AtomicU64,
+    /// Processor time of this thread, and the time of day, when it was asked for last.
+    asked: Mutex<Option<(u64, Instant)>>,
 }
 
 impl Meter {
     /// A turn begins, with so many steps.
     pub fn fill(&self, steps: u64) {
         self.left.store(steps.min(i64::MAX as u64) as i64, Relaxed);
-        self.taken.store(0, Relaxed);
     }
 
     pub fn pause(&self, paused: bool) {
         self.paused.store(paused, Relaxed);
     }
 
+    /// From here on time counts, on the thread that calls this.
     pub fn begin_call(&self) {
-        self.counted_ns.store(sys::thread_cpu_ns(), Relaxed);
+        *self.asked.lock().expect("meter") = Some((sys::thread_cpu_ns(), Instant::now()));
         self.looked.store(0, Relaxed);
     }
 
     /// Counts what a call took beside its steps, if it was long.
-    pub fn end_call(&self, began: Instant) {
-        if began.elapsed() > SHORT {
-            let slow = self.time_steps().saturating_sub(self.looked.swap(0, Relaxed));
-            self.charge(slow);
-        }
+    pub fn end_call(&self) {
+        self.charge_time();
+        *self.asked.lock().expect("meter") = None;
     }
 
-    /// Counts what a statement took since it was last looked at.
     pub fn charge(&self, steps: u64) {
-        self.taken.fetch_add(steps, Relaxed);
         self.left.fetch_sub(steps as i64, Relaxed);
     }
 
@@ -63,35 +58,32 @@ impl Meter {
         self.left.load(Relaxed) <= 0
     }
 
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Relaxed)
-    }
-
-    fn time_steps(&self) -> u64 {
+    /// Counts processor time beyond that of the steps, where some time has gone by.
+    fn charge_time(&self) {
+        let mut asked = self.asked.lock().expect("meter");
+        let Some((before, since)) = *asked else { return };
+        if since.elapsed() <= SHORT {
+            return;
+        }
         let now = sys::thread_cpu_ns();
-        let before = self.counted_ns.swap(now, Relaxed);
-        now.saturating_sub(before) / NS_A_STEP
+        *asked = Some((now, Instant::now()));
+        let steps = now.saturating_sub(before) / NS_A_STEP;
+        self.charge(steps.saturating_sub(self.looked.swap(0, Relaxed)));
     }
 
     /// Whether the statement must stop.
-    fn look(&self, since: &mut Instant) -> bool {
+    fn look(&self) -> bool {
         if self.paused.load(Relaxed) {
             return false;
         }
         self.charge(STEPS_A_LOOK);
-        if since.elapsed() > SHORT {
-            let slow = self.time_steps().saturating_sub(self.looked.swap(0, Relaxed));
-            self.charge(slow);
-            *since = Instant::now();
-        } else {
-            self.looked.fetch_add(STEPS_A_LOOK, Relaxed);
-        }
+        self.looked.fetch_add(STEPS_A_LOOK, Relaxed);
+        self.charge_time();
         self.spent()
     }
 
     pub fn watch(self: &Arc<Self>, connection: &mut Connection) -> Result<()> {
         let meter = self.clone();
-        let mut since = Instant::now();
-        connection.progress_handler(STEPS_A_LOOK as i32, Some(move || meter.look(&mut since)))
+        connection.progress_handler(STEPS_A_LOOK as i32, Some(move || meter.look()))
     }
 }

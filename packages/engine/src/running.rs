@@ -32,7 +32,12 @@ impl Home {
         bind(&mut prepared.statement, values)?;
         self.open_ref().begin().map_err(|e| host("begin", &e))?;
         if prepared.statement.readonly() {
-            return self.rows(prepared, sink);
+            let more = self.rows(prepared, sink)?;
+            // As SQLite has it, it holds until the transaction ends: without one, not at all.
+            if prepared.defers && !self.transaction.open {
+                self.open_ref().reset_deferring().map_err(|e| host("reset", &e))?;
+            }
+            return Ok(more);
         }
         self.write(prepared, sink)?;
         Ok(false)
@@ -199,6 +204,10 @@ impl Home {
                 let last = raw.last_rowid();
                 self.leave(false)?;
                 raw.set_last_rowid(last);
+                if prepared.defines {
+                    // Triggers may put rows elsewhere than when a statement was prepared.
+                    self.open_ref().forget_tables();
+                }
                 self.turn.digest.update(answer.digest.finalize());
                 answer.trouble.map_or(Ok(()), |text| Err(out_of_range(text)))
             }
@@ -219,7 +228,7 @@ impl Home {
             return Err(lost(&SqlError::new(ffi::SQLITE_ABORT_ROLLBACK, "the transaction is gone")));
         }
         if undo {
-            open.rowids.forget();
+            open.forget_tables();
             open.kernel_run(AROUND[2]).map_err(|e| host("roll back", &e))?;
         }
         open.kernel_run(AROUND[1]).map_err(|e| host("release", &e))

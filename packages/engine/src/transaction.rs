@@ -32,9 +32,9 @@ impl Home {
             Control::Rollback if !self.transaction.open => plain("cannot rollback - no transaction is active"),
             Control::Rollback => {
                 let open = self.open_ref();
-                open.rowids.forget();
+                open.forget_tables();
                 open.kernel_run(TRANSACTION[2]).map_err(|e| host("roll back", &e))?;
-                    self.end_transaction()
+                self.end_transaction()
             }
             Control::Savepoint(name) => {
                 if !self.transaction.open {
@@ -57,7 +57,7 @@ impl Home {
                 let Some(at) = find(&self.transaction.names, name) else { return plain(&format!("no such savepoint: {name}")) };
                 self.named("rollback to", name)?;
                 self.transaction.names.truncate(at + 1);
-                self.open_ref().rowids.forget();
+                self.open_ref().forget_tables();
                 Ok(())
             }
         }
@@ -86,7 +86,7 @@ impl Home {
     fn end_transaction(&mut self) -> Done<()> {
         let open = self.open_ref();
         open.kernel_run(TRANSACTION[1]).map_err(|e| host("release", &e))?;
-        open.kernel_run("pragma defer_foreign_keys = off").map_err(|e| host("reset", &e))?;
+        open.reset_deferring().map_err(|e| host("reset", &e))?;
         self.transaction = Transaction::default();
         Ok(())
     }

@@ -100,12 +100,15 @@ export async function replay(
 ): Promise<Replayed> {
   const file = options.scratch ?? ctx.homes.fileOf(who.birth)
   const found = options.scratch === undefined ? await ctx.homes.find(file) : undefined
-  const from = beginning(ctx, who, tip, found ?? options.snapshot)
-  if (found && !from.opened) {
-    ctx.engine.dropHome(found)
-    await ctx.homes.remove(file)
+  let from: Beginning | undefined
+  try {
+    from = beginning(ctx, who, tip, found ?? options.snapshot)
+  } finally {
+    // Nobody may find it open, whatever the log says of it.
+    if (found && !from?.opened) ctx.engine.dropHome(found)
   }
   const { opened, entries } = from
+  if (found && !opened) await ctx.homes.remove(file)
   const state = opened?.state ?? emptyState(who.birth)
   const hashes = new Map<number, Buffer>([[state.tip.seq, state.tip.hash]])
   const { memoryBytes: maximumBytes } = ctx.limits
@@ -143,13 +146,13 @@ export async function replay(
   return { state, instance, turns, hasHome }
 }
 
+interface Beginning {
+  readonly opened: Opened | undefined
+  readonly entries: readonly Entry[]
+}
+
 /** What a replay begins with: a save of this very history and what came after it, or the agent's birth. */
-function beginning(
-  ctx: Context,
-  who: Identity,
-  tip: Tip,
-  saved: Saved | undefined,
-): { readonly opened: Opened | undefined; readonly entries: readonly Entry[] } {
+function beginning(ctx: Context, who: Identity, tip: Tip, saved: Saved | undefined): Beginning {
   const usable = saved?.bytes[0] === SNAPSHOT_VERSION ? saved : undefined
   const after = usable && readBack(ctx, tip, usable)
   const opened = usable && after && openSnapshot(usable, who, after[0]?.header.prev ?? tip.pos)

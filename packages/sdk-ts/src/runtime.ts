@@ -237,7 +237,10 @@ export function deliver(text: string): string {
       stop(event.id, cancelled(event.why))
       break
     case 'abandon':
-      for (const id of event.ids) stop(id, undefined)
+      for (const id of event.ids) {
+        stop(id, undefined)
+        forgetLost(id)
+      }
       break
   }
   return ''

@@ -113,9 +113,8 @@ function enter(sql: string): void {
   if (settled && owner === undefined) return
   if (!born) throw new HomeError(SQLITE_MISUSE, 'an agent has no home while its image is built')
   if (early.length > 0) {
-    const said = early
-    early = []
-    for (const text of said) ask(OPS.exec, text, NONE)
+    // What fails is said again the next time, and nothing is done without it.
+    for (; early.length > 0; early = early.slice(1)) ask(OPS.exec, early[0] as string, NONE)
   }
   settled = lost.size === 0
   const who = running()
