@@ -45,6 +45,9 @@ const sdkFromImage: Plugin = {
   name: 'cardinal-sdk',
   setup(builder) {
     builder.onResolve({ filter: /^@cardinal\/sdk$/ }, () => ({ path: 'sdk', namespace: 'cardinal' }))
+    builder.onResolve({ filter: /^@cardinal\/sdk\/graph$/ }, () => ({
+      path: path.join(here, 'modules', 'graph.ts'),
+    }))
     builder.onLoad({ filter: /.*/, namespace: 'cardinal' }, () => ({
       contents: `const sdk = ${SDK};\nexport const { ${EXPORTS.join(', ')} } = sdk;`,
       loader: 'js',

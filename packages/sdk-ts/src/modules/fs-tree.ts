@@ -5,6 +5,8 @@
  * there are no links, devices or other ways out. Every change is one savepoint: it happens whole, in one
  * cut with tables and memory, or not at all.
  */
+import type { HomeValue } from '../guest/home.ts'
+import { atomically, rowsIfAny as rows } from './home-rows.ts'
 import { agentHome, SqlFailure } from './host-home.ts'
 
 export type Kind = 'file' | 'dir'
@@ -67,7 +69,6 @@ const MAX_PATH = 4096
 const MAX_FILE = 2 ** 40
 const ROOT = 1
 const SQLITE_FULL = 13
-const SQLITE_ERROR = 1
 
 const SCHEMA = `
   create table if not exists cardinal_files(
@@ -80,30 +81,9 @@ const SCHEMA = `
 
 const FIELDS = 'id, parent, name, kind, size, mode, mtime, ctime, born'
 
-type Cells = (null | number | bigint | string | Uint8Array)[]
-type Value = null | number | bigint | string | Uint8Array
+type Cells = HomeValue[]
 
-/** Names of columns are told once. */
-const stamps = new Map<string, number>()
-const ALL_ROWS = 2 ** 31 - 1
-
-/** The tables are made when the first file is; until then there is only an empty root. */
-function rows(sql: string, ...values: Value[]): Cells[] {
-  try {
-    const fetched = agentHome.fetch(sql, values, ALL_ROWS, stamps.get(sql) ?? 0, 'nearest')
-    if (fetched.columns) stamps.set(sql, fetched.stamp)
-    return fetched.rows
-  } catch (error) {
-    if (!isMissing(error)) throw error
-    return []
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof SqlFailure && error.errcode === SQLITE_ERROR && /no such table/.test(error.message)
-}
-
-function run(sql: string, ...values: Value[]): number {
+function run(sql: string, ...values: HomeValue[]): number {
   return Number(agentHome.run(sql, values).lastInsertRowid)
 }
 
@@ -118,14 +98,12 @@ export function decodeText(bytes: Uint8Array): string {
 
 /** Does `act` whole or not at all. A home that is full is a disk that is full. */
 export function change<T>(syscall: string, path: string | undefined, act: () => T): T {
-  agentHome.exec('savepoint cardinal_fs')
   try {
-    if (rows('select 1 from cardinal_files where id = 1').length === 0) agentHome.exec(SCHEMA)
-    const done = act()
-    agentHome.exec('release cardinal_fs')
-    return done
+    return atomically(() => {
+      if (rows('select 1 from cardinal_files where id = 1').length === 0) agentHome.exec(SCHEMA)
+      return act()
+    })
   } catch (error) {
-    agentHome.exec('rollback to cardinal_fs; release cardinal_fs')
     if (error instanceof SqlFailure && (error.errcode & 0xff) === SQLITE_FULL)
       throw fsError('ENOSPC', syscall, path)
     throw error
