@@ -7,7 +7,7 @@ export interface ModelEdge {
   readonly to: string
 }
 
-export interface ModelStep {
+interface ModelStep {
   readonly types: readonly string[]
   readonly direction: 'out' | 'in' | 'both'
   readonly min: number
