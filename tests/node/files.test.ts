@@ -128,6 +128,20 @@ describe('files of an agent', () => {
     )
     expect(long.map((s) => s.error?.code)).toEqual(['ENAMETOOLONG', undefined])
   })
+
+  it('are streamed in chunks, through others and over suspensions', async () => {
+    expect(await ask('dan', 'streams')).toEqual({
+      whole: 180_000,
+      pieces: true,
+      part: 'BCABC',
+      size: 180_004,
+      tail: 'BC+1+2',
+      failed: 'ENOENT',
+      written: 4,
+    })
+    expect(await ask('dan', 'across')).toEqual({ whole: 150_000, pieces: true })
+    expect(await t.kernel.replay('acme/files/dan')).toMatchObject({ turns: 4 })
+  })
 })
 
 const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))

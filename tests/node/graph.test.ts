@@ -259,7 +259,7 @@ describe('a pattern', () => {
   })
 })
 
-const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31))
+const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
 
 describe(`random graphs (SEED=${SEED})`, () => {
   it('answer patterns, distances and paths as trying everything does', async () => {

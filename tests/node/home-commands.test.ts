@@ -1,4 +1,4 @@
-/** `cardinal sql` as an operator types it. */
+/** `cardinal sql` and `cardinal files` as an operator types them. */
 import type { ChildProcess } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
@@ -22,7 +22,7 @@ metadata: { tenant: default, name: notes }
 spec: { program: ./notes.ts, card: { now: [] } }
 `
 
-describe('cardinal sql', () => {
+describe('cardinal sql and files', () => {
   const { folder, run, begin, end, remove } = commandLine()
   let node: ChildProcess
   beforeAll(async () => {
@@ -80,4 +80,37 @@ describe('cardinal sql', () => {
       expect(done.err).toMatch(says)
       expect([done.status, done.out]).toEqual([status, ''])
     })
+
+  it('puts, lists, prints and fetches files', () => {
+    fs.writeFileSync(path.join(folder, 'rates.csv'), 'CHF,1.07\n')
+    expect(run(['files', 'put', 'notes/ann', 'rates.csv'])).toMatchObject({
+      status: 0,
+      out: '/rates.csv  9 bytes\n',
+    })
+    expect(run(['files', 'put', 'notes/ann', 'rates.csv', '/in/']).out).toBe('/in/rates.csv  9 bytes\n')
+    expect(run(['files', 'put', 'notes/ann', '-', '/in/given'], folder, 'given').out).toBe(
+      '/in/given  5 bytes\n',
+    )
+    expect(run(['files', 'ls', 'notes/ann']).out).toMatch(/^\S+Z {5}in\/\n\S+Z {2}9 {2}rates.csv\n$/)
+    expect(JSON.parse(run(['files', 'ls', 'notes/ann', '/in', '--format', 'json']).out)).toMatchObject({
+      path: '/in',
+      entries: [
+        { name: 'given', size: 5 },
+        { name: 'rates.csv', size: 9 },
+      ],
+    })
+    expect(run(['files', 'ls', 'notes/ann', '/in/rates.csv']).out).toMatch(/ {2}9 {2}rates.csv\n$/)
+    expect(run(['files', 'cat', 'notes/ann', '/in/rates.csv']).out).toBe('CHF,1.07\n')
+    expect(run(['files', 'get', 'notes/ann', '/in/rates.csv'])).toMatchObject({
+      status: 5,
+      err: expect.stringContaining('FileExists'),
+    })
+    expect(run(['files', 'get', 'notes/ann', '/in/rates.csv', 'copy.csv']).out).toBe('copy.csv  9 bytes\n')
+    expect(fs.readFileSync(path.join(folder, 'copy.csv'), 'utf8')).toBe('CHF,1.07\n')
+    expect(run(['files', 'get', 'notes/ann', '/in/rates.csv', '--force']).status).toBe(0)
+    expect(run(['files', 'cat', 'notes/ann', '/none']).err).toContain('no file `/none`')
+    expect(run(['files', 'put', 'notes/ann', 'none.csv']).err).toContain('`none.csv` does not exist')
+    expect(run(['files', 'put', 'notes/ann', '.']).err).toContain('is no file')
+    expect(run(['files', 'put', 'notes/ann', '-'])).toMatchObject({ status: 2 })
+  })
 })

@@ -4,6 +4,8 @@ import { Buffer } from 'node:buffer'
 import fs from 'node:fs'
 import promises from 'node:fs/promises'
 import path from 'node:path'
+import { Transform } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { Agent, sleep } from '@cardinal/sdk'
 
 type Step = readonly [string, ...unknown[]]
@@ -11,7 +13,7 @@ type Step = readonly [string, ...unknown[]]
 const kept = new Map<string, number>()
 
 export default class Files extends Agent {
-  static methods = { do: {}, promises: {}, callback: {}, held: {}, paths: {} }
+  static methods = { do: {}, promises: {}, callback: {}, held: {}, paths: {}, streams: {}, across: {} }
 
   do({ steps }: { steps: Step[] }) {
     return steps.map(([name, ...args]) =>
@@ -34,6 +36,49 @@ export default class Files extends Agent {
       failed,
       names: await promises.readdir('/p', { recursive: true }),
     }
+  }
+
+  /** Through a transform into another file, in chunks; then parts, by events, and what is not there. */
+  async streams() {
+    fs.writeFileSync('/s.txt', 'abc'.repeat(60_000))
+    const upper = new Transform({
+      transform(chunk: Uint8Array, _encoding, done) {
+        done(null, Buffer.from(chunk).toString().toUpperCase())
+      },
+    })
+    await pipeline(fs.createReadStream('/s.txt'), upper, fs.createWriteStream('/S.txt'))
+    const sizes: number[] = []
+    for await (const chunk of fs.createReadStream('/S.txt')) sizes.push((chunk as Uint8Array).length)
+    let part = ''
+    for await (const text of fs.createReadStream('/S.txt', { encoding: 'utf8', start: 1, end: 5 }))
+      part += text
+    const append = fs.createWriteStream('/S.txt', { flags: 'a' })
+    append.write('+1')
+    await new Promise((resolve) => append.end('+2', () => resolve(null)))
+    const failed = await new Promise((resolve) =>
+      fs.createReadStream('/none').on('error', (error: NodeJS.ErrnoException) => resolve(error.code)),
+    )
+    const { size } = fs.statSync('/S.txt')
+    return {
+      whole: sizes.reduce((sum, n) => sum + n),
+      pieces: sizes.length > 1,
+      part,
+      size,
+      tail: fs.readFileSync('/S.txt', 'utf8').slice(-6),
+      failed,
+      written: append.bytesWritten,
+    }
+  }
+
+  /** A stream that is read a piece at a time, with waits between. */
+  async across() {
+    fs.writeFileSync('/t.txt', 'x'.repeat(150_000))
+    const sizes: number[] = []
+    for await (const chunk of fs.createReadStream('/t.txt')) {
+      sizes.push((chunk as Uint8Array).length)
+      await sleep('1ms')
+    }
+    return { whole: sizes.reduce((sum, n) => sum + n), pieces: sizes.length > 1 }
   }
 
   callback() {

@@ -18,7 +18,7 @@ export interface CommandLine {
   readonly main: string
   readonly env: NodeJS.ProcessEnv
   /** Runs a command in the folder, or in another one. */
-  run(args: readonly string[], cwd?: string): Ran
+  run(args: readonly string[], cwd?: string, input?: string): Ran
   /** Begins `dev` or `serve`; resolves once `until` was said, or it ended. */
   begin(
     args: readonly string[],
@@ -42,8 +42,8 @@ export function commandLine(): CommandLine {
     folder,
     main,
     env,
-    run: (args, cwd = folder) => {
-      const done = spawnSync(process.execPath, [main, ...args], { cwd, encoding: 'utf8', env })
+    run: (args, cwd = folder, input = '') => {
+      const done = spawnSync(process.execPath, [main, ...args], { cwd, encoding: 'utf8', env, input })
       return { status: done.status, out: done.stdout, err: done.stderr }
     },
     begin: (args, until, cwd = folder) => {

@@ -59,6 +59,8 @@ export interface TestProgram {
   readonly spec?: string
   /** YAML of the card's `limits`. */
   readonly limits?: string
+  /** Files that every agent of it begins with. */
+  readonly initial?: readonly (readonly [path: string, bytes: Buffer])[]
 }
 
 export function programFile(name: string): string {
@@ -74,7 +76,9 @@ export async function applyPrograms(kernel: Kernel, programs: readonly TestProgr
   const options = { isRange: () => true, defaultsOf: kernel.defaultsOf }
   const manifests = programs.flatMap((p) => parseManifests(manifestText(p), 'test.yaml', options))
   const bundles = await Promise.all(
-    programs.map(async (p) => [`${p.tenant ?? 'acme'}/${p.name}`, await bundleProgram(p.file)] as const),
+    programs.map(
+      async (p) => [`${p.tenant ?? 'acme'}/${p.name}`, await bundleProgram(p.file, p.initial)] as const,
+    ),
   )
   await kernel.apply(manifests, new Map(bundles))
 }

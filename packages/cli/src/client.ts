@@ -102,27 +102,29 @@ export interface Answer {
   readonly body: Record<string, unknown>
 }
 
-/** One request; a problem comes back as a `CliError` of its class and code. */
-export async function ask({ url, token }: Endpoint, route: string, asked: Asked = {}): Promise<Answer> {
+/** One request of JSON; a problem comes back as a `CliError` of its class and code. */
+export async function ask(endpoint: Endpoint, route: string, asked: Asked = {}): Promise<Answer> {
   const hasBody = asked.body !== undefined
+  const response = await send(endpoint, route, {
+    method: asked.method ?? (hasBody ? 'POST' : 'GET'),
+    headers: { ...(hasBody && { 'content-type': 'application/json' }), ...asked.headers },
+    ...(hasBody && { body: JSON.stringify(asked.body) }),
+  })
+  return { status: response.status, body: parseAnswer(await response.text(), endpoint.url) }
+}
+
+/** One request of any body, and the answer to it as it comes; a problem is a `CliError` too. */
+export async function send({ url, token }: Endpoint, route: string, init: RequestInit): Promise<Response> {
   let response: Response
   try {
-    response = await fetch(new URL(route, url), {
-      method: asked.method ?? (hasBody ? 'POST' : 'GET'),
-      headers: {
-        authorization: `Bearer ${token}`,
-        ...(hasBody && { 'content-type': 'application/json' }),
-        ...asked.headers,
-      },
-      ...(hasBody && { body: JSON.stringify(asked.body) }),
-    })
+    const headers = { ...(init.headers as Record<string, string>), authorization: `Bearer ${token}` }
+    response = await fetch(new URL(route, url), { ...init, headers })
   } catch (error) {
     const cause = (error as { cause?: { code?: string } }).cause?.code ?? (error as Error).message
     throw new CliError('Unavailable', 'NoNode', `no node answers at \`${url}\` (${cause}); is it running?`)
   }
-  const text = await response.text()
-  const body = parseAnswer(text, url)
-  if (response.ok) return { status: response.status, body }
+  if (response.ok) return response
+  const body = parseAnswer(await response.text(), url)
   const { class: cls, code, detail, type: _type, title: _title, status: _status, ...details } = body
   if (typeof cls !== 'string' || typeof code !== 'string') throw notANode(url)
   throw new CliError(cls, code, String(detail), details)

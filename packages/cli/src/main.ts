@@ -5,6 +5,7 @@ import { addAgentVerbs } from './commands/agent-verbs.ts'
 import { addAgentCommands } from './commands/agents.ts'
 import { addApprovalCommands } from './commands/approvals.ts'
 import { addCardCommands } from './commands/cards.ts'
+import { addFileCommands } from './commands/files.ts'
 import { addHomeCommands } from './commands/homes.ts'
 import { addManifestCommands } from './commands/manifests.ts'
 import { addNodeCommands } from './commands/node.ts'
@@ -29,6 +30,7 @@ async function main(): Promise<void> {
   addAgentVerbs(program)
   addAgentCommands(program)
   addHomeCommands(program)
+  addFileCommands(program)
   addCardCommands(program)
   addApprovalCommands(program)
   for (const command of allCommands(program)) command.exitOverride()

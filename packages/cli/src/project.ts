@@ -20,7 +20,7 @@ export async function readProject(at: string, files: Set<string> = new Set()): P
   const programs: Record<string, Bundle> = {}
   for (const file of found) files.add(path.resolve(file))
   for (const [i, document] of documents.entries()) {
-    for (const { agent, program } of findPrograms(document.text)) {
+    for (const { agent, program, files: initial } of findPrograms(document.text)) {
       const file = path.resolve(path.dirname(found[i] as string), program)
       if (!fs.existsSync(file))
         throw new CliError(
@@ -29,12 +29,26 @@ export async function readProject(at: string, files: Set<string> = new Set()): P
           `${document.file}: the program \`${program}\` of \`${agent}\` does not exist`,
         )
       files.add(file)
-      const { files: read, ...bundle } = await bundleProgram(file)
+      const given = initial.map(([at, name]) => {
+        const local = path.resolve(path.dirname(found[i] as string), name)
+        files.add(local)
+        return [at, readInitial(local, `${document.file}: the file \`${name}\` of \`${agent}\``)] as const
+      })
+      const { files: read, ...bundle } = await bundleProgram(file, given)
       for (const one of read) files.add(one)
       programs[agent] = bundle
     }
   }
   return { documents, programs }
+}
+
+function readInitial(file: string, what: string): Buffer {
+  try {
+    return fs.readFileSync(file)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new CliError('Malformed', 'BadProgram', `${what} cannot be read: ${code}`)
+  }
 }
 
 function manifestFiles(at: string): string[] {

@@ -132,6 +132,12 @@ export interface HomeUse {
   readonly stops: readonly Stop[]
 }
 
+/** What SQLite, or the rules of a home, have against a statement. */
+export interface HomeProblem {
+  readonly code: number
+  readonly error: string
+}
+
 /** Rows as JSON: integers that are no safe numbers as texts, bytes as `{ hex }`. */
 export interface HomeRows {
   readonly columns: readonly string[]
@@ -299,7 +305,7 @@ export class Engine {
       readonly sqlSteps: number
       readonly clockMs: number
     },
-  ): Promise<HomeRows | { readonly code: number; readonly error: string }> {
+  ): Promise<HomeRows | HomeProblem> {
     const { sql, maxRows, sqlSteps, clockMs } = read
     const outcome = await this.#job((job) =>
       this.#native.readHome(job, instance.id, lane, sql, maxRows, sqlSteps, clockMs),

@@ -7,6 +7,7 @@ export {
   type EngineOptions,
   type FoundHome,
   type GuestFailure,
+  type HomeProblem,
   type HomeRows,
   type HomeUse,
   type Image,

@@ -3,6 +3,7 @@
 
 use crate::statement::{Cell, Statement};
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
 const MAX_SAFE: i64 = (1 << 53) - 1;
 
 fn put_text(out: &mut String, text: &str) {
@@ -28,7 +29,7 @@ fn put_cell(out: &mut String, cell: Cell<'_>) {
         Cell::Text(bytes) => put_text(out, &String::from_utf8_lossy(bytes)),
         Cell::Blob(bytes) => {
             out.push_str("{\"hex\":\"");
-            bytes.iter().for_each(|b| out.push_str(&format!("{b:02x}")));
+            out.extend(bytes.iter().flat_map(|b| [HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]).map(char::from));
             out.push_str("\"}");
         }
     }

@@ -6,7 +6,7 @@
  * and effects are released by the log.
  */
 import { type Influence, isStopped } from '@cardinal/cards'
-import { EngineFailure, type HomeRows, type HomeUse, type Instance } from '@cardinal/engine'
+import { EngineFailure, type HomeProblem, type HomeRows, type HomeUse, type Instance } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
 import { noActs } from './acts.ts'
 import { answersOf, endChildren } from './answers.ts'
@@ -56,6 +56,9 @@ export interface Surroundings {
   /** Cards died or sank: whoever is stopped by that ends, and asks that fail are cut. */
   readonly sunk: (tenant: string) => void
 }
+
+/** One statement over the home of an agent, which cannot write. */
+export type AskHome = (sql: string, maxRows: number) => Promise<HomeRows | HomeProblem>
 
 /** An answer on its way to the agent that called. */
 export interface Answer {
@@ -213,21 +216,23 @@ export class LiveAgent {
   }
 
   /**
-   * An operator reads the home, between turns. It is on record before anything of it is shown, and with it
-   * whatever put the rows there.
+   * An operator looks at the home, between turns, and all that he asks is of one moment. What he said is on
+   * record before anything of it is shown, and with it whatever put the rows there.
    */
-  read(sql: string, principal: string, maxRows: number): Promise<HomeRows> {
+  look<T>(said: string, principal: string, act: (ask: AskHome) => Promise<T>): Promise<T> {
     const { ctx } = this.#around
     return this.#look(async (instance) => {
-      const tip = this.append('looked', { by: principal }, [Buffer.from(sql)])
+      const tip = this.append('looked', { by: principal }, [Buffer.from(said)])
       const clockMs = Math.max(ctx.clock.nowMs(), this.state.timeMs)
       const { sqlSteps } = ctx.limits
-      const read = { sql, maxRows, sqlSteps, clockMs }
-      const found = this.#hasHome
-        ? await ctx.engine.readHome(instance, this.identity.lane, read)
-        : { code: 1, error: 'the agent has stored nothing yet' }
+      const ask: AskHome = async (sql, maxRows) =>
+        this.#hasHome
+          ? ctx.engine.readHome(instance, this.identity.lane, { sql, maxRows, sqlSteps, clockMs })
+          : { code: 1, error: 'the agent has stored nothing yet' }
+      const found = act(ask)
+      // Whatever becomes of it, nobody is told before it is on record.
+      await Promise.allSettled([found])
       await ctx.log.untilDurable(tip.pos)
-      if ('error' in found) throw new KernelError('Malformed', 'BadSql', found.error)
       return found
     })
   }

@@ -101,6 +101,8 @@ function makeApp(served: Served): OpenAPIHono {
     return problem(c, error, 401)
   })
   app.use('*', (c, next) => {
+    // Files are taken in while they come; the bounds of the home hold for them.
+    if (c.req.method === 'PUT' && /\/file$/.test(c.req.path)) return next()
     const isProject = c.req.path === routes.apply.path || c.req.path === routes.plan.path
     const maxSize = isProject ? MAX_APPLY : MAX_BODY
     const tooLarge = (at: Context) =>
@@ -189,6 +191,23 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
   on(app, routes.sql, async (c) => {
     const { sql, limit } = parse(routes.sql.request.body.content['application/json'].schema, await json(c))
     return c.json(await kernel.sql(address(c), sql, OPERATOR, limit))
+  })
+  const pathOf = (c: Context) => {
+    const given = c.req.query('path')
+    if (given) return given
+    throw new KernelError('Malformed', 'BadRequest', '`path`: says which file')
+  }
+  on(app, routes.listFiles, async (c) => {
+    const { path, after } = parse(routes.listFiles.request.query, c.req.query())
+    return c.json(await kernel.files.list(address(c), path, OPERATOR, after))
+  })
+  on(app, routes.readFile, async (c) => {
+    const bytes = await kernel.files.read(address(c), pathOf(c), OPERATOR)
+    return c.body(new Uint8Array(bytes), 200, { 'content-type': 'application/octet-stream' })
+  })
+  on(app, routes.putFile, async (c) => {
+    const body = c.req.raw.body ?? new Blob([]).stream()
+    return c.json(await kernel.files.put(address(c), pathOf(c), body, OPERATOR))
   })
   on(app, routes.home, async (c) => c.json(await kernel.checkHome(address(c))))
   on(app, routes.agentTree, async (c) => {

@@ -61,14 +61,23 @@ export class Intake {
    */
   async begin(call: Invoke): Promise<Begun> {
     const address = parseAddress(call.address, call.tenant)
-    if (call.idempotencyKey === '')
-      throw new KernelError('Malformed', 'BadKey', 'an idempotency key is not empty')
-    const text = argsText(call.args)
+    const text = textOf(call)
     // Nobody is born for a call that cannot be made.
     const born = await this.#agents.find(address)
     requireMethod(address, born?.image ?? (await this.#imageOf(address)), call.method)
     const agent = born ?? (await this.#agents.require(address))
-    const method = requireMethod(address, agent.image, call.method)
+    return this.#begin(agent, call, requireMethod(address, agent.image, call.method).shared === true, text)
+  }
+
+  /** The same of a method that is the runtime's own: no program declares it, and only the kernel calls it. */
+  async beginOwn(call: Invoke): Promise<Begun> {
+    const text = textOf(call)
+    const agent = await this.#agents.require(parseAddress(call.address, call.tenant))
+    if (agent.state.held) throw new KernelError('Conflict', 'Held', `\`${agent.name}\` is held`)
+    return this.#begin(agent, call, true, text)
+  }
+
+  #begin(agent: LiveAgent, call: Invoke, shared: boolean, text: string): Begun {
     if (agent.state.quarantined)
       throw new KernelError('Diverged', 'Quarantined', `\`${agent.name}\` is quarantined`)
     requireNotWiping(agent)
@@ -103,7 +112,7 @@ export class Intake {
         acknowledged: () => log.untilDurable((log.end - 1) as Pos),
       }
     }
-    return this.#accept(agent, call, method.shared === true, text, key, same)
+    return this.#accept(agent, call, shared, text, key, same)
   }
 
   #accept(
@@ -238,6 +247,12 @@ function requireMethod(address: Address, image: LoadedImage, name: string): Meth
     'NoSuchMethod',
     `\`${address.type}\` has no method \`${name}\`${known && `; it has ${known}`}`,
   )
+}
+
+function textOf(call: Invoke): string {
+  if (call.idempotencyKey === '')
+    throw new KernelError('Malformed', 'BadKey', 'an idempotency key is not empty')
+  return argsText(call.args)
 }
 
 function argsText(args: unknown): string {

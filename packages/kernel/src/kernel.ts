@@ -38,6 +38,7 @@ import { DeclaredTools } from './declared-tools.ts'
 import { Delivery } from './delivery.ts'
 import { Derived } from './derived.ts'
 import { KernelError, wasErased } from './errors.ts'
+import { Files } from './files.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
 import { readAuthority } from './holding.ts'
 import { Homes } from './homes.ts'
@@ -109,6 +110,7 @@ export interface Kernel {
   readonly cards: HostCards
   readonly tokens: HostTokens
   readonly approvals: Approvals
+  readonly files: Files
   readonly applying: Pick<Applying, 'plan' | 'generations'>
   apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
   rollback(...of: Parameters<Applying['rollback']>): Promise<Planned>
@@ -186,6 +188,7 @@ class Node implements Kernel {
   readonly tokens: HostTokens
   readonly approvals: Approvals
   readonly applying: Applying
+  readonly files: Files
   readonly #http: HttpTool
   readonly #own: ReadonlyMap<string, Tool>
   readonly #ownPorts = new Set<number>()
@@ -296,6 +299,7 @@ class Node implements Kernel {
     this.tokens = new HostTokens(this.#ctx, this.cards, purposeKey(nodeKey, 'cardinal.cards.1'))
     this.approvals = new Approvals(this.#ctx, this.#agents, this.view)
     this.#intake = new Intake(this.#ctx, this.#agents, invocations, this.view)
+    this.files = new Files(this.#intake)
     if (options.acceptLoss !== undefined) control.note('loss-accepted', { end: options.acceptLoss })
   }
 
@@ -417,7 +421,9 @@ class Node implements Kernel {
 
   async sql(address: string, sql: string, principal: string, maxRows = MAX_ROWS): Promise<HomeRows> {
     const agent = await this.#intake.requireBorn(parseAddress(address))
-    return agent.read(sql, principal, Math.min(maxRows, MAX_ROWS))
+    const found = await agent.look(sql, principal, (ask) => ask(sql, Math.min(maxRows, MAX_ROWS)))
+    if ('error' in found) throw new KernelError('Malformed', 'BadSql', found.error)
+    return found
   }
 
   async checkHome(address: string): ReturnType<LiveAgent['checkHome']> {

@@ -293,6 +293,58 @@ export const home = route(
   z.object({ bytes: z.int(), walBytes: z.int(), problems: z.array(z.string()) }),
 )
 
+const pathQuery = z
+  .string()
+  .openapi({ description: 'from the root of the files', example: '/notes/today.txt' })
+const bytes = { schema: z.string().openapi({ format: 'binary' }) }
+
+export const listFiles = route(
+  {
+    method: 'get',
+    path: `${at}/files`,
+    summary: "what is at a path of an agent's files, and in a directory what is in it; it is recorded",
+    request: {
+      params: one,
+      query: z.object({
+        path: pathQuery.default('/'),
+        after: z.string().optional().openapi({ description: 'the last name of the page before' }),
+      }),
+    },
+  },
+  z.object({
+    path: z.string(),
+    kind: z.enum(['file', 'dir']),
+    size: z.int(),
+    entries: z.array(anything).optional(),
+    more: z.boolean().optional(),
+  }),
+)
+
+export const readFile: RouteConfig = createRoute({
+  method: 'get',
+  path: `${at}/file`,
+  summary: "the bytes of one of an agent's files; it is recorded",
+  request: { params: one, query: z.object({ path: pathQuery }) },
+  responses: {
+    200: { description: 'done', content: { 'application/octet-stream': bytes } },
+    default: refused,
+  },
+})
+
+export const putFile = route(
+  {
+    method: 'put',
+    path: `${at}/file`,
+    summary: "put a file in an agent's home; the agent's inputs hold it",
+    request: {
+      params: one,
+      query: z.object({ path: pathQuery }),
+      body: { required: true, content: { 'application/octet-stream': bytes } },
+    },
+  },
+  z.object({ path: z.string(), size: z.int() }),
+)
+
 export const agentTree = route(
   {
     method: 'get',

@@ -8,6 +8,7 @@ import type { AuthorityMeta } from './authority-wire.ts'
 import type { Context } from './context.ts'
 import type { AgentRow, InvocationRow } from './derived.ts'
 import { KernelError, wasErased } from './errors.ts'
+import { type PartArgs, PUT_METHOD } from './files.ts'
 import { readAuthority } from './holding.ts'
 import { type Address, type InvocationId, parseAddress, parseEffectRef, showAddress } from './ids.ts'
 import { toFolded } from './replay.ts'
@@ -350,6 +351,7 @@ function acceptedLine(
 ): HistoryLine {
   switch (meta.what) {
     case 'invoke':
+      if (meta.method === PUT_METHOD) return putLine(base, meta, event.args as PartArgs)
       return {
         ...base,
         text: `${meta.principal} invoked ${meta.method} (${meta.invocation})`,
@@ -366,6 +368,14 @@ function acceptedLine(
     case 'abandon':
       return { ...base, text: `abandoned ${meta.invocation}: it was ended, and did not finish` }
   }
+}
+
+/** Bytes are not shown: whoever wants them reads the file. */
+function putLine(base: Base, meta: AcceptedMeta, { path, part, chunks, last }: PartArgs): HistoryLine {
+  if (part < 0) return { ...base, text: `${meta.principal} gave up putting \`${path}\`` }
+  const bytes = chunks.reduce((sum, hex) => sum + hex.length / 2, 0)
+  const whole = part === 0 && last ? '' : last ? ', its last part' : `, part ${part + 1}`
+  return { ...base, text: `${meta.principal} put \`${path}\`${whole} (${bytes} bytes, ${meta.invocation})` }
 }
 
 function turnLine(

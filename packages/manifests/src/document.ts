@@ -15,6 +15,15 @@ const agentSpec = z.strictObject({
   program: z.string().describe('path of the TypeScript program, beside this file'),
   /** Checked by `cards`, which knows its own language and its own errors. */
   card: z.unknown().optional().describe('what instances may do now, and may ever do'),
+  files: z
+    .record(
+      z.string().regex(/^\/(?:[^/\0]+\/)*[^/\0]+$/, 'a path from the root, as /data/rates.csv'),
+      z.string(),
+    )
+    .optional()
+    .describe(
+      'files that every instance begins with: where they stand, and which file beside this one they are',
+    ),
   concurrency: z.literal('serial').optional(),
   timeout: duration.optional().describe('how long one invocation may take; 1h if left out'),
   idle: duration

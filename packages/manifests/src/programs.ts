@@ -5,6 +5,8 @@ export interface ProgramRef {
   /** `tenant/name`. */
   readonly agent: string
   readonly program: string
+  /** Where each file stands for the agent, and which file it is here. */
+  readonly files: readonly (readonly [path: string, file: string])[]
 }
 
 /** Lenient on purpose: what is not well-formed here is reported by `parseManifests`, with its place. */
@@ -15,14 +17,17 @@ export function findPrograms(text: string): ProgramRef[] {
     if (document.errors.length > 0) return []
     const { kind, metadata, spec } = toShape(document)
     if (kind !== 'Agent' || typeof spec?.program !== 'string') return []
-    return [{ agent: `${String(metadata?.tenant)}/${String(metadata?.name)}`, program: spec.program }]
+    const files = Object.entries(spec.files ?? {}).filter(
+      (entry): entry is [string, string] => typeof entry[1] === 'string',
+    )
+    return [{ agent: `${String(metadata?.tenant)}/${String(metadata?.name)}`, program: spec.program, files }]
   })
 }
 
 interface Shape {
   readonly kind?: unknown
   readonly metadata?: { readonly tenant?: unknown; readonly name?: unknown }
-  readonly spec?: { readonly program?: unknown }
+  readonly spec?: { readonly program?: unknown; readonly files?: Readonly<Record<string, unknown>> }
 }
 
 function toShape(document: { toJS(options: { maxAliasCount: number }): unknown }): Shape {

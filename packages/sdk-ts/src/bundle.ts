@@ -62,12 +62,20 @@ const MODULES: Readonly<Record<string, string>> = {
   'fs/promises': 'fs-promises.ts',
   path: 'path.ts',
   'path/posix': 'path.ts',
+  process: 'process.ts',
   sqlite: 'sqlite.ts',
+  stream: 'stream.ts',
+  'stream/promises': 'stream-promises.ts',
 }
 /** Packages that are what Node calls by the same name. */
-const PACKAGES: Readonly<Record<string, string>> = { buffer: 'buffer/index.js' }
+const PACKAGES: Readonly<Record<string, string>> = {
+  buffer: 'buffer/index.js',
+  events: 'events/events.js',
+  string_decoder: 'string_decoder/lib/string_decoder.js',
+}
 /** Without `node:` a program means the package, where Node does not keep the name for itself. */
-const ALSO_BARE = /^(better-sqlite3|fs|fs\/promises|path|path\/posix|buffer)$/
+const ALSO_BARE =
+  /^(better-sqlite3|fs|fs\/promises|path|path\/posix|process\/?|stream|stream\/promises|events|string_decoder|buffer)$/
 
 /** `node:sqlite` and what else a program may import from Node is bundled with it, from the SDK. */
 const nodeModules: Plugin = {
@@ -84,24 +92,44 @@ const nodeModules: Plugin = {
       contents: `const process = { cwd: () => '/' };\n${await readFile(file, 'utf8')}`,
       loader: 'js',
     }))
-    builder.onResolve({ filter: ALSO_BARE }, ({ path: name }) => resolve(name))
+    builder.onResolve({ filter: ALSO_BARE }, ({ path: name }) => resolve(name.replace(/\/$/, '')))
   },
 }
 
 /**
- * Bundles the program at `file`; `files` are all that were read for it.
+ * Bundles the program at `file`; `files` are all that were read for it. `initial` are files that every
+ * agent of it begins with, 4 MiB in all: where they stand, and their bytes.
  *
  * @example
  * const { code } = await bundleProgram('/agents/clerk.ts')
  */
-export async function bundleProgram(file: string): Promise<Bundle & { readonly files: string[] }> {
+export async function bundleProgram(
+  file: string,
+  initial: Iterable<readonly [path: string, bytes: Buffer]> = [],
+): Promise<Bundle & { readonly files: string[] }> {
   const root = path.dirname(file)
-  const contents = `import program from ${JSON.stringify(`./${path.basename(file)}`)};\n${SDK}.register(program);`
+  const given = JSON.stringify(initialFiles(initial))
+  const contents = `import program from ${JSON.stringify(`./${path.basename(file)}`)};\n${SDK}.register(program, ${given});`
   const entry = { resolveDir: root, sourcefile: 'cardinal:entry' }
   const plain = await bundle({ ...entry, contents }, root)
   if (!NAMES_INTL.test(plain.code)) return plain
   const intl = path.join(here, 'guest', 'intl.ts')
   return bundle({ ...entry, contents: `import ${JSON.stringify(intl)};\n${contents}` }, root)
+}
+
+const CHUNK = 65_536
+const MAX_INITIAL = 4 << 20
+
+/** As the guest writes them: their chunks in hex. They are in the image, which all agents of it share. */
+function initialFiles(files: Iterable<readonly [path: string, bytes: Buffer]>): [string, string[]][] {
+  let left = MAX_INITIAL
+  return [...files].map(([at, bytes]) => {
+    left -= bytes.length
+    if (left < 0) throw new BundleError(`initial files of more than ${MAX_INITIAL} bytes, with \`${at}\``)
+    const chunks: string[] = []
+    for (let i = 0; i < bytes.length; i += CHUNK) chunks.push(bytes.subarray(i, i + CHUNK).toString('hex'))
+    return [at, chunks]
+  })
 }
 
 /**
@@ -110,8 +138,8 @@ export async function bundleProgram(file: string): Promise<Bundle & { readonly f
  */
 const LOWERED = { 'async-await': false, 'async-generator': false, 'for-await': false }
 
-/** What a program that needs `Intl` cannot do without writing. */
-const NAMES_INTL = /\bIntl\b|\btoLocale(?:|Date|Time)String\b/
+/** What a program that needs `Intl` cannot do without writing. `Buffer` only has another name for its `toString`. */
+const NAMES_INTL = /\bIntl\b|\btoLocale(?:|Date|Time)String\b(?! = Buffer\d*\.prototype\.toString\b)/
 
 /** Bundles what every image begins with: globals, SDK and the turn functions. */
 export async function bundleGuest(): Promise<Bundle> {

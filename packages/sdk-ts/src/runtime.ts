@@ -10,6 +10,7 @@ import { running, serve } from './current.ts'
 import { openDeclassified } from './declassified.ts'
 import { CardinalError, Refused, toError, type WireError } from './errors.ts'
 import { endTransaction, forgetLost, leaveHome, openHome } from './guest/home.ts'
+import { answerPut, type FilePart, PUT_METHOD, writeInitial } from './guest/put-file.ts'
 import { show } from './show.ts'
 import type { Call, Duration, Json, Method } from './types.ts'
 
@@ -214,6 +215,7 @@ export function deliver(text: string): string {
       }
       if (!program) throw new TypeError('no program was registered')
       openHome()
+      writeInitial()
       agent = new program() as Record<string, unknown>
       break
     case 'invoke':
@@ -290,6 +292,7 @@ function stop(invocation: string, error: CardinalError | undefined): void {
 
 async function invoke(id: string, method: string, args: Json): Promise<void> {
   try {
+    if (method === PUT_METHOD) return reply(id, true, stringify(answerPut(args as unknown as FilePart)))
     const declared = program?.methods
     const spec = declared && hasOwn(declared, method) ? declared[method] : undefined
     const body = agent?.[method]
@@ -407,6 +410,7 @@ export function describe(): string {
     if (typeof program.prototype?.[name] !== 'function') {
       throw new TypeError(`\`static methods\` names \`${name}\`, which the class does not have`)
     }
+    if (name === PUT_METHOD) throw new TypeError(`\`${PUT_METHOD}\` is the runtime's own method`)
     methods[name] = {
       ...(method.about !== undefined && { about: method.about }),
       ...(method.shared && { shared: true }),

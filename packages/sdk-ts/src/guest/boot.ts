@@ -4,7 +4,10 @@ import './fetch.ts'
 import { Agent } from '../agent.ts'
 import * as sdk from '../index.ts'
 import { collect, deliver, describe, register } from '../runtime.ts'
+import * as fileTree from './file-tree.ts'
 import { HomeError, home } from './home.ts'
+import * as homeRows from './home-rows.ts'
+import { type InitialFile, putInitial } from './put-file.ts'
 import './context.ts'
 
 const scope = globalThis as unknown as Record<string | symbol, unknown>
@@ -17,6 +20,11 @@ Object.defineProperty(scope, Symbol.for('cardinal.sdk'), {
     ...sdk,
     home: Object.freeze(home),
     HomeError,
-    register: (given: unknown) => register(given, Agent as unknown as new () => object),
+    fileTree: Object.freeze({ ...fileTree }),
+    homeRows: Object.freeze({ ...homeRows }),
+    register: (given: unknown, files: readonly InitialFile[] = []) => {
+      register(given, Agent as unknown as new () => object)
+      putInitial(files)
+    },
   }),
 })

@@ -1,369 +1,54 @@
 /**
- * Calls of `node:fs` that answer at once, over the files of the agent's home.
- *
- * The current directory is `/`. Descriptors are data of the agent: one that is open over a suspension is
- * open afterwards.
+ * Calls of `node:fs` that answer at once, over the files of the agent's home. The current directory is `/`.
  */
-import { Buffer } from 'buffer'
+import type { Entry, FsCode } from '../guest/file-tree.ts'
 import {
+  type Data,
+  type Encoding,
+  flagsOf,
+  isUtf8,
+  optionsOf,
+  type PathLike,
+  type ReadOptions,
+  toBuffer,
+  toBytes,
+  toPath,
+  type WriteOptions,
+} from './fs-arguments.ts'
+import { fileFor, fileOf, isOpen } from './fs-descriptors.ts'
+import { constants, Dirent, Stats } from './fs-stats.ts'
+import { fileTree } from './host-home.ts'
+
+export {
+  closeSync,
+  fdatasyncSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  writeSync,
+} from './fs-descriptors.ts'
+export { constants, Dirent, Stats } from './fs-stats.ts'
+
+const {
   change,
   children,
-  truncate as cut,
+  truncate: cut,
   decodeText,
-  destroy,
-  type Entry,
-  encodeText,
   entryOf,
   existing,
-  type Found,
-  type FsCode,
   fsError,
-  type Kind,
   make,
   move,
   pathOf,
   readAt,
   setMode,
   setTimes,
-  unlink as takeOut,
+  unlink: takeOut,
   walk,
   writeAt,
-} from './fs-tree.ts'
-
-type PathLike = string | URL | Uint8Array
-type Encoding = BufferEncoding
-type Data = string | ArrayBufferView
-interface ReadOptions {
-  readonly encoding?: Encoding | null
-  readonly flag?: string
-}
-interface WriteOptions extends ReadOptions {
-  readonly mode?: number
-  readonly flush?: boolean
-}
-
-export const constants = Object.freeze({
-  F_OK: 0,
-  R_OK: 4,
-  W_OK: 2,
-  X_OK: 1,
-  COPYFILE_EXCL: 1,
-  O_RDONLY: 0,
-  O_WRONLY: 1,
-  O_RDWR: 2,
-  O_CREAT: 64,
-  O_EXCL: 128,
-  O_TRUNC: 512,
-  O_APPEND: 1024,
-  S_IFMT: 0o170000,
-  S_IFREG: 0o100000,
-  S_IFDIR: 0o040000,
-})
-
-function invalid(name: string, what: string): TypeError {
-  return Object.assign(new TypeError(`The "${name}" argument must be ${what}.`), {
-    code: 'ERR_INVALID_ARG_TYPE',
-  })
-}
-
-function toPath(given: unknown, name = 'path'): string {
-  let path: string
-  if (typeof given === 'string') path = given
-  else if (given instanceof URL) {
-    if (given.protocol !== 'file:')
-      throw Object.assign(new TypeError('The URL must be of scheme file'), { code: 'ERR_INVALID_URL_SCHEME' })
-    path = decodeURIComponent(given.pathname)
-  } else if (given instanceof Uint8Array) path = new TextDecoder().decode(given)
-  else throw invalid(name, 'of type string or an instance of Buffer or URL')
-  if (path.includes('\0'))
-    throw Object.assign(new TypeError(`The argument '${name}' must be a string without null bytes.`), {
-      code: 'ERR_INVALID_ARG_VALUE',
-    })
-  return path
-}
-
-function toBytes(data: unknown, encoding: Encoding | null | undefined): Uint8Array {
-  if (typeof data === 'string')
-    return isUtf8(encoding) ? encodeText(data) : Buffer.from(data, encoding ?? 'utf8')
-  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-  throw invalid('data', 'of type string or an instance of Buffer, TypedArray, or DataView')
-}
-
-function isUtf8(encoding: Encoding | null | undefined): boolean {
-  return encoding === undefined || encoding === null || encoding === 'utf8' || encoding === 'utf-8'
-}
-
-function toBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-function optionsOf<T extends object>(given: T | Encoding | null | undefined): T & { encoding?: Encoding } {
-  if (typeof given === 'string') return { encoding: given } as unknown as T & { encoding?: Encoding }
-  return (given ?? {}) as T & { encoding?: Encoding }
-}
-
-/** What `stat` says. */
-export class Stats {
-  readonly #kind: Kind
-  readonly dev = 0
-  readonly ino: number
-  readonly mode: number
-  readonly nlink = 1
-  readonly uid = 0
-  readonly gid = 0
-  readonly rdev = 0
-  readonly size: number
-  readonly blksize = 65_536
-  readonly blocks: number
-  readonly atimeMs: number
-  readonly mtimeMs: number
-  readonly ctimeMs: number
-  readonly birthtimeMs: number
-
-  constructor(entry: Entry) {
-    this.#kind = entry.kind
-    this.ino = entry.id
-    this.mode = entry.mode | (entry.kind === 'dir' ? constants.S_IFDIR : constants.S_IFREG)
-    this.size = entry.size
-    this.blocks = Math.ceil(entry.size / 512)
-    this.atimeMs = entry.mtimeMs
-    this.mtimeMs = entry.mtimeMs
-    this.ctimeMs = entry.ctimeMs
-    this.birthtimeMs = entry.birthtimeMs
-  }
-
-  get atime() {
-    return new Date(this.atimeMs)
-  }
-  get mtime() {
-    return new Date(this.mtimeMs)
-  }
-  get ctime() {
-    return new Date(this.ctimeMs)
-  }
-  get birthtime() {
-    return new Date(this.birthtimeMs)
-  }
-  isFile() {
-    return this.#kind === 'file'
-  }
-  isDirectory() {
-    return this.#kind === 'dir'
-  }
-  isSymbolicLink() {
-    return false
-  }
-  isFIFO() {
-    return false
-  }
-  isSocket() {
-    return false
-  }
-  isBlockDevice() {
-    return false
-  }
-  isCharacterDevice() {
-    return false
-  }
-}
-
-/** What `readdir` says with `withFileTypes`. */
-export class Dirent {
-  readonly name: string
-  readonly parentPath: string
-  readonly #kind: Kind
-
-  constructor(name: string, parentPath: string, kind: Kind) {
-    this.name = name
-    this.parentPath = parentPath
-    this.#kind = kind
-  }
-
-  isFile() {
-    return this.#kind === 'file'
-  }
-  isDirectory() {
-    return this.#kind === 'dir'
-  }
-  isSymbolicLink() {
-    return false
-  }
-}
-
-interface Open {
-  readonly id: number
-  at: number
-  readonly reads: boolean
-  readonly writes: boolean
-  readonly appends: boolean
-}
-
-const MAX_OPEN = 1024
-const FIRST_FD = 3
-const opened = new Map<number, Open>()
-
-function isOpen(id: number): boolean {
-  for (const file of opened.values()) if (file.id === id) return true
-  return false
-}
-
-interface Flags {
-  readonly reads: boolean
-  readonly writes: boolean
-  readonly appends: boolean
-  readonly creates: boolean
-  readonly excludes: boolean
-  readonly truncates: boolean
-}
-
-const O = constants
-const FLAGS: Readonly<Record<string, number>> = {
-  r: O.O_RDONLY,
-  rs: O.O_RDONLY,
-  'r+': O.O_RDWR,
-  'rs+': O.O_RDWR,
-  w: O.O_WRONLY | O.O_CREAT | O.O_TRUNC,
-  wx: O.O_WRONLY | O.O_CREAT | O.O_TRUNC | O.O_EXCL,
-  'w+': O.O_RDWR | O.O_CREAT | O.O_TRUNC,
-  'wx+': O.O_RDWR | O.O_CREAT | O.O_TRUNC | O.O_EXCL,
-  a: O.O_WRONLY | O.O_CREAT | O.O_APPEND,
-  ax: O.O_WRONLY | O.O_CREAT | O.O_APPEND | O.O_EXCL,
-  'a+': O.O_RDWR | O.O_CREAT | O.O_APPEND,
-  'ax+': O.O_RDWR | O.O_CREAT | O.O_APPEND | O.O_EXCL,
-}
-
-function flagsOf(given: string | number): Flags {
-  const bits = typeof given === 'number' ? given : FLAGS[given]
-  if (bits === undefined)
-    throw Object.assign(new TypeError(`The argument 'flags' is invalid. Received '${given}'`), {
-      code: 'ERR_INVALID_ARG_VALUE',
-    })
-  const access = bits & 3
-  return {
-    reads: access !== O.O_WRONLY,
-    writes: access !== O.O_RDONLY,
-    appends: (bits & O.O_APPEND) !== 0,
-    creates: (bits & O.O_CREAT) !== 0,
-    excludes: (bits & O.O_EXCL) !== 0,
-    truncates: (bits & O.O_TRUNC) !== 0,
-  }
-}
-
-/** The file of a path as these flags want it: made, emptied, or refused. */
-function fileFor(path: string, flags: Flags, mode: number): Entry {
-  // What would be made by a name that only a directory can have is none.
-  const slash = path.length > 1 && path.endsWith('/')
-  const found = walk(slash && flags.creates ? path.replace(/\/+$/, '') : path, 'open')
-  const { entry } = found
-  if (slash && flags.creates && entry?.kind !== 'dir') throw fsError('EISDIR', 'open', path)
-  if (entry && flags.creates && flags.excludes) throw fsError('EEXIST', 'open', path)
-  if (entry?.kind === 'dir') {
-    if (flags.writes) throw fsError('EISDIR', 'open', path)
-    return entry
-  }
-  if (entry) {
-    if (flags.truncates && flags.writes) change('open', path, () => cut(entry.id, 0))
-    return entry
-  }
-  if (!flags.creates) throw fsError('ENOENT', 'open', path)
-  return change('open', path, () => make(parentOf(found), 'file', mode))
-}
-
-/** The root may have had no row when it was looked at. */
-function parentOf(found: Found): Found {
-  return { ...found, parent: entryOf(found.parent.id) as Entry }
-}
-
-export function openSync(path: PathLike, flags: string | number = 'r', mode = 0o644): number {
-  const wanted = flagsOf(flags)
-  const { id } = fileFor(toPath(path), wanted, mode)
-  let fd = FIRST_FD
-  while (opened.has(fd)) fd++
-  if (fd >= MAX_OPEN) throw fsError('EMFILE', 'open', toPath(path))
-  opened.set(fd, { id, at: 0, reads: wanted.reads, writes: wanted.writes, appends: wanted.appends })
-  return fd
-}
-
-function fileOf(fd: unknown, syscall: string): Open {
-  if (typeof fd !== 'number') throw invalid('fd', 'of type number')
-  const file = opened.get(fd)
-  if (!file) throw fsError('EBADF', syscall)
-  return file
-}
-
-export function closeSync(fd: number): void {
-  const { id } = fileOf(fd, 'close')
-  opened.delete(fd)
-  const entry = entryOf(id)
-  // Its name was taken away while it was open.
-  if (entry && entry.parent < 0 && !isOpen(id)) change('close', undefined, () => destroy(id))
-}
-
-interface ReadPlace {
-  readonly offset?: number
-  readonly length?: number
-  readonly position?: number | bigint | null
-}
-
-export function readSync(
-  fd: number,
-  buffer: ArrayBufferView,
-  offsetOrOptions: number | ReadPlace | null = 0,
-  length?: number,
-  position?: number | bigint | null,
-): number {
-  const file = fileOf(fd, 'read')
-  if (!file.reads) throw fsError('EBADF', 'read')
-  const place: ReadPlace =
-    typeof offsetOrOptions === 'object' && offsetOrOptions !== null
-      ? offsetOrOptions
-      : { offset: offsetOrOptions ?? 0, ...(length !== undefined && { length }), position: position ?? null }
-  const into = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength)
-  const offset = place.offset ?? 0
-  const count = place.length ?? into.length - offset
-  if (offset < 0 || count < 0 || offset + count > into.length)
-    throw Object.assign(new RangeError('The value of "length" is out of range.'), {
-      code: 'ERR_OUT_OF_RANGE',
-    })
-  if (entryOf(file.id)?.kind === 'dir') throw fsError('EISDIR', 'read')
-  const at = place.position === null || place.position === undefined ? file.at : Number(place.position)
-  const bytes = readAt(file.id, at, count)
-  into.set(bytes, offset)
-  if (place.position === null || place.position === undefined) file.at += bytes.length
-  return bytes.length
-}
-
-export function writeSync(
-  fd: number,
-  data: Data,
-  offsetOrPosition?: number | null,
-  lengthOrEncoding?: number | Encoding | null,
-  position?: number | null,
-): number {
-  const file = fileOf(fd, 'write')
-  if (!file.writes) throw fsError('EBADF', 'write')
-  let bytes: Uint8Array
-  let place: number | null | undefined
-  if (typeof data === 'string') {
-    bytes = toBytes(data, lengthOrEncoding as Encoding | null | undefined)
-    place = offsetOrPosition
-  } else {
-    const whole = toBytes(data, undefined)
-    const offset = offsetOrPosition ?? 0
-    const count = (lengthOrEncoding as number | null | undefined) ?? whole.length - offset
-    if (offset < 0 || count < 0 || offset + count > whole.length)
-      throw Object.assign(new RangeError('The value of "length" is out of range.'), {
-        code: 'ERR_OUT_OF_RANGE',
-      })
-    bytes = whole.subarray(offset, offset + count)
-    place = position
-  }
-  const size = entryOf(file.id)?.size ?? 0
-  const at = file.appends ? size : typeof place === 'number' ? place : file.at
-  change('write', undefined, () => writeAt(file.id, at, bytes, 'write'))
-  if (typeof place !== 'number' || file.appends) file.at = at + bytes.length
-  return bytes.length
-}
+} = fileTree
 
 type ReadResult<O> = O extends Encoding | { readonly encoding: Encoding } ? string : Buffer
 
@@ -448,10 +133,6 @@ export function statSync(path: PathLike, options?: StatOptions): Stats | undefin
 /** There are no links, so that it is the same. */
 export function lstatSync(path: PathLike, options?: StatOptions): Stats | undefined {
   return statSync(path, options)
-}
-
-export function fstatSync(fd: number): Stats {
-  return new Stats(entryOf(fileOf(fd, 'fstat').id) as Entry)
 }
 
 interface ReaddirOptions {
@@ -673,12 +354,6 @@ export function truncateSync(path: PathLike, length = 0): void {
   })
 }
 
-export function ftruncateSync(fd: number, length = 0): void {
-  const file = fileOf(fd, 'ftruncate')
-  if (!file.writes) throw fsError('EINVAL', 'ftruncate')
-  change('ftruncate', undefined, () => cut(file.id, length))
-}
-
 function toMs(time: number | string | Date): number {
   return time instanceof Date ? time.getTime() : Number(time) * 1000
 }
@@ -702,15 +377,6 @@ export function realpathSync(path: PathLike): string {
   return pathOf(existing(toPath(path), 'lstat'))
 }
 
-/** What is written is safe with its turn; there is nothing to wait for. */
-export function fsyncSync(fd: number): void {
-  fileOf(fd, 'fsync')
-}
-
-export function fdatasyncSync(fd: number): void {
-  fileOf(fd, 'fdatasync')
-}
-
 const missing = (name: string) => (): never => {
   throw Object.assign(new Error(`\`fs.${name}\` is not there in an agent; see docs/home.md`), {
     code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM',
@@ -722,5 +388,3 @@ export const linkSync = missing('link')
 export const readlinkSync = missing('readlink')
 export const watch = missing('watch')
 export const watchFile = missing('watchFile')
-export const createReadStream = missing('createReadStream')
-export const createWriteStream = missing('createWriteStream')

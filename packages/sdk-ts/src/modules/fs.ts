@@ -1,7 +1,7 @@
 /**
  * `node:fs` in an agent: files that lie in its home, in one cut with its tables and its memory. Callbacks
  * come after the call that takes them, in the same turn. What is not there throws and says so: links,
- * watching, streams. See `docs/home.md`.
+ * watching. See `docs/home.md`.
  *
  * @example
  * import fs from 'node:fs'
@@ -10,8 +10,10 @@
  */
 import * as calls from './fs-calls.ts'
 import promises from './fs-promises.ts'
+import * as streams from './fs-streams.ts'
 
 export * from './fs-calls.ts'
+export * from './fs-streams.ts'
 export { promises }
 
 /** The same with a callback, which comes once the caller has done what it is at. */
@@ -68,6 +70,7 @@ export function exists(path: unknown, callback: (there: boolean) => void): void 
 
 export default {
   ...calls,
+  ...streams,
   promises,
   exists,
   access,

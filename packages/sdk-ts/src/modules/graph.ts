@@ -18,10 +18,12 @@ import type { Json } from '../types.ts'
 import { GraphError } from './graph-error.ts'
 import { parsePattern } from './graph-pattern.ts'
 import { type Query, queryOf, type Values } from './graph-query.ts'
-import { atomically, isMissingTable, rowsIfAny } from './home-rows.ts'
-import { agentHome } from './host-home.ts'
+import { agentHome, homeRows } from './host-home.ts'
 
 export { type GraphCode, GraphError } from './graph-error.ts'
+
+const { atomically, isMissingTable, rowsIfAny } = homeRows
+
 export type Properties = { readonly [name: string]: Json }
 
 export interface Node {

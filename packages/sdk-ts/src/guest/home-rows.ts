@@ -1,6 +1,5 @@
 /** What modules of the SDK ask of the home for themselves: rows, and changes that happen whole or not at all. */
-import type { HomeValue } from '../guest/home.ts'
-import { agentHome, SqlFailure } from './host-home.ts'
+import { HomeError, type HomeValue, home } from './home.ts'
 
 const ALL_ROWS = 2 ** 31 - 1
 const SQLITE_ERROR = 1
@@ -10,7 +9,7 @@ const stamps = new Map<string, number>()
 
 /** All rows of a query; integers as the nearest numbers. */
 export function rows(sql: string, ...values: HomeValue[]): HomeValue[][] {
-  const fetched = agentHome.fetch(sql, values, ALL_ROWS, stamps.get(sql) ?? 0, 'nearest')
+  const fetched = home.fetch(sql, values, ALL_ROWS, stamps.get(sql) ?? 0, 'nearest')
   if (fetched.columns) stamps.set(sql, fetched.stamp)
   return fetched.rows
 }
@@ -26,18 +25,18 @@ export function rowsIfAny(sql: string, ...values: HomeValue[]): HomeValue[][] {
 }
 
 export function isMissingTable(error: unknown): boolean {
-  return error instanceof SqlFailure && error.errcode === SQLITE_ERROR && /no such table/.test(error.message)
+  return error instanceof HomeError && error.errcode === SQLITE_ERROR && /no such table/.test(error.message)
 }
 
 /** Does `act` as one change, within whatever transaction the program has open. */
 export function atomically<T>(act: () => T): T {
-  agentHome.exec('savepoint cardinal_change')
+  home.exec('savepoint cardinal_change')
   try {
     const done = act()
-    agentHome.exec('release cardinal_change')
+    home.exec('release cardinal_change')
     return done
   } catch (error) {
-    agentHome.exec('rollback to cardinal_change; release cardinal_change')
+    home.exec('rollback to cardinal_change; release cardinal_change')
     throw error
   }
 }

@@ -5,9 +5,8 @@
  * there are no links, devices or other ways out. Every change is one savepoint: it happens whole, in one
  * cut with tables and memory, or not at all.
  */
-import type { HomeValue } from '../guest/home.ts'
+import { HomeError, type HomeValue, home } from './home.ts'
 import { atomically, rowsIfAny as rows } from './home-rows.ts'
-import { agentHome, SqlFailure } from './host-home.ts'
 
 export type Kind = 'file' | 'dir'
 
@@ -32,6 +31,7 @@ const ERRORS = {
   ENOTDIR: [-20, 'not a directory'],
   EISDIR: [-21, 'illegal operation on a directory'],
   EINVAL: [-22, 'invalid argument'],
+  ESTALE: [-116, 'stale file handle'],
   EMFILE: [-24, 'too many open files'],
   EFBIG: [-27, 'file too large'],
   ENOSPC: [-28, 'no space left on device'],
@@ -63,7 +63,7 @@ export function fsError(code: FsCode, syscall: string, path?: string, dest?: str
   return error
 }
 
-const CHUNK = 65_536
+export const CHUNK = 65_536
 const MAX_NAME_BYTES = 255
 const MAX_PATH = 4096
 const MAX_FILE = 2 ** 40
@@ -84,7 +84,7 @@ const FIELDS = 'id, parent, name, kind, size, mode, mtime, ctime, born'
 type Cells = HomeValue[]
 
 function run(sql: string, ...values: HomeValue[]): number {
-  return Number(agentHome.run(sql, values).lastInsertRowid)
+  return Number(home.run(sql, values).lastInsertRowid)
 }
 
 /** UTF-8 by SQLite: a guest of its own takes thousands of instructions a character. */
@@ -100,11 +100,11 @@ export function decodeText(bytes: Uint8Array): string {
 export function change<T>(syscall: string, path: string | undefined, act: () => T): T {
   try {
     return atomically(() => {
-      if (rows('select 1 from cardinal_files where id = 1').length === 0) agentHome.exec(SCHEMA)
+      if (rows('select 1 from cardinal_files where id = 1').length === 0) home.exec(SCHEMA)
       return act()
     })
   } catch (error) {
-    if (error instanceof SqlFailure && (error.errcode & 0xff) === SQLITE_FULL)
+    if (error instanceof HomeError && (error.errcode & 0xff) === SQLITE_FULL)
       throw fsError('ENOSPC', syscall, path)
     throw error
   }
@@ -236,6 +236,31 @@ export function move(entry: Entry, to: Found): void {
   touch(to.parent.id)
 }
 
+/** A file that stands nowhere yet. */
+export function makeNameless(mode: number): number {
+  const { id } = make({ parent: { id: -ROOT } as Entry, name: '', entry: undefined }, 'file', mode)
+  run('update cardinal_files set parent = -id where id = ?', id)
+  return id
+}
+
+/** A chunk that is not there yet, as hex: SQLite reads that many times faster than a guest could. */
+export function insertChunk(id: number, n: number, hex: string): void {
+  run('insert into cardinal_chunks(file, n, bytes) values (?, ?, unhex(?))', id, n, hex)
+}
+
+export function setSize(id: number, size: number): void {
+  const now = Date.now()
+  run('update cardinal_files set size = ?, mtime = ?, ctime = ? where id = ?', size, now, now, id)
+}
+
+/** The bytes of `from` take the place of those of `id`, and `from` is no more. */
+export function overwrite(id: number, from: number): void {
+  run('delete from cardinal_chunks where file = ?', id)
+  run('update cardinal_chunks set file = ? where file = ?', id, from)
+  setSize(id, entryOf(from)?.size ?? 0)
+  destroy(from)
+}
+
 /** Bytes from `at` on, `length` at most. */
 export function readAt(id: number, at: number, length: number): Uint8Array {
   const size = entryOf(id)?.size ?? 0
@@ -269,9 +294,7 @@ export function writeAt(id: number, at: number, bytes: Uint8Array, syscall: stri
     putChunk(id, n, offset, part)
     done += part.length
   }
-  const now = Date.now()
-  const after = Math.max(size, at + bytes.length)
-  run('update cardinal_files set size = ?, mtime = ?, ctime = ? where id = ?', after, now, now, id)
+  setSize(id, Math.max(size, at + bytes.length))
 }
 
 function putChunk(id: number, n: number, offset: number, part: Uint8Array): void {
@@ -301,6 +324,5 @@ export function truncate(id: number, length: number): void {
       last,
       rest,
     )
-  const now = Date.now()
-  run('update cardinal_files set size = ?, mtime = ?, ctime = ? where id = ?', length, now, now, id)
+  setSize(id, length)
 }

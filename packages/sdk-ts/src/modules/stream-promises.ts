@@ -1,0 +1,5 @@
+/** `node:stream/promises` in an agent. */
+import { promises } from './stream.ts'
+
+export const { finished, pipeline } = promises
+export default promises
