@@ -113,4 +113,30 @@ describe('cardinal sql and files', () => {
     expect(run(['files', 'put', 'notes/ann', '.']).err).toContain('is no file')
     expect(run(['files', 'put', 'notes/ann', '-'])).toMatchObject({ status: 2 })
   })
+
+  it('takes a home out of the node and into another agent, and says offline whose it is', () => {
+    expect(run(['home', 'export', 'notes/ann', 'ann.home'])).toMatchObject({
+      status: 0,
+      out: expect.stringMatching(/^ann.home {2}\d+ bytes\n$/),
+    })
+    expect(run(['home', 'export', 'notes/ann', 'ann.home']).err).toContain('FileExists')
+    expect(run(['home', 'import', 'notes/bob', 'ann.home']).out).toMatch(
+      /^default\/notes\/bob begins anew with the home of default\/notes\/ann \(\d+ bytes\)\n$/,
+    )
+    expect(run(['sql', 'notes/bob', 'select text from notes where id = 1']).out).toBe('text\nmilk\n')
+    expect(run(['home', 'import', 'notes/ann', 'ann.home']).err).toContain('InUse')
+    expect(run(['home', 'import', 'notes/ann', 'ann.home', '--replace']).status).toBe(0)
+    const key = fs
+      .readFileSync(path.join(folder, 'ann.home'))
+      .toString('latin1')
+      .match(/"node":"([0-9a-f]{64})"/)?.[1] as string
+    const said = run(['home', 'inspect', 'ann.home', '--key', key])
+    expect(said).toMatchObject({ status: 0, out: expect.stringContaining('home of   default/notes/ann') })
+    expect(said.out).toContain('labels    untrusted')
+    expect(
+      run(['home', 'inspect', 'ann.home', '--key', key.replace(/^./, (c) => (c === '0' ? '1' : '0'))]).err,
+    ).toContain('WrongKey')
+    expect(run(['home', 'inspect', 'ann.home', '--key', 'x']).status).toBe(2)
+    expect(run(['home', 'inspect', 'none.home', '--key', key]).err).toContain('NoSuchFile')
+  })
 })

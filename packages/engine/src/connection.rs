@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
+use rusqlite::limits::Limit;
 use rusqlite::{ffi, Connection};
 use sha2::{Digest, Sha256};
 
@@ -55,7 +56,7 @@ pub struct Open {
     pub pair_pages: u64,
     /// Beyond which SQLite itself says that the file is full.
     pub max_pages: u64,
-    _connection: Connection,
+    connection: Connection,
 }
 
 /// Whether only space, comments and semicolons are left.
@@ -100,7 +101,7 @@ pub fn open_connection(file: &Path) -> Result<Open, SqlError> {
         began: false,
         pair_pages: 0,
         max_pages: 0,
-        _connection: connection,
+        connection,
     })
 }
 
@@ -189,6 +190,23 @@ impl Open {
             statement.reset();
             Ok(number)
         })
+    }
+
+    /// Copies the database into a file that is not there yet, without free pages. No transaction is open.
+    pub fn vacuum_into(&mut self, to: &Path) -> Result<(), SqlError> {
+        self.cursors.clear();
+        self.prepared.clear();
+        self.kernel.clear();
+        let path = to.to_str().ok_or_else(|| SqlError::new(ffi::SQLITE_CANTOPEN, "a path that is no UTF-8"))?;
+        let sql = format!("vacuum into '{}'", path.replace('\'', "''"));
+        // It attaches what it writes.
+        let bound = |connection: &Connection, most| {
+            connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, most).map_err(|e| SqlError::new(ffi::SQLITE_MISUSE, e.to_string()))
+        };
+        bound(&self.connection, 1)?;
+        let done = self.as_kernel(|open| open.raw.run(&sql));
+        bound(&self.connection, 0)?;
+        done
     }
 
     pub fn bound(&mut self, quota: u64) -> Result<(), SqlError> {

@@ -1,7 +1,7 @@
 //! What JavaScript sees: submit work by number, receive outcomes in batches.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use napi::bindgen_prelude::{Buffer, Function};
@@ -15,7 +15,7 @@ use crate::host::{self, Host};
 use crate::image::{self, Handles};
 use crate::module::{self, Cache};
 use crate::pool::{HOST_LANE, Job, Pool};
-use crate::{rows, snapshot, sys};
+use crate::{portable, rows, snapshot, sys};
 
 #[napi(object)]
 pub struct EngineOptions {
@@ -449,6 +449,39 @@ impl Engine {
         self.submit(job, HOST_LANE, move |_| {
             let (mut home, _) = Home::find(PathBuf::from(file)).map_err(host)?;
             home.checkpoint().map_err(host)?;
+            Ok(Vec::new().into())
+        });
+    }
+
+    /// Writes what an instance has stored into a file, right after its commit.
+    #[napi]
+    pub fn export_home(&self, job: f64, instance: u32, lane: u32, to: String) -> napi::Result<()> {
+        let slot = self.shared.slot(instance)?;
+        self.submit(job, lane, move |s| {
+            s.with_guest(&slot, |guest| {
+                let home = guest.home().ok_or_else(|| host("no home".into()))?;
+                home.export(Path::new(&to)).map_err(host)?;
+                Ok(Vec::new().into())
+            })
+        });
+        Ok(())
+    }
+
+    /// What speaks against taking in a file that was exported. The output is a list, as JSON.
+    #[napi]
+    pub fn check_export(&self, job: f64, file: String) {
+        self.submit(job, HOST_LANE, move |_| {
+            let found = portable::problems(Path::new(&file)).map_err(host)?;
+            Ok(rows::texts(&found).into_bytes().into())
+        });
+    }
+
+    /// Makes a home out of such a file, under the number by which one that was found is known.
+    #[napi]
+    pub fn adopt_home(&self, job: f64, id: u32, from: String, to: String) {
+        self.submit(job, HOST_LANE, move |s| {
+            let home = portable::adopt(Path::new(&from), Path::new(&to)).map_err(host)?;
+            s.homes.lock().expect("homes").insert(id, home);
             Ok(Vec::new().into())
         });
     }

@@ -57,6 +57,9 @@ interface NativeEngine {
   ): void
   checkHome(job: number, instance: number, lane: number): void
   checkpointFile(job: number, file: string): void
+  exportHome(job: number, instance: number, lane: number, to: string): void
+  checkExport(job: number, file: string): void
+  adoptHome(job: number, id: number, from: string, to: string): void
   checkpointHome(job: number, instance: number, lane: number): void
   save(job: number, instance: number, lane: number): void
   drop(instance: number): void
@@ -317,6 +320,26 @@ export class Engine {
   async checkHome(instance: Instance, lane: number): Promise<string[]> {
     const outcome = await this.#job((job) => this.#native.checkHome(job, instance.id, lane))
     return JSON.parse(requireOutput(outcome).toString())
+  }
+
+  /**
+   * Writes what a quiet instance has stored, as it was committed just before, into a file that is not there
+   * yet: a database without anything of the kernel's.
+   */
+  async exportHome(instance: Instance, lane: number, to: string): Promise<void> {
+    requireOutput(await this.#job((job) => this.#native.exportHome(job, instance.id, lane, to)))
+  }
+
+  /** What speaks against taking in a file that was exported; empty: nothing. */
+  async checkExport(file: string): Promise<string[]> {
+    return JSON.parse(requireOutput(await this.#job((job) => this.#native.checkExport(job, file))).toString())
+  }
+
+  /** Makes the home of a file out of one that was exported, in the place of whatever home was there. */
+  async adoptHome(from: string, to: string): Promise<FoundHome> {
+    const id = this.#nextId++
+    requireOutput(await this.#job((job) => this.#native.adoptHome(job, id, from, to)))
+    return { id, file: to, seq: 0, hash: Buffer.alloc(0), bytes: Buffer.alloc(0) }
   }
 
   /** Moves the write-ahead log of a home that nobody has open into its file; both are synced. */

@@ -18,6 +18,7 @@ use rusqlite::ffi;
 use sha2::{Digest, Sha256};
 
 use crate::connection::{open_connection, pages_of, read_pair, Open, Prepared};
+use crate::portable;
 use crate::running::{bind, spent, SPENT};
 use crate::sqlite;
 use crate::statement::{Cell, Column, SqlError, Statement, Value};
@@ -33,7 +34,7 @@ pub const CALL_BYTES: i64 = 256 << 20;
 const REPEAT_BYTES: i64 = 384 << 20;
 const REPEAT_STEPS: u64 = 20;
 
-const SCHEMA: &str = "
+pub const SCHEMA: &str = "
     pragma application_id = 1128353348;
     create table _cardinal_pair(id integer primary key check(id = 1), format integer not null, seq integer not null,
         hash blob not null, bytes blob not null);
@@ -189,6 +190,12 @@ impl Home {
         Home { file, open: None, turn: Turn::default(), transaction: Transaction::default() }
     }
 
+    /// A file that was just made, without a pair.
+    pub fn over(file: PathBuf) -> Result<Home, SqlError> {
+        let open = open_connection(&file)?;
+        Ok(Home { open: Some(open), ..Home::new(file) })
+    }
+
     /// Opens what is there and reads its pair. None: there is no home, or only half of one, which is
     /// removed: it is made again from the log.
     pub fn find(file: PathBuf) -> Result<(Home, Option<Pair>), String> {
@@ -291,6 +298,12 @@ impl Home {
         open.prepared.clear();
         open.kernel.clear();
         open.kernel_run("pragma wal_checkpoint(truncate)").map_err(|e| format!("home: checkpoint: {}", e.message))
+    }
+
+    /// Writes what the guest has stored into a file. Only between a commit and the next turn.
+    pub fn export(&mut self, to: &Path) -> Result<(), String> {
+        let open = self.open.as_mut().filter(|open| !open.began).ok_or("home: export: nothing is committed")?;
+        portable::export(open, to)
     }
 
     /// What the file holds wrongly, by SQLite's own check; empty: nothing.

@@ -10,7 +10,7 @@
 //!
 //! `home` is an agent's SQLite as its turns see it, `connection`, `running` and `transaction` are parts of it;
 //! `bridge` leads there from the guest. `authorizer` and `names` say what SQL of a guest may name,
-//! `functions` what it finds, `meter` and `rowids` where it is stopped, `rows` how operators see it.
+//! `functions` what it finds, `meter` and `rowids` where it is stopped, `rows` how operators see it, `portable` how it leaves a node and comes in.
 
 mod authorizer;
 mod bridge;
@@ -25,6 +25,7 @@ mod meter;
 mod module;
 mod names;
 mod pool;
+mod portable;
 mod rowids;
 mod rows;
 mod running;

@@ -128,10 +128,12 @@ impl Raw {
         Ok((statement, used))
     }
 
-    /// Runs a statement of the kernel's own to its end.
-    pub fn run(self, sql: &str) -> Result<(), SqlError> {
-        let (Some(mut statement), _) = self.prepare(sql)? else { return Ok(()) };
-        while statement.step()? {}
+    /// Runs statements of the kernel's own to their ends.
+    pub fn run(self, mut sql: &str) -> Result<(), SqlError> {
+        while let (Some(mut statement), used) = self.prepare(sql)? {
+            while statement.step()? {}
+            sql = &sql[used..];
+        }
         Ok(())
     }
 }

@@ -17,6 +17,8 @@ import type { Context } from './context.ts'
 import { type Decided, decideEffects } from './decide.ts'
 import { Ending } from './ending.ts'
 import { KernelError } from './errors.ts'
+import type { CheckedHome, HomeHeader } from './home-file.ts'
+import { encodeGiven, influenceToSign, partsOf } from './home-transfer.ts'
 import { WAL_BYTES_AWAKE } from './homes.ts'
 import { type Address, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
@@ -177,10 +179,15 @@ export class LiveAgent {
       return
     }
     if (this.state.wiping) {
-      if (!this.#wiping.goOn()) return
-      this.#dropInstance()
+      const begins = this.#wiping.goOn()
+      if (begins === undefined) return
       this.#turnsSinceSave = 0
       this.#microsSinceSave = 0
+      if (begins === 'given') {
+        this.#occupy(this.#takeGiven())
+        return
+      }
+      this.#dropInstance()
       if (this.#hasHome) this.#removeHome()
     }
     this.#arm()
@@ -281,6 +288,60 @@ export class LiveAgent {
       })
   }
 
+  /**
+   * Writes the home, as it stands between two turns, into a file. Resolves with what it is signed with, once
+   * it is on record that somebody took it.
+   */
+  exportHome(to: string, principal: string): Promise<Pick<HomeHeader, 'seq' | 'influence' | 'fixed'>> {
+    const { ctx } = this.#around
+    return this.#look(async (instance) => {
+      if (!this.#hasHome)
+        throw new KernelError('NotFound', 'NoHome', `\`${this.name}\` has stored nothing yet`)
+      const { pos, seq } = this.append('looked', { by: principal }, [Buffer.from('home export')])
+      const signed = influenceToSign(this.standing.world, this.standing.row)
+      await this.save()
+      if (!this.#instance)
+        throw new KernelError(
+          'Unavailable',
+          'HomeUnavailable',
+          `the home of \`${this.name}\` could not be saved`,
+        )
+      await ctx.engine.exportHome(instance, this.identity.lane, to)
+      await ctx.log.untilDurable(pos)
+      return { seq, ...signed }
+    })
+  }
+
+  /**
+   * Begins anew with a home that was exported: first its bytes go into the log, then the agent is wiped.
+   * `check` is asked once nothing of the agent runs any more.
+   */
+  async importHome(
+    home: CheckedHome & { readonly influence: HomeHeader['influence']; readonly database: string },
+    principal: string,
+    check: () => void,
+  ): Promise<void> {
+    const { ctx } = this.#around
+    const setUp = home.header.image === this.image.hash ? 'same' : 'other'
+    const wiped = await this.#look(async () => {
+      check()
+      const parts: [number, string][] = []
+      for (const part of partsOf(home.database)) {
+        await ctx.log.room()
+        const { pos, hash } = this.append('part', {}, [part])
+        parts.push([pos, hash.toString('hex')])
+      }
+      ctx.crashPoint('import.parts')
+      // Takes its turn before anything else that waits.
+      return {
+        begun: this.#wiping.begin(principal, { payload: encodeGiven(home, home.influence, parts), setUp }),
+      }
+    })
+    await wiped.begun
+    // Whoever is told that it is there finds it there.
+    await new Promise<void>((resolve) => this.betweenTurns(resolve))
+  }
+
   /** The host lets the agent begin anew; resolves when it has. */
   wipe(principal: string): Promise<void> {
     return this.#wiping.begin(principal)
@@ -302,7 +363,7 @@ export class LiveAgent {
       maximumBytes: ctx.limits.memoryBytes,
       home: ctx.homes.fileOf(this.identity.birth),
     })
-    const homeBytes = this.#homeBytes()
+    const homeBytes = this.homeBytes
     const outcome = await this.#deliver(inputs, timeMs, seed, homeBytes)
     const base = {
       inputs: inputs.map((i) => i.ref),
@@ -326,8 +387,8 @@ export class LiveAgent {
       await this.save()
   }
 
-  /** The least that one of its birth cards grants; the node's default where none says anything. */
-  #homeBytes(): number {
+  /** What its home may take: the least that one of its birth cards grants; the node's default where none says anything. */
+  get homeBytes(): number {
     const granted = this.standing.row.births.map((card) => card.limits.budgets.get('homeBytes'))
     const said = granted.filter((bytes) => bytes !== undefined)
     return said.length > 0
@@ -542,6 +603,12 @@ export class LiveAgent {
       this.#dropInstance()
       if (!this.#stopping) await this.#rebuild()
     }
+  }
+
+  /** Begins with the home that was given, as a replay would; and keeps it, so that none has to. */
+  async #takeGiven(): Promise<void> {
+    await this.#rebuild()
+    await this.save()
   }
 
   /** What was stored before a wipe. Nobody has it open, so that it is gone before anything new is stored. */

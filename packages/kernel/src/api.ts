@@ -2,6 +2,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import fs from 'node:fs'
 import type { Server } from 'node:http'
+import { Readable } from 'node:stream'
 import { CardError, TokenError } from '@cardinal/cards'
 import { ManifestError, parseFiles } from '@cardinal/manifests'
 import { LogError } from '@cardinal/oplog'
@@ -102,7 +103,7 @@ function makeApp(served: Served): OpenAPIHono {
   })
   app.use('*', (c, next) => {
     // Files are taken in while they come; the bounds of the home hold for them.
-    if (c.req.method === 'PUT' && /\/file$/.test(c.req.path)) return next()
+    if (c.req.method === 'PUT' && /\/(file|home\/import)$/.test(c.req.path)) return next()
     const isProject = c.req.path === routes.apply.path || c.req.path === routes.plan.path
     const maxSize = isProject ? MAX_APPLY : MAX_BODY
     const tooLarge = (at: Context) =>
@@ -210,6 +211,22 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
     return c.json(await kernel.files.put(address(c), pathOf(c), body, OPERATOR))
   })
   on(app, routes.home, async (c) => c.json(await kernel.checkHome(address(c))))
+  on(app, routes.exportHome, async (c) => {
+    const { file } = await kernel.transfer.export(address(c), OPERATOR)
+    const stream = fs.createReadStream(file)
+    // Once it is open, it is there until it is sent, whatever becomes of its name.
+    stream.once('open', () => fs.rmSync(file))
+    return c.body(Readable.toWeb(stream) as ReadableStream, 200, {
+      'content-type': 'application/octet-stream',
+    })
+  })
+  on(app, routes.importHome, async (c) => {
+    const { key, replace } = parse(routes.importHome.request.query, c.req.query())
+    const body = c.req.raw.body ?? new Blob([]).stream()
+    const wish = { nodeKey: key, replace: replace === 'true' }
+    const { address: from, bytes } = await kernel.transfer.import(address(c), body, wish, OPERATOR)
+    return c.json({ address: address(c), from, bytes })
+  })
   on(app, routes.agentTree, async (c) => {
     const { limit } = parse(routes.agentTree.request.query, c.req.query())
     return c.json(await kernel.view.tree(address(c), limit))

@@ -36,6 +36,7 @@ import { type AuthorityMeta, type AuthorityPayload, cardName } from './authority
 import { decideEffects, redecide } from './decide.ts'
 import { FANOUT, fanoutOfEnd } from './fanout.ts'
 import { readAuthority } from './holding.ts'
+import { influenceGiven } from './home-transfer.ts'
 import type { EffectId, InvocationId } from './ids.ts'
 import { admitsOf, callArgs, parseSpawnArgs } from './messages.ts'
 import { narrowOf } from './narrow.ts'
@@ -53,6 +54,7 @@ import {
   type RepliedMeta,
   type SentMeta,
   type TurnMeta,
+  type WipedMeta,
 } from './wire.ts'
 
 export interface AuditReport {
@@ -236,7 +238,10 @@ export class Audit {
         return this.#ended(who, at, entry.meta as AuthorityMeta)
       case 'wiped':
         wipe(who.standing.world, who.standing.row)
-        return who.standing.beganAnew()
+        who.standing.beganAnew()
+        if ((entry.meta as WipedMeta).home === 1)
+          join(who.standing.row, influenceGiven(entry.payloads[1] as Buffer))
+        return
       case 'stopped':
         for (const [key, effect] of who.standing.world.effects) {
           if (effect.agent !== who.standing.row) continue

@@ -12,7 +12,7 @@ import { KernelError } from './errors.ts'
 import { type Address, parseAddress } from './ids.ts'
 import type { Intake } from './intake.ts'
 
-export interface FileAbout {
+interface FileAbout {
   readonly name: string
   readonly kind: 'file' | 'dir'
   readonly size: number

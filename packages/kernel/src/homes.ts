@@ -4,6 +4,7 @@
  * A home is `homes/<aa>/<birth>.db` with its `-wal` beside it. Whoever sleeps has no handle here. Its
  * write-ahead log goes into the file afterwards, one home at a time, never while somebody waits.
  */
+import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { type Engine, EngineFailure, type FoundHome } from '@cardinal/engine'
@@ -46,6 +47,13 @@ export class Homes {
   /** For a life that is repeated beside the agent: a home of its own, removed afterwards. */
   scratchOf(birth: Buffer, nonce: string): string {
     return path.join(this.#folder, 'scratch', `${birth.toString('hex')}-${nonce}.db`)
+  }
+
+  /** A file on its way, which is the caller's to remove; none outlives the process. */
+  spool(): string {
+    const folder = path.join(this.#folder, 'scratch')
+    fs.mkdirSync(folder, { recursive: true })
+    return path.join(folder, `spool-${randomBytes(8).toString('hex')}`)
   }
 
   /** The home of an agent that is not awake; undefined: it has none that can be used. */

@@ -41,6 +41,7 @@ import { KernelError, wasErased } from './errors.ts'
 import { Files } from './files.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
 import { readAuthority } from './holding.ts'
+import { HomeTransfer } from './home-transfer.ts'
 import { Homes } from './homes.ts'
 import { HostCards } from './host-cards.ts'
 import { HostTokens } from './host-tokens.ts'
@@ -111,6 +112,7 @@ export interface Kernel {
   readonly tokens: HostTokens
   readonly approvals: Approvals
   readonly files: Files
+  readonly transfer: HomeTransfer
   readonly applying: Pick<Applying, 'plan' | 'generations'>
   apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
   rollback(...of: Parameters<Applying['rollback']>): Promise<Planned>
@@ -189,6 +191,7 @@ class Node implements Kernel {
   readonly approvals: Approvals
   readonly applying: Applying
   readonly files: Files
+  readonly transfer: HomeTransfer
   readonly #http: HttpTool
   readonly #own: ReadonlyMap<string, Tool>
   readonly #ownPorts = new Set<number>()
@@ -300,6 +303,7 @@ class Node implements Kernel {
     this.approvals = new Approvals(this.#ctx, this.#agents, this.view)
     this.#intake = new Intake(this.#ctx, this.#agents, invocations, this.view)
     this.files = new Files(this.#intake)
+    this.transfer = new HomeTransfer(this.#ctx, this.#agents, nodeKey)
     if (options.acceptLoss !== undefined) control.note('loss-accepted', { end: options.acceptLoss })
   }
 

@@ -5,15 +5,17 @@
  * the record says is `Diverged`, with a diff that a person can read; nothing is tolerated.
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import fs from 'node:fs'
 import type { FoundHome, Instance, Stop } from '@cardinal/engine'
 import type { Entry, PayloadKey, Pos, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq } from '@cardinal/oplog'
 import { type Context, hmac } from './context.ts'
 import type { SnapshotRow } from './derived.ts'
 import { KernelError } from './errors.ts'
+import { decodeGiven, readGiven } from './home-transfer.ts'
 import type { LoadedImage } from './images.ts'
 import { type AgentState, decodeState, emptyState, type Folded, fold } from './state.ts'
-import type { TurnMeta } from './wire.ts'
+import type { TurnMeta, WipedMeta } from './wire.ts'
 
 export interface Identity {
   readonly address: string
@@ -133,8 +135,9 @@ export async function replay(
       if (folded.kind === 'wiped') {
         ctx.engine.drop(instance)
         await ctx.homes.remove(file)
-        hasHome = false
-        instance = ctx.engine.create(image.image, { maximumBytes, home: file })
+        hasHome = (folded.meta as WipedMeta).home === 1
+        const home = hasHome ? await adopt(ctx, who, folded, file) : file
+        instance = ctx.engine.create(image.image, { maximumBytes, home })
       }
       fold(state, folded)
       hashes.set(entry.header.seq, entry.hash)
@@ -144,6 +147,16 @@ export async function replay(
     throw error
   }
   return { state, instance, turns, hasHome }
+}
+
+/** The home that an agent begins anew with, out of its log. */
+async function adopt(ctx: Context, who: Identity, wiped: Folded, file: string): Promise<FoundHome> {
+  const database = await readGiven(ctx, who, decodeGiven(wiped.payloads[1] as Buffer))
+  try {
+    return await ctx.engine.adoptHome(database, file)
+  } finally {
+    fs.rmSync(database, { force: true })
+  }
 }
 
 interface Beginning {

@@ -345,6 +345,40 @@ export const putFile = route(
   z.object({ path: z.string(), size: z.int() }),
 )
 
+export const exportHome: RouteConfig = createRoute({
+  method: 'get',
+  path: `${at}/home/export`,
+  summary: 'the home of an agent, signed with what that had read; it is recorded',
+  request: { params: one },
+  responses: {
+    200: { description: 'done', content: { 'application/octet-stream': bytes } },
+    default: refused,
+  },
+})
+
+export const importHome = route(
+  {
+    method: 'put',
+    path: `${at}/home/import`,
+    summary: 'let an agent begin anew with a home that was exported, and with what its agent had read',
+    request: {
+      params: one,
+      query: z.object({
+        key: z
+          .string()
+          .optional()
+          .openapi({ description: 'of the node that signed it; this one, if left out' }),
+        replace: z
+          .enum(['true', 'false'])
+          .optional()
+          .openapi({ description: 'the agent may have been at work' }),
+      }),
+      body: { required: true, content: { 'application/octet-stream': bytes } },
+    },
+  },
+  z.object({ address: z.string(), from: z.string(), bytes: z.int() }),
+)
+
 export const agentTree = route(
   {
     method: 'get',

@@ -10,6 +10,7 @@ import type { AgentRow, InvocationRow } from './derived.ts'
 import { KernelError, wasErased } from './errors.ts'
 import { type PartArgs, PUT_METHOD } from './files.ts'
 import { readAuthority } from './holding.ts'
+import { decodeGiven } from './home-transfer.ts'
 import { type Address, type InvocationId, parseAddress, parseEffectRef, showAddress } from './ids.ts'
 import { toFolded } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
@@ -27,6 +28,7 @@ import {
   type RepliedMeta,
   type SentMeta,
   type TurnMeta,
+  type WipedMeta,
 } from './wire.ts'
 
 /** One entry as people read it. */
@@ -319,7 +321,9 @@ export class View {
       case 'wiping':
         return { ...base, text: `is wiped by ${(meta as { by: string }).by}: what is out comes to its end` }
       case 'wiped':
-        return { ...base, text: 'begins anew: memory and inbox are gone' }
+        return { ...base, text: wipedText(meta as WipedMeta, payloads) }
+      case 'part':
+        return { ...base, text: `a part of a home that comes in (${(payloads[0] as Buffer).length} bytes)` }
       case 'revoked':
         return { ...base, text: `ended children: ${(meta as AuthorityMeta).revoked?.join(', ')}` }
       case 'stopped':
@@ -368,6 +372,11 @@ function acceptedLine(
     case 'abandon':
       return { ...base, text: `abandoned ${meta.invocation}: it was ended, and did not finish` }
   }
+}
+
+function wipedText({ home }: WipedMeta, payloads: readonly Buffer[]): string {
+  if (home !== 1) return 'begins anew: memory and inbox are gone'
+  return `begins anew, with a home of ${decodeGiven(payloads[1] as Buffer).from}`
 }
 
 /** Bytes are not shown: whoever wants them reads the file. */

@@ -5,10 +5,11 @@
  * Two entries: from `wiping` on nothing of it runs, nothing new is taken in, and what it has out comes to
  * its end; `wiped` is its second birth. A crash in between goes on where it was.
  */
-import { isStopped, wipe } from '@cardinal/cards'
+import { isStopped, join, wipe } from '@cardinal/cards'
 import type { LiveAgent, Surroundings } from './agent.ts'
 import type { AuthorityMeta } from './authority-wire.ts'
 import { KernelError } from './errors.ts'
+import { influenceGiven } from './home-transfer.ts'
 import { owed } from './turn-entry.ts'
 import { birthEvent } from './wire.ts'
 
@@ -19,12 +20,21 @@ interface Waiting {
   readonly reject: (error: KernelError) => void
 }
 
+/** A home that is in the log, for an agent that begins anew with it. */
+export interface NewHome {
+  readonly payload: Buffer
+  /** Whether the agent's own program has set it up. */
+  readonly setUp: 'same' | 'other'
+}
+
 export class Wiping {
   readonly #around: Surroundings
   readonly #agent: LiveAgent
   /** Who waits for the end of it. */
   #waiting: Waiting[] = []
   #going = false
+  /** With what it begins anew; left out: with nothing. */
+  #given: NewHome | undefined
 
   constructor(around: Surroundings, agent: LiveAgent) {
     this.#around = around
@@ -32,7 +42,7 @@ export class Wiping {
   }
 
   /** Resolves when the agent has begun anew, durably; rejects if it is stopped or put away before that. */
-  begin(principal: string): Promise<void> {
+  begin(principal: string, given?: NewHome): Promise<void> {
     const agent = this.#agent
     return new Promise((resolve, reject) => {
       agent.betweenTurns(() => {
@@ -41,6 +51,7 @@ export class Wiping {
           return
         }
         this.#waiting.push({ resolve, reject })
+        this.#given = given
         if (!agent.state.wiping) {
           const out = [...agent.state.effects.keys()]
           agent.append('wiping', { by: principal, ...owed(agent.state, out) }, [])
@@ -52,10 +63,13 @@ export class Wiping {
     })
   }
 
-  /** Ends what callers wait for; when nothing is out any more, the agent begins anew. Whether it did. */
-  goOn(): boolean {
+  /**
+   * Ends what callers wait for; when nothing is out any more, the agent begins anew, with nothing or with a
+   * home that was given. Undefined: it does not yet.
+   */
+  goOn(): 'empty' | 'given' | undefined {
     // The end of an invocation looks for something to do, and comes here again.
-    if (this.#going) return false
+    if (this.#going) return undefined
     this.#going = true
     try {
       return this.#goOn()
@@ -64,22 +78,32 @@ export class Wiping {
     }
   }
 
-  #goOn(): boolean {
+  #goOn(): 'empty' | 'given' | undefined {
     const agent = this.#agent
     const { state, standing } = agent
     for (const id of [...state.invocations.keys()])
       agent.ending.end(id, 'Cancelled', 'Wiped', 'the host wiped the agent')
-    if (state.effects.size > 0 || agent.outgoing.busy) return false
+    if (state.effects.size > 0 || agent.outgoing.busy) return undefined
     const { held, births } = standing.row
     const gave = [...held].filter((card) => !births.includes(card)).map((card) => card.id)
     const meta: AuthorityMeta = gave.length > 0 ? { gave } : {}
     wipe(standing.world, standing.row)
     standing.beganAnew()
-    const { pos } = agent.append('wiped', meta, [birthEvent(agent.address, state.holding.births)])
+    const { births: cards } = state.holding
+    const given = this.#given
+    this.#given = undefined
+    // What was read into it binds whoever has it from here on.
+    if (given) join(standing.row, influenceGiven(given.payload))
+    const { pos } = given
+      ? agent.append('wiped', { ...meta, home: 1 }, [
+          birthEvent(agent.address, cards, given.setUp),
+          given.payload,
+        ])
+      : agent.append('wiped', meta, [birthEvent(agent.address, cards)])
     this.#around.ctx.crashPoint('wipe.done')
     for (const { resolve } of this.#waiting.splice(0)) this.#around.ctx.log.whenDurable(pos, resolve)
     this.#around.lowered(agent.address.tenant)
-    return true
+    return given ? 'given' : 'empty'
   }
 
   /** The agent will not begin anew: it is stopped, or put away. */

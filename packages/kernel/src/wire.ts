@@ -147,6 +147,11 @@ export interface BirthMeta extends AuthorityMeta {
   readonly spawned?: { readonly by: string; readonly effect: EffectId }
 }
 
+/** 1: it begins anew with a home that was given; the second payload says which. */
+export interface WipedMeta extends AuthorityMeta {
+  readonly home?: 1
+}
+
 export interface AcceptedMeta extends AuthorityMeta {
   /** `abandon`: the guest forgets an invocation that was ended long ago and did not finish. */
   readonly what: 'invoke' | 'emit' | 'cancel' | 'abandon' | 'offer' | 'card'
@@ -281,10 +286,18 @@ export interface VerdictDetail {
   readonly value?: unknown
 }
 
-/** What a guest is told at its birth, and again when it begins anew. */
-export function birthEvent({ tenant, type, key }: Address, births: readonly string[]): Buffer {
+/**
+ * What a guest is told at its birth, and again when it begins anew. `home`: it begins with one that is not
+ * empty, which a program of the same image has set up, or another one.
+ */
+export function birthEvent(
+  { tenant, type, key }: Address,
+  births: readonly string[],
+  home?: 'same' | 'other',
+): Buffer {
   const cards = births.map((id, card) => ({ card, id }))
-  const event = { t: 'birth', address: `${tenant}/${type}/${key}`, key, card: { id: births[0] }, cards }
+  const address = `${tenant}/${type}/${key}`
+  const event = { t: 'birth', address, key, card: { id: births[0] }, cards, ...(home && { home }) }
   return Buffer.from(JSON.stringify(event))
 }
 

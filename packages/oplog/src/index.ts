@@ -13,7 +13,15 @@ export {
   sha256,
   ZERO_HASH,
 } from './format.ts'
-export { hmacSha256, KeySlots, type NodeKey, openNodeKey, type PayloadKey, purposeKey } from './keys.ts'
+export {
+  hmacSha256,
+  KeySlots,
+  type NodeKey,
+  openNodeKey,
+  type PayloadKey,
+  publicKeyFromHex,
+  purposeKey,
+} from './keys.ts'
 export { Log, type LogOptions } from './log.ts'
 export type { NewEntry, Tip } from './open-batch.ts'
 export type { Entry } from './reader.ts'

@@ -44,7 +44,7 @@ export interface Birth {
 }
 
 type Event =
-  | ({ readonly t: 'birth' } & Birth)
+  | ({ readonly t: 'birth'; readonly home?: 'same' | 'other' } & Birth)
   | { readonly t: 'invoke'; readonly id: string; readonly method: string; readonly args: Json }
   | { readonly t: 'receipt'; readonly id: number; readonly ok: true; readonly value: Json }
   | { readonly t: 'receipt'; readonly id: number; readonly ok: false; readonly error: WireError }
@@ -214,8 +214,8 @@ export function deliver(text: string): string {
         ...(event.cards && { cards: event.cards }),
       }
       if (!program) throw new TypeError('no program was registered')
-      openHome()
-      writeInitial()
+      openHome(event.home === 'same')
+      if (event.home === undefined) writeInitial()
       agent = new program() as Record<string, unknown>
       break
     case 'invoke':

@@ -1,6 +1,10 @@
-/** Commands about what agents store: read a home, see how large it is and whether it is whole. */
-import type { Command } from 'commander'
-import { ask } from '../client.ts'
+/** Commands about what agents store: read a home, see how large it is and whether it is whole, take it elsewhere. */
+import fs from 'node:fs'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { checkHomeFile, type HomeHeader } from '@cardinal/kernel'
+import { type Command, InvalidArgumentError } from 'commander'
+import { ask, send } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { endpointOf, formatOf, whole } from '../options.ts'
 import { print, table } from '../output.ts'
@@ -21,6 +25,89 @@ export function addHomeCommands(program: Command): void {
     .option('--limit <rows>', 'at most so many rows', whole(1), 1000)
     .option('--check', "the home's size, and what SQLite finds wrong with it, instead of a statement")
     .action(sql)
+  const home = program.command('home').description('take the home of an agent out of a node, and into one')
+  home
+    .command('export <agent> <file>')
+    .description('write the home into a new file, signed with what the agent had read')
+    .action(exportHome)
+  home
+    .command('import <agent> <file>')
+    .description('let an agent begin anew with such a file, and with what its agent had read')
+    .option('--key <hex>', 'public key of the node that signed it; the own one if left out', keyOf)
+    .option('--replace', 'wipe an agent that has been at work')
+    .action(importHome)
+  home
+    .command('inspect <file>')
+    .description('whose home a file is, and whether it is as its node signed it; needs no node')
+    .requiredOption(
+      '--key <hex>',
+      'public key of the node that signed it; /v1/health of a node tells it',
+      keyOf,
+    )
+    .action(inspect)
+}
+
+function keyOf(text: string): string {
+  if (/^[0-9a-f]{64}$/i.test(text)) return text
+  throw new InvalidArgumentError('a public key is 64 hexadecimal digits')
+}
+
+async function exportHome(agent: string, file: string, _options: unknown, command: Command): Promise<void> {
+  if (fs.existsSync(file)) throw new CliError('Conflict', 'FileExists', `\`${file}\` is there already`)
+  const answer = await send(endpointOf(command), `${route(agent)}/home/export`, {})
+  const part = `${file}.part`
+  try {
+    await pipeline(Readable.fromWeb(answer.body as never), fs.createWriteStream(part))
+    fs.renameSync(part, file)
+  } catch (error) {
+    fs.rmSync(part, { force: true })
+    const { code, message } = error as NodeJS.ErrnoException
+    throw new CliError('Unavailable', 'CannotWrite', `\`${file}\`: ${code ?? message}`)
+  }
+  const { size } = fs.statSync(file)
+  print(formatOf(command), { file, size }, () => `${file}  ${size} bytes`)
+}
+
+async function importHome(
+  agent: string,
+  file: string,
+  options: { key?: string; replace?: true },
+  command: Command,
+): Promise<void> {
+  if (!fs.existsSync(file)) throw new CliError('NotFound', 'NoSuchFile', `\`${file}\` does not exist`)
+  const query = new URLSearchParams({
+    ...(options.key && { key: options.key }),
+    ...(options.replace && { replace: 'true' }),
+  })
+  const answer = await send(endpointOf(command), `${route(agent)}/home/import?${query}`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/octet-stream' },
+    body: Readable.toWeb(fs.createReadStream(file)) as never,
+    duplex: 'half',
+  } as RequestInit)
+  const body = (await answer.json()) as { address: string; from: string; bytes: number }
+  print(
+    formatOf(command),
+    body,
+    () => `${body.address} begins anew with the home of ${body.from} (${body.bytes} bytes)`,
+  )
+}
+
+async function inspect(file: string, { key }: { key: string }, command: Command): Promise<void> {
+  if (!fs.existsSync(file)) throw new CliError('NotFound', 'NoSuchFile', `\`${file}\` does not exist`)
+  const { header } = await checkHomeFile(file, key)
+  print(formatOf(command), header, () => lines(header).join('\n'))
+}
+
+function lines({ address, birth, seq, exported, node, bytes, sha256, sqlite, fixed }: HomeHeader): string[] {
+  return [
+    `home of   ${address} (born ${birth}), at entry ${seq}`,
+    `taken     ${exported} from node ${node}`,
+    `database  ${bytes} bytes, SQLite ${sqlite}, sha256 ${sha256}`,
+    `flow      ${fixed.sinks.join(', ') || 'nowhere'}`,
+    `labels    ${fixed.labels?.join(', ') || 'none'}`,
+    'as it was signed',
+  ]
 }
 
 async function sql(

@@ -207,9 +207,10 @@ export const home = {
   },
 }
 
-/** The agent is born: there is a home from now on. */
-export function openHome(): void {
+/** The agent is born: there is a home from now on. `setUp`: one for which this program's first words were said. */
+export function openHome(setUp: boolean): void {
   born = true
+  if (setUp) early = []
 }
 
 /** Before each event and at the end of a turn: what one left open ends. */

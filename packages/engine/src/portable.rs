@@ -1,0 +1,94 @@
+//! A home that leaves its node, and one that comes in: the guest's part of the file and nothing else.
+//!
+//! What leaves has no pair, no tables of the kernel and no trace of them in free pages. Rowids stay, which
+//! `VACUUM` alone would not promise.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::connection::{open_connection, Open};
+use crate::home::{remove, Home, PAGE, SCHEMA};
+use crate::statement::{Cell, SqlError};
+
+/// Where the versions to write and to read stand in a file, and the value for write-ahead.
+const VERSIONS_AT: u64 = 18;
+const WRITE_AHEAD: [u8; 2] = [2, 2];
+
+fn said(what: &str, error: &SqlError) -> String {
+    format!("home: {what}: {} (SQLite code {})", error.message, error.code)
+}
+
+fn beside(file: &Path, end: &str) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(end);
+    PathBuf::from(name)
+}
+
+fn lines(open: &mut Open, sql: &'static str) -> Result<Vec<String>, SqlError> {
+    open.as_kernel(|open| {
+        let statement = open.kernel_statement(sql)?;
+        let mut found = Vec::new();
+        while statement.step()? {
+            found.push(match statement.cell(0) {
+                Cell::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                Cell::Integer(n) => n.to_string(),
+                _ => String::new(),
+            });
+        }
+        statement.reset();
+        Ok(found)
+    })
+}
+
+/// Writes what the guest has stored, as committed, into a file that is not there yet.
+pub fn export(open: &mut Open, to: &Path) -> Result<(), String> {
+    let whole = beside(to, ".whole");
+    let done = open.vacuum_into(&whole).and_then(|()| {
+        let mut copy = open_connection(&whole)?;
+        copy.as_kernel(|copy| copy.raw.run("drop view _cardinal_schema; drop table _cardinal_pair"))?;
+        copy.vacuum_into(to)
+    });
+    remove(&whole).map_err(|e| format!("home: {e}"))?;
+    done.map_err(|e| said("export", &e))
+}
+
+/// What speaks against taking a file in; empty: nothing.
+pub fn problems(file: &Path) -> Result<Vec<String>, String> {
+    let look = || {
+        let mut open = open_connection(file)?;
+        if lines(&mut open, "pragma page_size")? != [PAGE.to_string()] {
+            return Ok(vec![format!("its pages are not of {PAGE} bytes")]);
+        }
+        let mut found = lines(&mut open, "pragma integrity_check")?;
+        found.retain(|line| line != "ok");
+        let ours = "select 'it holds `' || name || '`, which is a name of the kernel' from sqlite_master
+            where lower(substr(name, 1, 9)) = '_cardinal' or lower(substr(tbl_name, 1, 9)) = '_cardinal'";
+        found.extend(lines(&mut open, ours)?);
+        Ok(found)
+    };
+    // What SQLite says of a file that is none is a problem of the file.
+    Ok(look().unwrap_or_else(|e: SqlError| vec![e.message]))
+}
+
+/// Makes the home of `to` out of such a file: whatever lay there is removed. It has no pair yet.
+pub fn adopt(from: &Path, to: &Path) -> Result<Home, String> {
+    let io = |e: std::io::Error| format!("home: adopt: {e}");
+    remove(to).map_err(io)?;
+    to.parent().map_or(Ok(()), fs::create_dir_all).map_err(io)?;
+    let made = beside(to, ".made");
+    remove(&made).map_err(io)?;
+    let copied = open_connection(from).and_then(|mut open| open.vacuum_into(&made));
+    copied.and_then(|()| open_connection(&made)?.as_kernel(|open| open.raw.run(SCHEMA))).map_err(|e| said("adopt", &e))?;
+    let write_ahead = || {
+        let mut file = OpenOptions::new().write(true).open(&made)?;
+        file.seek(SeekFrom::Start(VERSIONS_AT))?;
+        file.write_all(&WRITE_AHEAD)?;
+        file.sync_all()?;
+        fs::rename(&made, to)?;
+        to.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    };
+    write_ahead().map_err(io)?;
+    Home::over(to.to_owned()).map_err(|e| said("adopt", &e))
+}

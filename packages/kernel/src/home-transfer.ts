@@ -1,0 +1,239 @@
+/**
+ * Homes that leave their node as files, and come in as such.
+ *
+ * What goes in is an input like any other: its bytes are in the agent's log, under the agent's key, before
+ * the agent has them, and a replay puts them in again. The agent begins anew with them, and with what the
+ * agent that wrote them had read: a home is no way around a flow or a label (threat 72).
+ */
+import { createHash } from 'node:crypto'
+import fs from 'node:fs'
+import { codec, flowSinksOf, type Influence, influenceOf, showSinks } from '@cardinal/cards'
+import type { NodeKey, Pos } from '@cardinal/oplog'
+import { z } from 'zod'
+import type { LiveAgent } from './agent.ts'
+import type { Agents } from './agents.ts'
+import type { Context } from './context.ts'
+import { KernelError } from './errors.ts'
+import { type CheckedHome, checkHomeFile, digestOf, encodeHomeHeader, type HomeHeader } from './home-file.ts'
+import { parseAddress } from './ids.ts'
+import type { Identity } from './replay.ts'
+import { requireNotWiping } from './wiping.ts'
+
+export interface HomeWish {
+  /** The public key of the node that must have signed it, as hex; left out: this node's own. */
+  readonly nodeKey?: string | undefined
+  /** The agent may have been at work: what it has is wiped first. */
+  readonly replace?: boolean | undefined
+}
+
+export interface GivenHome {
+  /** What the agent had read that wrote it, as it binds here. */
+  readonly influence: ReturnType<typeof codec.encodeInfluence>
+  /** The header and the signature of the file. */
+  readonly signed: string
+  readonly from: string
+  readonly sha256: string
+  /** Where the database is in the log: positions and hashes of entries, one a part. */
+  readonly parts: readonly (readonly [pos: number, hash: string])[]
+}
+
+const PART = 1 << 20
+const PAUSE_PARTS = 16
+/** What came from a node that is not this one is anybody's. */
+const FOREIGN = 'untrusted'
+
+const given: z.ZodType<GivenHome> = z.strictObject({
+  influence: z.custom<GivenHome['influence']>((value) => typeof value === 'object' && value !== null),
+  signed: z.string(),
+  from: z.string(),
+  sha256: z.string(),
+  parts: z.array(z.tuple([z.int(), z.string()])),
+})
+
+export class HomeTransfer {
+  readonly #ctx: Context
+  readonly #agents: Agents
+  readonly #nodeKey: NodeKey
+
+  constructor(ctx: Context, agents: Agents, nodeKey: NodeKey) {
+    this.#ctx = ctx
+    this.#agents = agents
+    this.#nodeKey = nodeKey
+  }
+
+  /**
+   * Writes the home of an agent, as it is between two turns, into a new file. It is on record that it
+   * left before anything of it does. `NoHome`: the agent has stored nothing.
+   */
+  async export(
+    address: string,
+    principal: string,
+  ): Promise<{ readonly file: string; readonly header: HomeHeader }> {
+    const agent = await this.#agents.find(parseAddress(address))
+    if (!agent) throw new KernelError('NotFound', 'NoSuchAgent', `no agent \`${address}\``)
+    const database = this.#ctx.homes.spool()
+    const file = this.#ctx.homes.spool()
+    try {
+      const { seq, influence, fixed } = await agent.exportHome(database, principal)
+      const header: HomeHeader = {
+        format: 1,
+        node: this.#nodeKey.publicHex,
+        tenant: agent.address.tenant,
+        address: agent.name,
+        birth: agent.identity.birth.toString('hex'),
+        seq,
+        image: agent.image.hash,
+        exported: new Date(this.#ctx.clock.nowMs()).toISOString(),
+        sqlite: this.#ctx.sqliteVersion,
+        ...(await digestOf(database)),
+        influence,
+        fixed,
+      }
+      fs.writeFileSync(file, encodeHomeHeader(header, this.#nodeKey.privateKey))
+      await fs.promises.appendFile(file, fs.createReadStream(database))
+      return { file, header }
+    } catch (error) {
+      fs.rmSync(file, { force: true })
+      throw error
+    } finally {
+      fs.rmSync(database, { force: true })
+    }
+  }
+
+  /**
+   * Lets an agent begin anew with a home that was exported: it is born for it if it never was. Resolves
+   * when that is durable; after a crash before that the agent is as it was, or empty if it was replaced.
+   *
+   * `InUse`: the agent has been at work, and nobody said to replace that. `OtherTenant`: nothing crosses
+   * tenants. `NoSpace`: its card does not let its home be so large.
+   */
+  async import(
+    address: string,
+    bytes: AsyncIterable<Uint8Array>,
+    wish: HomeWish,
+    principal: string,
+  ): Promise<HomeHeader> {
+    const at = parseAddress(address)
+    const file = this.#ctx.homes.spool()
+    const database = this.#ctx.homes.spool()
+    try {
+      await fs.promises.writeFile(file, bytes)
+      const own = this.#nodeKey.publicHex
+      const home = await checkHomeFile(file, wish.nodeKey ?? own)
+      if (home.header.tenant !== at.tenant)
+        throw new KernelError('Refused', 'OtherTenant', `this is a home of tenant \`${home.header.tenant}\``)
+      await fs.promises.writeFile(database, fs.createReadStream(file, { start: home.at }))
+      const problems = await this.#ctx.engine.checkExport(database)
+      if (problems.length > 0) throw new KernelError('Malformed', 'BadHomeFile', problems.join('; '))
+      const agent = await this.#agents.require(at)
+      requireFit(agent, home, wish)
+      const influence = home.header.node === own ? home.header.influence : foreign(home.header)
+      await agent.importHome({ ...home, influence, database }, principal, () => requireFit(agent, home, wish))
+      return home.header
+    } finally {
+      fs.rmSync(file, { force: true })
+      fs.rmSync(database, { force: true })
+    }
+  }
+}
+
+function foreign({ fixed }: HomeHeader): HomeHeader['influence'] {
+  return { ...fixed, labels: [...new Set([...(fixed.labels ?? []), FOREIGN])].sort() }
+}
+
+function requireFit(agent: LiveAgent, { header }: CheckedHome, { replace }: HomeWish): void {
+  const { state, name } = agent
+  if (state.stopped) throw new KernelError('Stopped', 'Stopped', `\`${name}\` is stopped`)
+  if (state.held) throw new KernelError('Conflict', 'Held', `\`${name}\` is held`)
+  requireNotWiping(agent)
+  if (header.bytes > agent.homeBytes)
+    throw new KernelError(
+      'Refused',
+      'NoSpace',
+      `the home of \`${name}\` may have ${agent.homeBytes} bytes, and this one has ${header.bytes}`,
+    )
+  if ((state.turns > 0 || state.invocations.size > 0) && !replace)
+    throw new KernelError('Conflict', 'InUse', `\`${name}\` has been at work; what it has would be lost`)
+}
+
+/** What the agent of a row had read, as its home is signed with: with what moves, and as it stands now. */
+export function influenceToSign(
+  world: Parameters<typeof influenceOf>[0],
+  row: Parameters<typeof influenceOf>[1],
+): Pick<HomeHeader, 'influence' | 'fixed'> {
+  const influence = codec.encodeInfluence(influenceOf(world, row))
+  const { labels } = influence
+  return { influence, fixed: { sinks: [...showSinks(flowSinksOf(world, row))], ...(labels && { labels }) } }
+}
+
+/** A database that comes in, in pieces for the log. */
+export function* partsOf(database: string): Generator<Buffer> {
+  const fd = fs.openSync(database, 'r')
+  try {
+    for (;;) {
+      const part = Buffer.alloc(PART)
+      const length = fs.readSync(fd, part)
+      if (length === 0) return
+      yield part.subarray(0, length)
+    }
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+export function encodeGiven(
+  home: CheckedHome,
+  influence: HomeHeader['influence'],
+  parts: GivenHome['parts'],
+): Buffer {
+  const { header, signed } = home
+  const { address: from, sha256 } = header
+  return Buffer.from(
+    JSON.stringify({ influence, signed: signed.toString('base64'), from, sha256, parts } satisfies GivenHome),
+  )
+}
+
+/** What the entry says with which an agent begins anew. */
+export function decodeGiven(payload: Buffer): GivenHome {
+  return given.parse(JSON.parse(payload.toString()))
+}
+
+export function influenceGiven(payload: Buffer): Influence {
+  return codec.decodeInfluence(decodeGiven(payload).influence)
+}
+
+/** Reads a database that was given out of the log, into a file; every byte is checked again. */
+export async function readGiven(
+  { log, homes }: Context,
+  who: Identity,
+  { parts, sha256 }: GivenHome,
+): Promise<string> {
+  const file = homes.spool()
+  const hash = createHash('sha256')
+  const out = fs.openSync(file, 'w')
+  try {
+    let taken = 0
+    for (const [pos, entryHash] of parts) {
+      const entry = log.read(pos as Pos)
+      if (entry.hash.toString('hex') !== entryHash || !entry.header.agent.equals(who.birth))
+        throw new KernelError(
+          'Corrupt',
+          'LogCorrupt',
+          `the entry at position ${pos} is no part of the home of \`${who.address}\``,
+        )
+      const [part] = entry.payloads(() => who.key) as [Buffer]
+      hash.update(part)
+      fs.writeSync(out, part)
+      if (++taken % PAUSE_PARTS === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+  } finally {
+    fs.closeSync(out)
+  }
+  if (hash.digest('hex') !== sha256)
+    throw new KernelError(
+      'Corrupt',
+      'LogCorrupt',
+      `the parts of the home of \`${who.address}\` are not what was given`,
+    )
+  return file
+}
