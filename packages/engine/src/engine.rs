@@ -443,6 +443,27 @@ impl Engine {
         Ok(())
     }
 
+    /// Closes the file of an instance's home until its next turn, right after its commit.
+    #[napi]
+    pub fn park_home(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
+        let slot = self.shared.slot(instance)?;
+        self.submit(job, lane, move |s| {
+            s.with_guest(&slot, |guest| {
+                if let Some(home) = guest.home() {
+                    home.park();
+                }
+                Ok(Vec::new().into())
+            })
+        });
+        Ok(())
+    }
+
+    /// How many descriptors this process may have.
+    #[napi]
+    pub fn descriptors(&self) -> f64 {
+        sys::descriptors() as f64
+    }
+
     /// The same for a home that nobody has open.
     #[napi]
     pub fn checkpoint_file(&self, job: f64, file: String) {

@@ -57,6 +57,8 @@ interface NativeEngine {
   ): void
   checkHome(job: number, instance: number, lane: number): void
   checkpointFile(job: number, file: string): void
+  parkHome(job: number, instance: number, lane: number): void
+  descriptors(): number
   exportHome(job: number, instance: number, lane: number, to: string): void
   checkExport(job: number, file: string): void
   adoptHome(job: number, id: number, from: string, to: string): void
@@ -106,7 +108,17 @@ export type TurnOutcome =
   | (GuestFailure & { readonly micros: number })
 
 /** The host could not do what was asked; nothing happened. */
-export class EngineFailure extends Error {}
+export class EngineFailure extends Error {
+  /** The disk under a home: full, or it does not answer. */
+  get ofDisk(): boolean {
+    return this.message.startsWith('home: the disk: ')
+  }
+
+  /** Something about a home. It may be what the guest does there. */
+  get ofHome(): boolean {
+    return this.message.startsWith('home: ')
+  }
+}
 
 export interface Turn {
   readonly events: readonly Buffer[]
@@ -320,6 +332,16 @@ export class Engine {
   async checkHome(instance: Instance, lane: number): Promise<string[]> {
     const outcome = await this.#job((job) => this.#native.checkHome(job, instance.id, lane))
     return JSON.parse(requireOutput(outcome).toString())
+  }
+
+  /** Closes the file of a quiet instance's home until somebody needs it, between its commit and its next turn. */
+  async parkHome(instance: Instance, lane: number): Promise<void> {
+    await this.#job((job) => this.#native.parkHome(job, instance.id, lane))
+  }
+
+  /** How many descriptors this process may have open. */
+  get descriptors(): number {
+    return this.#native.descriptors()
   }
 
   /**

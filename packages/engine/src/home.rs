@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::connection::{open_connection, pages_of, read_pair, Open, Prepared};
 use crate::portable;
 use crate::running::{bind, spent, SPENT};
-use crate::sqlite;
+use crate::{sqlite, sys};
 use crate::statement::{Cell, Column, SqlError, Statement, Value};
 use crate::transaction::{Transaction, TRANSACTION};
 
@@ -143,14 +143,30 @@ pub struct Turn {
 }
 
 pub struct Home {
-    file: PathBuf,
+    pub file: PathBuf,
     open: Option<Open>,
+    /// The entry of the pair that the file holds, as far as it is known.
+    paired: Option<i64>,
+    /// It is closed, and holds that pair: whoever comes next opens it again.
+    parked: bool,
     pub turn: Turn,
     pub transaction: Transaction,
 }
 
+/// Failures of the disk begin otherwise than those that a guest may have brought about.
+pub const OF_DISK: &str = "home: the disk: ";
+
+fn of_disk(error: &SqlError) -> bool {
+    [ffi::SQLITE_IOERR, ffi::SQLITE_CANTOPEN, ffi::SQLITE_READONLY, ffi::SQLITE_BUSY].contains(&error.primary())
+}
+
+pub fn told(what: &str, error: &SqlError) -> String {
+    let begin = if of_disk(error) { OF_DISK } else { "home: " };
+    format!("{begin}{what}: {} (SQLite code {})", error.message, error.code)
+}
+
 pub fn host(what: &str, error: &SqlError) -> Trouble {
-    Trouble::Host(format!("home: {what}: {} (SQLite code {})", error.message, error.code))
+    Trouble::Host(told(what, error))
 }
 
 /// Whether the machine failed and not the statement.
@@ -187,7 +203,7 @@ pub fn remove(file: &Path) -> std::io::Result<()> {
 impl Home {
     /// A home that has no file yet, or whose file is not looked at yet.
     pub fn new(file: PathBuf) -> Home {
-        Home { file, open: None, turn: Turn::default(), transaction: Transaction::default() }
+        Home { file, open: None, paired: None, parked: false, turn: Turn::default(), transaction: Transaction::default() }
     }
 
     /// A file that was just made, without a pair.
@@ -207,13 +223,14 @@ impl Home {
         match open_connection(&file).and_then(|mut open| read_pair(&mut open).map(|pair| (open, pair))) {
             Ok((open, Some(pair))) => {
                 home.open = Some(open);
+                home.paired = Some(pair.seq);
                 Ok((home, Some(pair)))
             }
             Ok((_, None)) => home.discard().map(|()| (home, None)).map_err(|e| format!("home: {e}")),
             // The log has everything that was in it.
             Err(error) if is_broken(&error) => home.discard().map(|()| (home, None)).map_err(|e| format!("home: {e}")),
             // It may be whole: somebody else has it open, or the disk does not answer.
-            Err(error) => Err(format!("home: open: {} (SQLite code {})", error.message, error.code)),
+            Err(error) => Err(told("open", &error)),
         }
     }
 
@@ -267,11 +284,15 @@ impl Home {
             // Nobody knows what of it is there: it is read anew.
             self.open = None;
         }
-        done.map_err(|e| format!("home: commit: {} (SQLite code {})", e.message, e.code))?;
+        done.map_err(|e| {
+            let full = e.primary() == ffi::SQLITE_FULL && sys::disk_is_full(&self.file);
+            if full { format!("{OF_DISK}it is full") } else { told("commit", &e) }
+        })?;
         Ok(fs::metadata(wal_of(&self.file)).map_or(0, |m| m.len()))
     }
 
     fn commit_pair(&mut self, pair: &Pair) -> Result<(), SqlError> {
+        self.reopen()?;
         let open = self.open.as_mut().ok_or_else(|| SqlError::new(ffi::SQLITE_MISUSE, "a home without a file"))?;
         open.begin()?;
         let sql = "insert or replace into _cardinal_pair(id, format, seq, hash, bytes) values(1, ?, ?, ?, ?)";
@@ -289,6 +310,28 @@ impl Home {
         open.kernel_run("commit")?;
         open.began = false;
         open.pair_pages = pages_of(pair.bytes.len());
+        self.paired = Some(pair.seq);
+        Ok(())
+    }
+
+    /// Closes the file until somebody needs it. Only between a commit and the next turn.
+    pub fn park(&mut self) {
+        if self.paired.is_some() && self.open.as_ref().is_some_and(|open| !open.began) {
+            self.open = None;
+            self.parked = true;
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), SqlError> {
+        if !self.parked {
+            return Ok(());
+        }
+        let mut open = open_connection(&self.file)?;
+        if read_pair(&mut open)?.map(|pair| pair.seq) != self.paired {
+            return Err(SqlError::new(ffi::SQLITE_CORRUPT, "the file is not as it was left"));
+        }
+        self.open = Some(open);
+        self.parked = false;
         Ok(())
     }
 
@@ -297,17 +340,19 @@ impl Home {
         let Some(open) = self.open.as_mut().filter(|open| !open.began) else { return Ok(()) };
         open.prepared.clear();
         open.kernel.clear();
-        open.kernel_run("pragma wal_checkpoint(truncate)").map_err(|e| format!("home: checkpoint: {}", e.message))
+        open.kernel_run("pragma wal_checkpoint(truncate)").map_err(|e| told("checkpoint", &e))
     }
 
     /// Writes what the guest has stored into a file. Only between a commit and the next turn.
     pub fn export(&mut self, to: &Path) -> Result<(), String> {
+        self.reopen().map_err(|e| told("open", &e))?;
         let open = self.open.as_mut().filter(|open| !open.began).ok_or("home: export: nothing is committed")?;
         portable::export(open, to)
     }
 
     /// What the file holds wrongly, by SQLite's own check; empty: nothing.
     pub fn check(&mut self) -> Result<Vec<String>, String> {
+        self.reopen().map_err(|e| told("open", &e))?;
         let Some(open) = self.open.as_mut() else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         open.as_kernel(|open| {
@@ -320,7 +365,7 @@ impl Home {
             statement.reset();
             Ok(())
         })
-        .map_err(|e: SqlError| format!("home: check: {}", e.message))?;
+        .map_err(|e: SqlError| told("check", &e))?;
         found.retain(|line| line != "ok");
         Ok(found)
     }
@@ -333,6 +378,7 @@ impl Home {
     }
 
     fn create_if_missing(&mut self) -> Done<()> {
+        self.reopen().map_err(|e| host("open", &e))?;
         if self.open.is_some() {
             return Ok(());
         }
@@ -343,7 +389,7 @@ impl Home {
         let made = remove(file)
             .and_then(|()| file.parent().map_or(Ok(()), fs::create_dir_all))
             .and_then(|()| fs::write(file, template));
-        made.map_err(|e| Trouble::Host(format!("home: {e}")))?;
+        made.map_err(|e| Trouble::Host(format!("{OF_DISK}{e}")))?;
         self.open_file().map(|_| ())
     }
 
@@ -527,6 +573,7 @@ impl Home {
 
     /// Reads for an operator, outside of any turn: nothing but rows comes of it.
     pub fn read(&mut self, sql: &str, steps: u64, clock_ms: f64, sink: &mut Sink<'_>) -> Done<Vec<String>> {
+        self.reopen().map_err(|e| host("open", &e))?;
         let Some(open) = self.open.as_mut() else { return Err(SqlError::new(1, "the agent has stored nothing").into()) };
         open.meter.fill(steps);
         open.meter.begin_call();

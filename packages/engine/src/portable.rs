@@ -9,16 +9,12 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::connection::{open_connection, Open};
-use crate::home::{remove, Home, PAGE, SCHEMA};
+use crate::home::{remove, told, Home, OF_DISK, PAGE, SCHEMA};
 use crate::statement::{Cell, SqlError};
 
 /// Where the versions to write and to read stand in a file, and the value for write-ahead.
 const VERSIONS_AT: u64 = 18;
 const WRITE_AHEAD: [u8; 2] = [2, 2];
-
-fn said(what: &str, error: &SqlError) -> String {
-    format!("home: {what}: {} (SQLite code {})", error.message, error.code)
-}
 
 fn beside(file: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(file);
@@ -50,8 +46,8 @@ pub fn export(open: &mut Open, to: &Path) -> Result<(), String> {
         copy.as_kernel(|copy| copy.raw.run("drop view _cardinal_schema; drop table _cardinal_pair"))?;
         copy.vacuum_into(to)
     });
-    remove(&whole).map_err(|e| format!("home: {e}"))?;
-    done.map_err(|e| said("export", &e))
+    remove(&whole).map_err(|e| format!("{OF_DISK}{e}"))?;
+    done.map_err(|e| told("export", &e))
 }
 
 /// What speaks against taking a file in; empty: nothing.
@@ -74,13 +70,13 @@ pub fn problems(file: &Path) -> Result<Vec<String>, String> {
 
 /// Makes the home of `to` out of such a file: whatever lay there is removed. It has no pair yet.
 pub fn adopt(from: &Path, to: &Path) -> Result<Home, String> {
-    let io = |e: std::io::Error| format!("home: adopt: {e}");
+    let io = |e: std::io::Error| format!("{OF_DISK}{e}");
     remove(to).map_err(io)?;
     to.parent().map_or(Ok(()), fs::create_dir_all).map_err(io)?;
     let made = beside(to, ".made");
     remove(&made).map_err(io)?;
     let copied = open_connection(from).and_then(|mut open| open.vacuum_into(&made));
-    copied.and_then(|()| open_connection(&made)?.as_kernel(|open| open.raw.run(SCHEMA))).map_err(|e| said("adopt", &e))?;
+    copied.and_then(|()| open_connection(&made)?.as_kernel(|open| open.raw.run(SCHEMA))).map_err(|e| told("adopt", &e))?;
     let write_ahead = || {
         let mut file = OpenOptions::new().write(true).open(&made)?;
         file.seek(SeekFrom::Start(VERSIONS_AT))?;
@@ -90,5 +86,5 @@ pub fn adopt(from: &Path, to: &Path) -> Result<Home, String> {
         to.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
     write_ahead().map_err(io)?;
-    Home::over(to.to_owned()).map_err(|e| said("adopt", &e))
+    Home::over(to.to_owned()).map_err(|e| told("adopt", &e))
 }

@@ -4,9 +4,10 @@ use rusqlite::ffi;
 use sha2::{Digest, Sha256};
 
 use crate::connection::Prepared;
-use crate::home::{host, of_machine, Done, Home, Sink, Stop, StopKind, Trouble, AROUND, CALL_BYTES, MAX_STOPS};
+use crate::home::{host, of_machine, Done, Home, Sink, Stop, StopKind, Trouble, AROUND, CALL_BYTES, MAX_STOPS, OF_DISK};
 use crate::meter::STEPS_A_LOOK;
 use crate::statement::{Cell, SqlError, Statement, Value};
+use crate::sys;
 use std::sync::atomic::Ordering::Relaxed;
 
 fn lost(error: &SqlError) -> Trouble {
@@ -127,11 +128,15 @@ impl Home {
     }
 
     fn after_error(&mut self, error: SqlError, reads: bool) -> Trouble {
+        let full = error.primary() == ffi::SQLITE_FULL && sys::disk_is_full(&self.file);
+        let machine = of_machine(&error) || full;
         let open = self.open_ref();
-        let machine = of_machine(&error) || (error.primary() == ffi::SQLITE_FULL && open.raw.disk_full());
         let gone = open.began && open.raw.autocommit();
         if gone {
             open.began = false;
+        }
+        if full {
+            return Trouble::Host(format!("{OF_DISK}it is full"));
         }
         if machine {
             return host("a statement", &error);

@@ -102,12 +102,6 @@ impl Raw {
         now != 0
     }
 
-    /// Whether the operating system said that the disk is full.
-    pub fn disk_full(self) -> bool {
-        // SAFETY: a live connection.
-        unsafe { ffi::sqlite3_system_errno(self.0) == libc::ENOSPC }
-    }
-
     /// The first statement of `sql`, and how many bytes of it were read. None: only space and comments.
     pub fn prepare(self, sql: &str) -> Result<(Option<Statement>, usize), SqlError> {
         let length = c_int::try_from(sql.len()).map_err(|_| SqlError::new(ffi::SQLITE_TOOBIG, "string or blob too big"))?;

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::fs::File;
+use std::path::Path;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -291,4 +293,28 @@ pub fn thread_cpu_ns() -> u64 {
     // SAFETY: a clock that every Linux has, and a place for its answer.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// How many descriptors this process may have open: the soft limit.
+pub fn descriptors() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit is ours.
+    let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    if done == 0 { limit.rlim_cur } else { 1024 }
+}
+
+/// Whether the disk of a file has next to no room: SQLite says the same of a file that reached its bound.
+pub fn disk_is_full(file: &Path) -> bool {
+    const ROOM: u64 = 1 << 20;
+    let folder = file.parent().unwrap_or(file);
+    let Ok(path) = CString::new(folder.as_os_str().as_encoded_bytes()) else { return false };
+    // SAFETY: a path that ends with a zero byte, and a buffer of ours.
+    let room = unsafe {
+        let mut found: libc::statvfs = std::mem::zeroed();
+        if libc::statvfs(path.as_ptr(), &mut found) != 0 {
+            return false;
+        }
+        (found.f_bavail as u64).saturating_mul(found.f_frsize as u64)
+    };
+    room < ROOM
 }

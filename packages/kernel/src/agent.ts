@@ -5,6 +5,7 @@
  * one step, with what changed of its authority. Nothing leaves the node before it is durable: replies
  * and effects are released by the log.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Influence, isStopped } from '@cardinal/cards'
 import { EngineFailure, type HomeProblem, type HomeRows, type HomeUse, type Instance } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
@@ -19,7 +20,7 @@ import { Ending } from './ending.ts'
 import { KernelError } from './errors.ts'
 import type { CheckedHome, HomeHeader } from './home-file.ts'
 import { encodeGiven, influenceToSign, partsOf } from './home-transfer.ts'
-import { WAL_BYTES_AWAKE } from './homes.ts'
+import { homeUnavailable, WAL_BYTES_AWAKE } from './homes.ts'
 import { type Address, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { chooseInputs } from './inputs.ts'
@@ -80,6 +81,9 @@ export interface Answer {
 const SAVE_AFTER_TURNS = 512
 const SAVE_AFTER_MICROS = 500_000
 const MAX_PENDING = 4096
+/** How soon, and how seldom at last, a home is tried again that the disk has no room for. */
+const RETRY_MS = 250
+const MAX_RETRY_MS = 10_000
 
 export class LiveAgent {
   readonly address: Address
@@ -125,6 +129,7 @@ export class LiveAgent {
     this.state = state
     this.#instance = back?.instance
     this.#hasHome = back?.hasHome ?? false
+    if (this.#hasHome) around.ctx.homes.open.used(this)
     const who = { address, name: this.name, birth: identity.birth, state, methods: image.methods }
     this.standing = new Standing(around.ctx, who, row)
     this.outgoing = new Outgoing(around, this)
@@ -279,12 +284,17 @@ export class LiveAgent {
   /** Whatever runs in the place of a turn; then whoever waited for its end, then the next turn. */
   #occupy(work: Promise<void>): void {
     this.#running = work
-      .catch((error) => this.#around.fatal(error))
+      .catch((error) => {
+        // Put away while it waits for room on the disk: whoever wakes it waits again.
+        if (this.#stopping && error instanceof KernelError && error.code === 'HomeUnavailable') return
+        this.#around.fatal(error)
+      })
       .finally(() => {
         this.#running = undefined
         // An act may start the next turn; those behind it then wait for its end again.
         for (const act of this.#afterTurn.splice(0)) this.betweenTurns(act)
         this.pump()
+        this.#around.ctx.homes.open.trim()
       })
   }
 
@@ -380,7 +390,10 @@ export class LiveAgent {
       return this.#fail(inputs, base, error.code, error.message)
     }
     const home = outcome.home && homeMeta(outcome.home, { steps: ctx.limits.sqlSteps, bytes: homeBytes })
-    if (home) this.#hasHome = true
+    if (home) {
+      this.#hasHome = true
+      ctx.homes.open.used(this)
+    }
     this.#commit(base, output, outcome.output, { fuel: outcome.fuel, home })
     this.#microsSinceSave += outcome.micros
     if (++this.#turnsSinceSave >= SAVE_AFTER_TURNS || this.#microsSinceSave >= SAVE_AFTER_MICROS)
@@ -401,19 +414,34 @@ export class LiveAgent {
     const { ctx } = this.#around
     const { fuel, sqlSteps } = ctx.limits
     const turn = { events: inputs.map((i) => i.bytes), clockMs, seed, fuel, sqlSteps, homeBytes }
-    try {
-      return await ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
-    } catch (error) {
-      if (!(error instanceof EngineFailure)) throw error
-      await this.#rebuild()
+    let failed = 0
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const outcome = await ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
+        ctx.homes.waiting.delete(this)
+        return outcome
+      } catch (error) {
+        if (!(error instanceof EngineFailure)) throw error
+        if (ctx.homes.isOfDisk(error)) await this.#waitForDisk(attempt)
+        else if (++failed > 1) {
+          if (!error.ofHome) throw error
+          // Twice over a home that was made anew: it is what the guest does there, not what the host lacks.
+          return { ok: false as const, kind: 'HomeFailed', detail: error.message, micros: 0 }
+        }
+        await this.#rebuild()
+      }
     }
-    try {
-      return await ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
-    } catch (error) {
-      if (!(error instanceof EngineFailure) || !error.message.startsWith('home:')) throw error
-      // Twice over a home that was made anew: it is what the guest does there, not what the host lacks.
-      return { ok: false as const, kind: 'HomeFailed', detail: error.message, micros: 0 }
-    }
+  }
+
+  /** What failed for want of room is tried again, ever more seldom; meanwhile the node takes nothing new in. */
+  async #waitForDisk(attempt: number): Promise<void> {
+    const { waiting } = this.#around.ctx.homes
+    this.#dropInstance()
+    waiting.add(this)
+    await sleep(Math.min(RETRY_MS * 2 ** (attempt - 1), MAX_RETRY_MS))
+    if (!this.#stopping) return
+    waiting.delete(this)
+    throw homeUnavailable(this.name)
   }
 
   /** Decisions, answers and ends of one turn, and its entry: one step, in which nothing else happens. */
@@ -508,8 +536,25 @@ export class LiveAgent {
     await this.#rebuild()
   }
 
-  /** Memory again, from the last snapshot and the record. */
+  /**
+   * Memory again, from the last snapshot and the record. Where the disk has no room for what is repeated, it
+   * waits for room: nothing has failed that the record would know of.
+   */
   async #rebuild(): Promise<void> {
+    const { homes } = this.#around.ctx
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#bringBack()
+        homes.waiting.delete(this)
+        return
+      } catch (error) {
+        if (!homes.isOfDisk(error)) throw error
+        await this.#waitForDisk(attempt)
+      }
+    }
+  }
+
+  async #bringBack(): Promise<void> {
     const { ctx } = this.#around
     this.#dropInstance()
     const { tip } = this.state
@@ -520,6 +565,7 @@ export class LiveAgent {
     const back = await replay(ctx, this.identity, this.image, tip, { snapshot })
     this.#instance = back.instance
     this.#hasHome = back.hasHome
+    if (this.#hasHome) ctx.homes.open.used(this)
     this.#microsSinceSave = 0
   }
 
@@ -633,7 +679,21 @@ export class LiveAgent {
     authority.sleep(this.standing.row)
   }
 
+  /** Saves and closes the home, which takes descriptors, until a turn needs it again. False: not now. */
+  parkHome(): boolean {
+    if (this.#running || this.#stopping || !this.#instance || this.state.wiping) return false
+    this.#occupy(this.#park())
+    return true
+  }
+
+  async #park(): Promise<void> {
+    await this.save()
+    // One whose save failed was brought back with its turns uncommitted, and stays open.
+    if (this.#instance) await this.#around.ctx.engine.parkHome(this.#instance, this.identity.lane)
+  }
+
   #dropInstance(): void {
+    this.#around.ctx.homes.open.closed(this)
     if (this.#instance) this.#around.ctx.engine.drop(this.#instance)
     this.#instance = undefined
   }

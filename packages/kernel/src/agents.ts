@@ -14,6 +14,7 @@ import { lanes } from './context.ts'
 import type { AgentRow } from './derived.ts'
 import { assert, KernelError, wasErased } from './errors.ts'
 import { fanoutBack } from './fanout.ts'
+import { homeUnavailable } from './homes.ts'
 import { type Address, type EffectId, parseAddress, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { type Identity, replay } from './replay.ts'
@@ -248,11 +249,13 @@ export class Agents {
       this.#live.set(agent.name, agent)
       this.#makeRoom()
       agent.recover()
+      ctx.homes.open.trim()
       return agent
     } catch (error) {
       if (error instanceof KernelError && error.class === 'Diverged') {
         await this.#quarantine(identity, tip, error)
       }
+      if (ctx.homes.isOfDisk(error)) throw homeUnavailable(row.address)
       throw error
     }
   }

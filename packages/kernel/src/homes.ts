@@ -10,14 +10,20 @@ import path from 'node:path'
 import { type Engine, EngineFailure, type FoundHome } from '@cardinal/engine'
 import { syncFolder } from '@cardinal/oplog'
 import { KernelError } from './errors.ts'
+import { mostOpen, OpenHomes } from './open-homes.ts'
 
 /** A log of more pages than this makes the next opening slower than it need be. */
 const WAL_PAGES = 64
 const WAL_FRAME = 4096 + 24
+/** A disk with less room than this is full. */
+const DISK_ROOM = 1 << 20
 /** What a log may grow to while its agent does not sleep. */
 export const WAL_BYTES_AWAKE = 4 << 20
 
 export class Homes {
+  readonly open: OpenHomes
+  /** Agents whose homes the disk has no room for. */
+  readonly waiting = new Set<object>()
   readonly #folder: string
   readonly #engine: Engine
   readonly #fatal: (error: unknown) => void
@@ -26,11 +32,22 @@ export class Homes {
   #tending: { readonly file: string; readonly done: Promise<void> } | undefined
   #closed = false
 
-  constructor(folder: string, engine: Engine, fatal: (error: unknown) => void) {
+  constructor(folder: string, engine: Engine, fatal: (error: unknown) => void, mostOpenHomes?: number) {
     this.#folder = folder
     this.#engine = engine
     this.#fatal = fatal
+    this.open = new OpenHomes(mostOpenHomes ?? mostOpen(engine.descriptors))
     fs.rmSync(path.join(folder, 'scratch'), { recursive: true, force: true })
+  }
+
+  /** Whether the disk failed and not what a guest did: SQLite says of both that the file is full. */
+  isOfDisk(error: unknown): boolean {
+    if (!(error instanceof EngineFailure) || !error.ofHome) return false
+    if (error.ofDisk) return true
+    const { bavail, bsize } = fs.statfsSync(
+      fs.existsSync(this.#folder) ? this.#folder : path.dirname(this.#folder),
+    )
+    return bavail * bsize < DISK_ROOM
   }
 
   fileOf(birth: Buffer): string {
@@ -111,4 +128,10 @@ export class Homes {
     this.#due.clear()
     await this.#tending?.done
   }
+}
+
+/** The home of an agent cannot be written now. */
+export function homeUnavailable(agent: string): KernelError {
+  const message = `the disk has no room for the home of \`${agent}\``
+  return new KernelError('Unavailable', 'HomeUnavailable', message, { retryAfterMs: 5000 })
 }

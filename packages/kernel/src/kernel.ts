@@ -65,6 +65,8 @@ export interface KernelOptions {
   readonly connections?: number
   readonly requestTimeoutMs?: number
   readonly maxLive?: number
+  /** Homes open at once; left out: as many as the descriptors of the process allow. */
+  readonly maxOpenHomes?: number
   readonly idleMs?: number
   readonly segmentBytes?: number
   /** Where the head is also kept; left out, a file of the user's state folder. */
@@ -268,7 +270,7 @@ class Node implements Kernel {
       derived,
       engine,
       images: new Images(folder.images, engine),
-      homes: new Homes(folder.homes, engine, this.#fatal),
+      homes: new Homes(folder.homes, engine, this.#fatal, options.maxOpenHomes),
       control,
       slots,
       authority,
@@ -461,7 +463,7 @@ class Node implements Kernel {
   /** New work is refused while the node closes or its disk is full; what is open goes on. */
   #admit(): void {
     if (this.#closing) throw new KernelError('Unavailable', 'Closing', 'the node is closing')
-    if (this.#ctx.log.low)
+    if (this.#ctx.log.low || this.#ctx.homes.waiting.size > 0)
       throw new KernelError('Unavailable', 'DiskFull', 'the disk is full; nothing new is accepted', {
         retryAfterMs: 5000,
       })
