@@ -4,7 +4,7 @@ import path from 'node:path'
 import { type Kernel, openKernel } from '@cardinal/kernel'
 import { parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
-import { each, type Figures, percentiles, type Row } from './measure.ts'
+import { each, type Figures, percentiles, privateBytes, type Row } from './measure.ts'
 
 const program = path.join(import.meta.dirname, '..', 'programs', 'home.ts')
 const BATCH = 1000
@@ -165,8 +165,69 @@ async function footprint(kernel: Kernel, data: string): Promise<Row[]> {
   ]
 }
 
-export async function homeRows(folder: string): Promise<Row[]> {
-  const kernel = await openKernel({ data: folder, anchors: [], idleMs: 600_000 })
+const CROWD = 10_000
+const AT_ONCE = 64
+
+async function everybody(n: number, act: (i: number) => Promise<unknown>): Promise<void> {
+  let next = 0
+  const worker = async () => {
+    while (next < n) await act(next++)
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, worker))
+}
+
+/** Ten thousand agents awake at once, each of which then stores something. */
+async function crowd(kernel: Kernel): Promise<Row[]> {
+  const key = (i: number) => `crowd-${i}`
+  await everybody(CROWD, (i) => call(kernel, key(i), 'none'))
+  const before = privateBytes()
+  let most = 0
+  await everybody(CROWD, async (i) => {
+    await call(kernel, key(i), 'insert', { count: 1 })
+    if (i % 100 === 0) most = Math.max(most, descriptors())
+  })
+  most = Math.max(most, descriptors())
+  const grown = privateBytes() - before
+  const { live } = kernel.stats()
+  const again = await each(1000, 100, () =>
+    call(kernel, key(Math.floor(Math.random() * CROWD)), 'insert', { count: 1 }),
+  )
+  const note = `${live} agents are awake`
+  return [
+    {
+      row: 19,
+      name: `descriptors of ${CROWD} agents with a home each`,
+      unit: '',
+      n: CROWD,
+      value: most,
+      goal: '< 20000',
+      met: most < 20_000,
+      note,
+    },
+    {
+      row: 19,
+      name: 'memory of an awake home, with what its program takes for its first statement',
+      unit: 'KB',
+      n: CROWD,
+      value: Math.round(grown / CROWD / 1000),
+      goal: 'none',
+      met: true,
+      note: 'growth of the process; a tenth of the homes may be closed for want of descriptors',
+    },
+    {
+      row: 19,
+      name: 'a durable call that inserts one row, by an agent drawn at random from all of them',
+      unit: 'ms',
+      ...again,
+      goal: 'none',
+      met: true,
+      note: 'in process',
+    },
+  ]
+}
+
+async function withKernel(data: string, measure: (kernel: Kernel) => Promise<Row[]>): Promise<Row[]> {
+  const kernel = await openKernel({ data, anchors: [], idleMs: 600_000 })
   try {
     const text = `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: home }\nspec:\n  program: ${program}\n  card:\n    limits: { homeBytes: 1GiB }\n    now: []\n`
     const manifests = parseManifests(text, 'bench.yaml', {
@@ -174,13 +235,21 @@ export async function homeRows(folder: string): Promise<Row[]> {
       defaultsOf: kernel.defaultsOf,
     })
     await kernel.apply(manifests, new Map([['acme/home', await bundleProgram(program)]]))
-    return [
-      ...(await footprint(kernel, folder)),
-      ...(await speed(kernel)),
-      ...(await size(kernel, 'small', SMALL)),
-      ...(await size(kernel, 'large', LARGE)),
-    ]
+    return await measure(kernel)
   } finally {
     await kernel.close()
   }
+}
+
+export async function homeRows(folder: string): Promise<Row[]> {
+  const [few, many] = ['few', 'many'].map((name) => path.join(folder, name)) as [string, string]
+  return [
+    ...(await withKernel(few, async (kernel) => [
+      ...(await footprint(kernel, few)),
+      ...(await speed(kernel)),
+      ...(await size(kernel, 'small', SMALL)),
+      ...(await size(kernel, 'large', LARGE)),
+    ])),
+    ...(await withKernel(many, crowd)),
+  ]
 }
