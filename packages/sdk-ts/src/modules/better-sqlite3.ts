@@ -11,6 +11,7 @@ import type { HomeValue, Integers, StatementAbout } from '../guest/home.ts'
 import { asBound, plainCount } from './bind.ts'
 import { agentHome, SqlFailure } from './host-home.ts'
 import { openByName } from './one-database.ts'
+import { Reading } from './reading.ts'
 import { codeName } from './sql-codes.ts'
 
 /** What SQLite said, with its code by name: `SQLITE_CONSTRAINT_UNIQUE`. */
@@ -104,9 +105,6 @@ function bind(keys: readonly string[], args: Args): HomeValue[] {
   return values
 }
 
-const FIRST_ROWS = 64
-const MORE_ROWS = 1024
-const ALL_ROWS = 2 ** 31 - 1
 const KEY = Symbol('only a database makes statements')
 
 class Statement {
@@ -118,14 +116,14 @@ class Statement {
   #mode: 'row' | 'pluck' | 'expand' | 'raw' = 'row'
   #bigints: boolean
   #bound: HomeValue[] | undefined
-  #stamp = 0
-  #columns: readonly string[] = []
+  readonly #reading: Reading
   #busy = 0
 
   constructor(key: symbol, database: Database, source: string, bigints: boolean) {
     if (key !== KEY) throw new TypeError('Statements can only be constructed by the db.prepare() method')
     this.database = database
     this.source = source
+    this.#reading = new Reading(source, translated)
     this.#bigints = bigints
     this.#look()
   }
@@ -183,14 +181,12 @@ class Statement {
     return this.#bigints ? 'bigint' : 'nearest'
   }
 
-  #fetch(args: Args, max: number) {
+  /** What is bound, for a statement that answers with rows. */
+  #toRead(args: Args): HomeValue[] {
     this.#requireReader()
     const values = this.#values(args)
     this.database.said(this.source)
-    const fetched = translated(() => agentHome.fetch(this.source, values, max, this.#stamp, this.#integers))
-    if (fetched.columns) this.#columns = fetched.columns
-    this.#stamp = fetched.stamp
-    return fetched
+    return values
   }
 
   #shape(row: HomeValue[], columns: readonly string[]): Made {
@@ -229,31 +225,24 @@ class Statement {
   }
 
   get(...args: Args): Made | undefined {
-    const [row] = this.#fetch(args, 1).rows
-    return row && this.#shape(row, this.#columns)
+    const row = this.#reading.first(this.#toRead(args), this.#integers)
+    return row && this.#shape(row, this.#reading.columns)
   }
 
   all(...args: Args): Made[] {
-    const { rows } = this.#fetch(args, ALL_ROWS)
-    const columns = this.#columns
+    const rows = this.#reading.all(this.#toRead(args), this.#integers)
+    const { columns } = this.#reading
     return rows.map((row) => this.#shape(row, columns))
   }
 
   *iterate(...args: Args): Generator<Made, undefined> {
-    let { rows, cursor } = this.#fetch(args, FIRST_ROWS)
-    const columns = this.#columns
+    const rows = this.#reading.some(this.#toRead(args), this.#integers)
+    const { columns } = this.#reading
     this.#busy++
     try {
-      for (;;) {
-        for (const row of rows) yield this.#shape(row, columns)
-        if (cursor === 0) return
-        const next = translated(() => agentHome.next(cursor, MORE_ROWS, this.#integers))
-        rows = next.rows
-        if (!next.more) cursor = 0
-      }
+      for (const row of rows) yield this.#shape(row, columns)
     } finally {
       this.#busy--
-      if (cursor !== 0) agentHome.close(cursor)
     }
   }
 

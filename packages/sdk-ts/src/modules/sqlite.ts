@@ -13,6 +13,7 @@ import type { HomeValue, Integers, StatementAbout } from '../guest/home.ts'
 import { asBound, plainCount } from './bind.ts'
 import { agentHome, SqlFailure } from './host-home.ts'
 import { openByName } from './one-database.ts'
+import { Reading } from './reading.ts'
 import { codeText } from './sql-codes.ts'
 
 interface CodedError extends Error {
@@ -195,9 +196,6 @@ function translatedReadonly(): CodedError {
 }
 
 const KEY = Symbol('only a database makes statements')
-const FIRST_ROWS = 64
-const MORE_ROWS = 1024
-const ALL_ROWS = 2 ** 31 - 1
 
 type Bound = readonly unknown[]
 type Named = Readonly<Record<string, unknown>>
@@ -207,14 +205,13 @@ export class StatementSync {
   readonly #sql: string
   readonly #options: DatabaseSyncOptions
   readonly #isOpen: () => boolean
+  readonly #reading: Reading
   #about: StatementAbout | undefined
   #plain = -1
   #bigints: boolean
   #arrays: boolean
   #bare: boolean
   #unknown: boolean
-  #stamp = 0
-  #columns: readonly string[] = []
   #last: readonly HomeValue[] = []
 
   constructor(
@@ -228,6 +225,7 @@ export class StatementSync {
     this.#sql = sql
     this.#options = options
     this.#isOpen = isOpen
+    this.#reading = new Reading(sql, translated)
     this.#bigints = options.readBigInts ?? false
     this.#arrays = options.returnArrays ?? false
     this.#bare = options.allowBareNamedParameters ?? true
@@ -300,14 +298,6 @@ export class StatementSync {
     return this.#bigints ? 'bigint' : 'strict'
   }
 
-  #fetch(given: Bound, max: number, integers = this.#integers) {
-    const values = this.#bind(given)
-    const fetched = translated(() => agentHome.fetch(this.#sql, values, max, this.#stamp, integers))
-    if (fetched.columns) this.#columns = fetched.columns
-    this.#stamp = fetched.stamp
-    return fetched
-  }
-
   #shape(row: HomeValue[], columns: readonly string[]): SqlRow {
     if (this.#arrays) return row as unknown as SqlRow
     const made = Object.create(null) as SqlRow
@@ -316,36 +306,27 @@ export class StatementSync {
   }
 
   all(...given: Bound): SqlRow[] {
-    const { rows } = this.#fetch(given, ALL_ROWS)
-    const columns = this.#columns
+    const rows = this.#reading.all(this.#bind(given), this.#integers)
+    const { columns } = this.#reading
     return rows.map((row) => this.#shape(row, columns))
   }
 
   get(...given: Bound): SqlRow | undefined {
-    const [row] = this.#fetch(given, 1).rows
-    return row && this.#shape(row, this.#columns)
+    const row = this.#reading.first(this.#bind(given), this.#integers)
+    return row && this.#shape(row, this.#reading.columns)
   }
 
   iterate(...given: Bound): IterableIterator<SqlRow> {
     // Rows are fetched ahead: one that cannot be shown is an error when it is its turn.
-    const first = this.#fetch(given, FIRST_ROWS, this.#bigints ? 'bigint' : 'mixed')
-    return this.#rows(first.rows, first.cursor, this.#columns)
+    const rows = this.#reading.some(this.#bind(given), this.#bigints ? 'bigint' : 'mixed')
+    return this.#shaped(rows, this.#reading.columns)
   }
 
-  *#rows(first: HomeValue[][], cursor: number, columns: readonly string[]): Generator<SqlRow, undefined> {
-    let open = cursor !== 0
-    let rows = first
-    try {
-      for (;;) {
-        for (const row of rows) yield this.#shape(this.#bigints ? row : row.map(requireSafe), columns)
-        if (!open) return
-        const next = translated(() => agentHome.next(cursor, MORE_ROWS, this.#bigints ? 'bigint' : 'mixed'))
-        rows = next.rows
-        open = next.more
-      }
-    } finally {
-      if (open) agentHome.close(cursor)
-    }
+  *#shaped(
+    rows: Generator<HomeValue[], undefined>,
+    columns: readonly string[],
+  ): Generator<SqlRow, undefined> {
+    for (const row of rows) yield this.#shape(this.#bigints ? row : row.map(requireSafe), columns)
   }
 
   run(...given: Bound): { changes: number | bigint; lastInsertRowid: number | bigint } {
