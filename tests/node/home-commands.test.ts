@@ -19,7 +19,7 @@ export default class Notes extends Agent {
 const MANIFEST = `apiVersion: cardinal/v1
 kind: Agent
 metadata: { tenant: default, name: notes }
-spec: { program: ./notes.ts, card: { now: [] } }
+spec: { program: ./notes.ts, files: { /begun/with.txt: ./begun.txt }, card: { now: [] } }
 `
 
 describe('cardinal sql and files', () => {
@@ -28,6 +28,7 @@ describe('cardinal sql and files', () => {
   beforeAll(async () => {
     fs.writeFileSync(path.join(folder, 'notes.ts'), PROGRAM)
     fs.writeFileSync(path.join(folder, 'cardinal.yaml'), MANIFEST)
+    fs.writeFileSync(path.join(folder, 'begun.txt'), 'as the manifest says')
     node = (await begin(['dev', '--port', '0'], /applied/)).child
     expect(run(['invoke', 'notes/ann', 'add', '{"text":"milk"}']).out).toBe('1\n')
     expect(run(['invoke', 'notes/ann', 'add', '{"text":"tea\\u001b[2J"}']).out).toBe('2\n')
@@ -91,7 +92,9 @@ describe('cardinal sql and files', () => {
     expect(run(['files', 'put', 'notes/ann', '-', '/in/given'], folder, 'given').out).toBe(
       '/in/given  5 bytes\n',
     )
-    expect(run(['files', 'ls', 'notes/ann']).out).toMatch(/^\S+Z {5}in\/\n\S+Z {2}9 {2}rates.csv\n$/)
+    expect(run(['files', 'ls', 'notes/ann']).out).toMatch(
+      /^\S+Z {5}begun\/\n\S+Z {5}in\/\n\S+Z {2}9 {2}rates.csv\n$/,
+    )
     expect(JSON.parse(run(['files', 'ls', 'notes/ann', '/in', '--format', 'json']).out)).toMatchObject({
       path: '/in',
       entries: [
@@ -138,5 +141,32 @@ describe('cardinal sql and files', () => {
     ).toContain('WrongKey')
     expect(run(['home', 'inspect', 'ann.home', '--key', 'x']).status).toBe(2)
     expect(run(['home', 'inspect', 'none.home', '--key', key]).err).toContain('NoSuchFile')
+  })
+
+  it('begins with the files of the manifest, and names what is wrong with one', () => {
+    expect(run(['files', 'cat', 'notes/ann', '/begun/with.txt']).out).toBe('as the manifest says')
+    const at = path.join(folder, 'odd')
+    fs.mkdirSync(at)
+    const plan = (files: string) => {
+      fs.writeFileSync(
+        path.join(at, 'cardinal.yaml'),
+        MANIFEST.replace(/files: \{.*?\}/, `files: ${files}`).replace('./notes', '../notes'),
+      )
+      return run(['plan', 'odd'])
+    }
+    expect(plan('{ /a.txt: ../begun.txt }')).toMatchObject({
+      status: 0,
+      out: expect.stringContaining('changed program'),
+    })
+    expect(plan('{ /a.txt: ./none.txt }')).toMatchObject({
+      status: 2,
+      err: expect.stringMatching(/the file `.\/none.txt` of `default\/notes` cannot be read: ENOENT/),
+    })
+    expect(plan('{ a.txt: ../begun.txt }')).toMatchObject({
+      status: 2,
+      err: expect.stringMatching(/cardinal.yaml:4:.*a path from the root/),
+    })
+    expect(plan('{ /a/../b.txt: ../begun.txt }').status).toBe(2)
+    expect(plan('3').status).toBe(2)
   })
 })

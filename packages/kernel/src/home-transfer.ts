@@ -38,6 +38,7 @@ export interface GivenHome {
 }
 
 const PART = 1 << 20
+const MAX_FILE = 4 * 2 ** 30
 const PAUSE_PARTS = 16
 /** What came from a node that is not this one is anybody's. */
 const FOREIGN = 'untrusted'
@@ -117,7 +118,7 @@ export class HomeTransfer {
     const file = this.#ctx.homes.spool()
     const database = this.#ctx.homes.spool()
     try {
-      await fs.promises.writeFile(file, bytes)
+      await fs.promises.writeFile(file, atMost(bytes))
       const own = this.#nodeKey.publicHex
       const home = await checkHomeFile(file, wish.nodeKey ?? own)
       if (home.header.tenant !== at.tenant)
@@ -134,6 +135,17 @@ export class HomeTransfer {
       fs.rmSync(file, { force: true })
       fs.rmSync(database, { force: true })
     }
+  }
+}
+
+/** Nobody fills the disk with what no home could take. */
+async function* atMost(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let taken = 0
+  for await (const piece of bytes) {
+    taken += piece.length
+    if (taken > MAX_FILE)
+      throw new KernelError('Malformed', 'TooLarge', `a home of more than ${MAX_FILE} bytes`)
+    yield piece
   }
 }
 

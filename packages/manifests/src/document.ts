@@ -17,7 +17,7 @@ const agentSpec = z.strictObject({
   card: z.unknown().optional().describe('what instances may do now, and may ever do'),
   files: z
     .record(
-      z.string().regex(/^\/(?:[^/\0]+\/)*[^/\0]+$/, 'a path from the root, as /data/rates.csv'),
+      z.string().regex(/^(?:\/(?!\.{1,2}(?:\/|$))[^/\0]+)+$/, 'a path from the root, as /data/rates.csv'),
       z.string(),
     )
     .optional()

@@ -157,11 +157,12 @@ function shapeOf(source: Source): Shape {
   if (!parsed.success) {
     const [issue] = parsed.error.issues
     const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
+    const keyIssue = issue?.code === 'invalid_key' ? issue.issues[0]?.message : undefined
     const path = [...(issue?.path ?? []), ...(unknown === undefined ? [] : [unknown])]
     throw at(
       source,
       path as (string | number)[],
-      unknown === undefined ? (issue?.message ?? 'not valid') : `unknown field \`${unknown}\``,
+      unknown === undefined ? (keyIssue ?? issue?.message ?? 'not valid') : `unknown field \`${unknown}\``,
     )
   }
   return { document: parsed.data, source }
