@@ -249,6 +249,19 @@ describe('a pattern', () => {
     for (const { error } of bad) expect(error?.message.length).toBeGreaterThan(20)
   })
 
+  it('takes names of properties as names, whatever they hold', async () => {
+    const name = "o' or 1=1 --"
+    const [, , found, none, bad] = await oks(
+      'ida',
+      ['putNode', 'a', 't', { [name]: 1 }],
+      ['putNode', 'b', 't', {}],
+      ['nodes', { where: { [name]: 1 } }],
+      ['nodes', { where: { [name]: 2 } }],
+      ['nodes', { where: { 'a"b': 1 } }],
+    )
+    expect([found, none, bad]).toMatchObject([[{ id: 'a' }], [], { code: 'BadProperties' }])
+  })
+
   it('says that it found too much where no limit was given', async () => {
     const many: Step[] = Array.from({ length: 50 }, (_, i): Step => ['putNode', `m${i}`, 'm'])
     const [all, first] = (

@@ -196,6 +196,22 @@ describe('a home that is taken elsewhere', () => {
     expect(kept.rows).toEqual([[2_500_000]])
   })
 
+  it('does not mix with a wipe that is under way: the later one comes again', async () => {
+    await fill('max')
+    const file = await taken('max')
+    await ask('mia', 'keep', { text: 'mine' })
+    const both = await Promise.allSettled([
+      give('acme/carrier/mia', file, { replace: true }),
+      ...Array.from({ length: 20 }, () => t.kernel.wipe('acme/carrier/mia', 'test')),
+      give('acme/carrier/mia', file, { replace: true }),
+    ])
+    for (const one of both) if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'Wiping' })
+    const { notes } = (await ask('mia', 'kept')) as { notes: { text: string }[] }
+    const last = (await t.kernel.view.history('acme/carrier/mia')).filter(({ kind }) => kind === 'wiped').at(-1)
+    expect(notes.map(({ text }) => text)).toEqual(/home of/.test(last?.text ?? '') ? ['one', 'three two'] : [])
+    expect((await t.kernel.audit()).mismatches).toEqual([])
+  })
+
   it('is on record where it leaves and where it comes in', async () => {
     await fill('jan')
     await give('acme/carrier/jan-2', await taken('jan'))

@@ -109,6 +109,7 @@ export class LiveAgent {
   #turnsSinceSave = 0
   #microsSinceSave = 0
   #stopping = false
+  readonly #putAway = new AbortController()
   /** From here on somebody else may write this agent's entries. */
   #stopped = false
 
@@ -272,9 +273,9 @@ export class LiveAgent {
         }
         this.#occupy(
           looking().then(resolve, async (error) => {
+            reject(this.#around.ctx.homes.isOfDisk(error) ? homeUnavailable(this.name) : error)
             // What failed in the engine has lost its instance: it comes back from what is saved.
             if (error instanceof EngineFailure) await this.#rebuild()
-            reject(error)
           }),
         )
       })
@@ -438,7 +439,9 @@ export class LiveAgent {
     const { waiting } = this.#around.ctx.homes
     this.#dropInstance()
     waiting.add(this)
-    await sleep(Math.min(RETRY_MS * 2 ** (attempt - 1), MAX_RETRY_MS))
+    const waitMs = Math.min(RETRY_MS * 2 ** (attempt - 1), MAX_RETRY_MS)
+    // Whoever puts it away does not wait for the end of that.
+    await sleep(waitMs, undefined, { signal: this.#putAway.signal }).catch(() => {})
     if (!this.#stopping) return
     waiting.delete(this)
     throw homeUnavailable(this.name)
@@ -667,6 +670,7 @@ export class LiveAgent {
   /** Ends this object: nothing of the agent stays in the process. Its turn, if one runs, ends first. */
   async stop(options: { readonly save: boolean }): Promise<void> {
     this.#stopping = true
+    this.#putAway.abort()
     await this.#running
     this.#wiping.giveUp()
     this.#timer?.cancel()

@@ -50,6 +50,11 @@ export class Wiping {
           reject(stopped(agent))
           return
         }
+        // Two that mean the same wait for one end; of two that do not, the later one comes again.
+        if (agent.state.wiping && (given ?? this.#given)) {
+          reject(wipingError(agent) as KernelError)
+          return
+        }
         this.#waiting.push({ resolve, reject })
         this.#given = given
         if (!agent.state.wiping) {

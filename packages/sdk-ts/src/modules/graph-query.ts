@@ -243,6 +243,11 @@ const JSON_TYPES = { number: `in ('integer', 'real')`, string: `= 'text'` }
 
 /** Written out, so that an index on the same expression serves it. */
 function pathTo(property: string): string {
+  if (/["\\\0]/.test(property))
+    throw new GraphError(
+      'BadProperties',
+      'the name of a property that is compared has no quotes or backslashes',
+    )
   const plain = /^[A-Za-z_][A-Za-z0-9_]*$/.test(property)
   return `'$.${plain ? property : `"${property.replaceAll("'", "''")}"`}'`
 }
