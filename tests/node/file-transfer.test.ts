@@ -4,7 +4,14 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { bundleProgram } from '@cardinal/sdk/bundle'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { applyPrograms, openTestKernel, programFile, type TestKernel, tempFolder } from '../support/kernel.ts'
+import {
+  applyPrograms,
+  crashCopy,
+  openTestKernel,
+  programFile,
+  type TestKernel,
+  tempFolder,
+} from '../support/kernel.ts'
 
 const FILES = { name: 'files', file: programFile('files.ts'), now: [], limits: '{ homeBytes: 8MiB }' }
 const INITIAL = {
@@ -189,6 +196,47 @@ describe('a file that is put', () => {
     await expect(lost).rejects.toMatchObject({ class: 'Conflict', code: 'PutTwice' })
     expect((await read('files/gus', '/x')).toString()).toBe('mine')
     expect(await orphans('files/gus')).toBe(0)
+  })
+
+  it('gives back what a kill has cut off, with the next file that comes', async () => {
+    const gate = Promise.withResolvers<void>()
+    async function* slow() {
+      yield randomBytes(5 << 20)
+      await gate.promise
+    }
+    const cut = t.kernel.files.put('acme/files/ian', '/big.bin', slow(), 'test')
+    await expect.poll(() => orphans('files/ian').catch(() => 0)).toBe(1)
+    await expect
+      .poll(
+        async () =>
+          (await t.kernel.sql('acme/files/ian', 'select max(size) from cardinal_files', 'test')).rows[0]?.[0],
+      )
+      .toBe(4 << 20)
+    const killed = await crashCopy(t, {})
+    expect((await killed.kernel.files.list('acme/files/ian', '/', 'test')).entries).toEqual([])
+    const three = [randomBytes(3 << 20)] as never
+    expect(await killed.kernel.files.put('acme/files/ian', '/other.bin', three, 'test')).toMatchObject({
+      size: 3 << 20,
+    })
+    await killed.close()
+    gate.resolve()
+    expect(await cut).toMatchObject({ size: 5 << 20 })
+  })
+
+  it('is not read out of tables that a program has written to past `node:fs`', async () => {
+    expect(await act('files/jan', ['writeFileSync', '/x', 'x'])).toEqual([{ ok: null }])
+    const odd = [
+      'update cardinal_files set size = -5 where id > 1',
+      "update cardinal_files set size = 'x' where id > 1",
+      'update cardinal_files set size = 9; update cardinal_chunks set bytes = 5',
+    ]
+    for (const sql of odd) {
+      await t.call('acme/files/jan', 'sql', { sql })
+      await expect(read('files/jan', '/x'), sql).rejects.toMatchObject({
+        class: 'Malformed',
+        code: 'BadPath',
+      })
+    }
   })
 
   it('is refused by an agent that is held, and taken once it is released', async () => {

@@ -4,6 +4,7 @@ import { Buffer } from 'node:buffer'
 import fs from 'node:fs'
 import promises from 'node:fs/promises'
 import path from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Agent, sleep } from '@cardinal/sdk'
@@ -13,7 +14,21 @@ type Step = readonly [string, ...unknown[]]
 const kept = new Map<string, number>()
 
 export default class Files extends Agent {
-  static methods = { do: {}, promises: {}, callback: {}, held: {}, paths: {}, streams: {}, across: {} }
+  static methods = {
+    do: {},
+    promises: {},
+    callback: {},
+    held: {},
+    paths: {},
+    streams: {},
+    across: {},
+    sql: {},
+  }
+
+  /** Past `node:fs`. */
+  sql({ sql }: { sql: string }) {
+    new DatabaseSync('home.db').exec(sql)
+  }
 
   do({ steps }: { steps: Step[] }) {
     return steps.map(([name, ...args]) =>

@@ -1,9 +1,11 @@
 /** A home that leaves its agent, and one that another begins with. */
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
+  applyPrograms,
   crashCopy,
   functionTool,
   openTestKernel,
@@ -12,11 +14,21 @@ import {
   tempFolder,
 } from '../support/kernel.ts'
 
+let release: () => void = () => {}
 const tools = [
   { ...functionTool('db.read', 'read', () => ({ secret: 'S3CRET' })), yields: ['private'] },
   { ...functionTool('web.post', 'once', () => 'sent'), sinks: ['out.example'] },
+  functionTool('db.slow', 'once', () => {
+    const gate = Promise.withResolvers<string>()
+    release = () => gate.resolve('late')
+    return gate.promise
+  }),
 ]
-const NOW = ['{ tool: db.read, flow: [log, "caller:*"], args: "*" }', '{ tool: web.post, args: "*" }']
+const NOW = [
+  '{ tool: db.slow, args: "*" }',
+  '{ tool: db.read, flow: [log, "caller:*"], args: "*" }',
+  '{ tool: web.post, args: "*" }',
+]
 const PROGRAMS = [
   { name: 'carrier', file: programFile('carrier.ts'), now: NOW },
   { name: 'small', file: programFile('carrier.ts'), now: NOW, limits: '{ homeBytes: 32KiB }' },
@@ -142,7 +154,7 @@ describe('a home that is taken elsewhere', () => {
       ['database', changed(headerEnd + 64 + 5000), 'BadSignature'],
       ['last byte', changed(whole.length - 1), 'BadSignature'],
       ['cut off', whole.subarray(0, whole.length - 1), 'BadSignature'],
-      ['longer', Buffer.concat([whole, Buffer.of(0)]), 'BadSignature'],
+      ['longer', Buffer.concat([whole, Buffer.of(0)]), 'BadHomeFile'],
       ['a header alone', whole.subarray(0, headerEnd), 'BadHomeFile'],
       ['empty', Buffer.alloc(0), 'BadHomeFile'],
     ]
@@ -205,10 +217,15 @@ describe('a home that is taken elsewhere', () => {
       ...Array.from({ length: 20 }, () => t.kernel.wipe('acme/carrier/mia', 'test')),
       give('acme/carrier/mia', file, { replace: true }),
     ])
-    for (const one of both) if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'Wiping' })
+    for (const one of both)
+      if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'Wiping' })
     const { notes } = (await ask('mia', 'kept')) as { notes: { text: string }[] }
-    const last = (await t.kernel.view.history('acme/carrier/mia')).filter(({ kind }) => kind === 'wiped').at(-1)
-    expect(notes.map(({ text }) => text)).toEqual(/home of/.test(last?.text ?? '') ? ['one', 'three two'] : [])
+    const last = (await t.kernel.view.history('acme/carrier/mia'))
+      .filter(({ kind }) => kind === 'wiped')
+      .at(-1)
+    expect(notes.map(({ text }) => text)).toEqual(
+      /home of/.test(last?.text ?? '') ? ['one', 'three two'] : [],
+    )
     expect((await t.kernel.audit()).mismatches).toEqual([])
   })
 
@@ -224,34 +241,171 @@ describe('a home that is taken elsewhere', () => {
     ])
   })
 
-  it.each(['import.parts', 'wipe.begun', 'wipe.done'])(
-    'is there whole or not at all after a crash at %s',
-    async (point) => {
-      const who = `kim-${point}`
-      await fill(`kit-${point}`)
-      await ask(who, 'keep', { text: 'mine' })
-      const file = await taken(`kit-${point}`)
-      let copy: TestKernel | undefined
-      t = await t.reopen({
-        crashPoint: (name) => {
-          if (name !== point || copy) return
-          copy = { data: tempFolder() } as TestKernel
-          fs.cpSync(t.data, copy.data, { recursive: true })
-        },
-      })
-      await give(`acme/carrier/${who}`, file, { replace: true })
-      expect(await ask(who, 'kept')).toEqual(KEPT)
-      const after = await openTestKernel([], { tools }, (copy as TestKernel | undefined)?.data as string)
-      try {
-        const kept = (await ask(who, 'kept', {}, after)) as { notes: { text: string }[] }
-        expect([['mine'], [], ['one', 'three two']]).toContainEqual(kept.notes.map(({ text }) => text))
-        if (point === 'import.parts') expect(kept.notes).toHaveLength(1)
-        expect(await after.kernel.replay(`acme/carrier/${who}`)).toMatchObject({ turns: expect.any(Number) })
-        expect((await after.kernel.audit()).mismatches).toEqual([])
-      } finally {
-        await after.close()
-        t = await t.reopen({ crashPoint: () => {} })
-      }
-    },
-  )
+  const copyAt = async (point: string, act: () => Promise<unknown>): Promise<TestKernel> => {
+    let data: string | undefined
+    let under = false
+    t = await t.reopen({
+      crashPoint: (name) => {
+        under ||= name === 'import.parts'
+        if (name !== point || data || !under) return
+        data = tempFolder()
+        fs.cpSync(t.data, data, { recursive: true })
+      },
+    })
+    await act()
+    t = await t.reopen({ crashPoint: () => {} })
+    return openTestKernel([], { tools }, data as string)
+  }
+  const notesOf = async (who: string, node: TestKernel) =>
+    ((await ask(who, 'kept', {}, node)) as { notes: { text: string }[] }).notes.map(({ text }) => text)
+  const sound = async (who: string, node: TestKernel) => {
+    expect(await node.kernel.replay(`acme/carrier/${who}`)).toMatchObject({ turns: expect.any(Number) })
+    expect((await node.kernel.audit()).mismatches).toEqual([])
+    await node.close()
+  }
+
+  it('is not there after a crash before the log has it', async () => {
+    await fill('kim')
+    await ask('kit', 'keep', { text: 'mine' })
+    const file = await taken('kim')
+    const node = await copyAt('import.parts', () => give('acme/carrier/kit', file, { replace: true }))
+    expect(await notesOf('kit', node)).toEqual(['mine'])
+    await sound('kit', node)
+    expect(await notesOf('kit', t)).toEqual(['one', 'three two'])
+  })
+
+  it('is there whole after a crash once the log has it, before anything of it is saved', async () => {
+    await fill('kai')
+    await ask('koa', 'keep', { text: 'mine' })
+    const file = await taken('kai')
+    const node = await copyAt('snapshot.before', () => give('acme/carrier/koa', file, { replace: true }))
+    expect((await node.kernel.view.history('acme/carrier/koa')).map(({ kind }) => kind)).toContain('wiped')
+    expect(await notesOf('koa', node)).toEqual(['one', 'three two'])
+    await sound('koa', node)
+  })
+
+  it('is lost with what it was to replace after a crash in between, and no wipe comes in its place', async () => {
+    await fill('kia')
+    await ask('kip', 'keep', { text: 'mine' })
+    const file = await taken('kia')
+    void t.call('carrier/kip', 'tool', { name: 'db.slow', args: {} })
+    await expect
+      .poll(async () =>
+        (await t.kernel.view.history('acme/carrier/kip')).some(({ kind }) => kind === 'started'),
+      )
+      .toBe(true)
+    const given = give('acme/carrier/kip', file, { replace: true })
+    await expect
+      .poll(async () =>
+        (await t.kernel.view.history('acme/carrier/kip')).some(({ kind }) => kind === 'wiping'),
+      )
+      .toBe(true)
+    const node = await crashCopy(t, { tools })
+    await expect(t.kernel.wipe('acme/carrier/kip', 'test')).rejects.toMatchObject({ code: 'Wiping' })
+    release()
+    await given
+    expect(await notesOf('kip', t)).toEqual(['one', 'three two'])
+    expect(await notesOf('kip', node)).toEqual([])
+    await sound('kip', node)
+  })
+
+  it('takes nothing away that was acknowledged while it came in, unless it may replace that', async () => {
+    await put('big', '/big.bin', 20)
+    const file = await taken('big')
+    let kept: Promise<unknown> | undefined
+    t = await t.reopen({
+      crashPoint: (name) => {
+        if (name === 'import.part') kept ??= ask('busy', 'keep', { text: 'acknowledged' })
+      },
+    })
+    const given = give('acme/carrier/busy', file)
+    await expect(given).rejects.toMatchObject({ code: 'InUse' })
+    expect(await kept).toBe(1)
+    expect(await notesOf('busy', t)).toEqual(['acknowledged'])
+    expect((await t.kernel.audit()).mismatches).toEqual([])
+    t = await t.reopen({ crashPoint: () => {} })
+  })
+
+  it('hears the first words of a program that did not set it up, however often it is passed on', async () => {
+    const program = (table: string) => {
+      const file = path.join(folder, `${table}.ts`)
+      fs.writeFileSync(
+        file,
+        `import { Agent } from '@cardinal/sdk'
+import { DatabaseSync } from 'node:sqlite'
+const db = new DatabaseSync('x')
+db.exec('create table ${table}(a)')
+export default class P extends Agent {
+  static methods = { add: {} }
+  add() { return db.prepare('insert into ${table} values (1)').run().lastInsertRowid }
+}`,
+      )
+      return { name: table, file, now: [] }
+    }
+    await applyPrograms(t.kernel, [program('tx'), program('ty')])
+    const pass = async (from: string, to: string) => {
+      const { file } = await t.kernel.transfer.export(`acme/${from}`, 'test')
+      await give(`acme/${to}`, file)
+      fs.rmSync(file)
+    }
+    const add = async (who: string) => (await t.call(who, 'add')) as unknown
+    expect(await add('tx/a')).toEqual({ ok: true, value: 1 })
+    await pass('tx/a', 'tx/b')
+    expect(await add('tx/b')).toEqual({ ok: true, value: 2 })
+    await pass('tx/a', 'ty/c')
+    await pass('ty/c', 'ty/d')
+    for (const who of ['ty/c', 'ty/d']) expect(await add(who), who).toEqual({ ok: true, value: 1 })
+    await pass('ty/d', 'ty/e')
+    expect(await add('ty/e')).toEqual({ ok: true, value: 2 })
+  })
+
+  it('waits for room on a disk that has none for it, and leaves nothing half made', async (context) => {
+    const data = tempFolder()
+    const homes = path.join(data, 'homes')
+    fs.mkdirSync(homes, { recursive: true })
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=34m', 'none', homes]).status !== 0)
+      return context.skip('no right to mount a tmpfs')
+    try {
+      await put('wide', '/wide.bin', 6)
+      const file = await taken('wide')
+      const fatal: Error[] = []
+      const node = await openTestKernel(PROGRAMS, { tools, onFatal: (error) => void fatal.push(error) }, data)
+      const nodeKey = t.kernel.publicKey
+      const said: string[] = []
+      const many = [1, 2, 3, 4].map((i) =>
+        give(`acme/carrier/w${i}`, file, { nodeKey }, node).then(
+          () => said.push('ok'),
+          (error) => said.push(error.code),
+        ),
+      )
+      await new Promise((resolve) => setTimeout(resolve, 3000))
+      expect(fatal).toEqual([])
+      spawnSync('mount', ['-o', 'remount,size=200m', homes])
+      await Promise.all(many)
+      expect(said).toHaveLength(4)
+      for (const code of said) expect(['ok', 'DiskFull', 'HomeUnavailable']).toContain(code)
+      for (const i of [1, 2, 3, 4])
+        await expect
+          .poll(
+            () =>
+              give(`acme/carrier/w${i}`, file, { nodeKey, replace: true }, node).then(
+                () => 'ok',
+                (e) => e.code,
+              ),
+            { timeout: 15_000 },
+          )
+          .toBe('ok')
+      expect(fs.readdirSync(path.join(homes, 'scratch'))).toEqual([])
+      await node.kernel.close()
+    } finally {
+      spawnSync('umount', ['-l', homes])
+      fs.rmSync(data, { recursive: true, force: true })
+    }
+  }, 60_000)
 })
+
+/** So many MiB. */
+function put(who: string, at: string, megabytes: number) {
+  const pieces = Array.from({ length: megabytes }, () => randomBytes(1 << 20))
+  return t.kernel.files.put(`acme/carrier/${who}`, at, pieces as never, 'test')
+}

@@ -8,6 +8,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use rusqlite::ffi;
+
 use crate::connection::{open_connection, Open};
 use crate::home::{remove, told, Home, OF_DISK, PAGE, SCHEMA};
 use crate::statement::{Cell, SqlError};
@@ -15,6 +17,11 @@ use crate::statement::{Cell, SqlError};
 /// Where the versions to write and to read stand in a file, and the value for write-ahead.
 const VERSIONS_AT: u64 = 18;
 const WRITE_AHEAD: [u8; 2] = [2, 2];
+
+/// Nothing bounds such a file but the disk: whatever SQLite finds full is that.
+fn said(what: &str, error: &SqlError) -> String {
+    if error.primary() == ffi::SQLITE_FULL { format!("{OF_DISK}it is full") } else { told(what, error) }
+}
 
 fn beside(file: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(file);
@@ -38,6 +45,13 @@ fn lines(open: &mut Open, sql: &'static str) -> Result<Vec<String>, SqlError> {
     })
 }
 
+/// Removes a database that was under way, and what SQLite keeps beside it.
+fn clear(file: &Path) -> Result<(), String> {
+    let journal = fs::remove_file(beside(file, "-journal"));
+    let journal = journal.or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) });
+    remove(file).and(journal).map_err(|e| format!("{OF_DISK}{e}"))
+}
+
 /// Writes what the guest has stored, as committed, into a file that is not there yet.
 pub fn export(open: &mut Open, to: &Path) -> Result<(), String> {
     let whole = beside(to, ".whole");
@@ -46,8 +60,8 @@ pub fn export(open: &mut Open, to: &Path) -> Result<(), String> {
         copy.as_kernel(|copy| copy.raw.run("drop view _cardinal_schema; drop table _cardinal_pair"))?;
         copy.vacuum_into(to)
     });
-    remove(&whole).map_err(|e| format!("{OF_DISK}{e}"))?;
-    done.map_err(|e| told("export", &e))
+    clear(&whole)?;
+    done.map_err(|e| said("export", &e))
 }
 
 /// What speaks against taking a file in; empty: nothing.
@@ -73,10 +87,15 @@ pub fn adopt(from: &Path, to: &Path) -> Result<Home, String> {
     let io = |e: std::io::Error| format!("{OF_DISK}{e}");
     remove(to).map_err(io)?;
     to.parent().map_or(Ok(()), fs::create_dir_all).map_err(io)?;
-    let made = beside(to, ".made");
-    remove(&made).map_err(io)?;
+    // Beside the copy, where whatever an end of the process leaves is removed by the next start.
+    let made = beside(from, ".made");
+    clear(&made)?;
     let copied = open_connection(from).and_then(|mut open| open.vacuum_into(&made));
-    copied.and_then(|()| open_connection(&made)?.as_kernel(|open| open.raw.run(SCHEMA))).map_err(|e| told("adopt", &e))?;
+    let set_up = copied.and_then(|()| open_connection(&made)?.as_kernel(|open| open.raw.run(SCHEMA)));
+    if let Err(error) = set_up {
+        clear(&made)?;
+        return Err(said("adopt", &error));
+    }
     let write_ahead = || {
         let mut file = OpenOptions::new().write(true).open(&made)?;
         file.seek(SeekFrom::Start(VERSIONS_AT))?;
@@ -85,6 +104,9 @@ pub fn adopt(from: &Path, to: &Path) -> Result<Home, String> {
         fs::rename(&made, to)?;
         to.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
-    write_ahead().map_err(io)?;
-    Home::over(to.to_owned()).map_err(|e| told("adopt", &e))
+    if let Err(error) = write_ahead() {
+        clear(&made)?;
+        return Err(io(error));
+    }
+    Home::over(to.to_owned()).map_err(|e| said("adopt", &e))
 }

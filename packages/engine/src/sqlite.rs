@@ -168,6 +168,8 @@ pub fn open(file: &Path) -> Result<Connection, SqlError> {
     set_up().map_err(|why| SqlError::new(ffi::SQLITE_CANTOPEN, why))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags_and_vfs(file, flags, VFS_NAME).map_err(said)?;
+    // Nobody else may have it open; who has is not waited for on a turn thread.
+    connection.busy_timeout(std::time::Duration::ZERO).map_err(said)?;
     configure(&connection).map_err(said)?;
     Ok(connection)
 }

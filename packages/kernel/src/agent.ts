@@ -18,8 +18,14 @@ import type { Context } from './context.ts'
 import { type Decided, decideEffects } from './decide.ts'
 import { Ending } from './ending.ts'
 import { KernelError } from './errors.ts'
-import type { CheckedHome, HomeHeader } from './home-file.ts'
-import { encodeGiven, influenceToSign, partsOf } from './home-transfer.ts'
+import {
+  type ExportedHome,
+  encodeGiven,
+  type HomeToTake,
+  influenceToSign,
+  PAUSE_PARTS,
+  partsOf,
+} from './home-transfer.ts'
 import { homeUnavailable, WAL_BYTES_AWAKE } from './homes.ts'
 import { type Address, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
@@ -268,12 +274,16 @@ export class LiveAgent {
     return new Promise((resolve, reject) => {
       this.betweenTurns(() => {
         const looking = async () => {
+          if (this.#stopping)
+            throw new KernelError('Unavailable', 'Closing', `\`${this.name}\` is being put away`)
           if (!this.#instance) await this.#rebuild()
+          // It may be closed, and is opened by whoever looks.
+          if (this.#hasHome) this.#around.ctx.homes.open.used(this)
           return act(this.#instance as Instance)
         }
         this.#occupy(
           looking().then(resolve, async (error) => {
-            reject(this.#around.ctx.homes.isOfDisk(error) ? homeUnavailable(this.name) : error)
+            reject(this.#around.ctx.homes.toTell(error, this.name))
             // What failed in the engine has lost its instance: it comes back from what is saved.
             if (error instanceof EngineFailure) await this.#rebuild()
           }),
@@ -303,7 +313,7 @@ export class LiveAgent {
    * Writes the home, as it stands between two turns, into a file. Resolves with what it is signed with, once
    * it is on record that somebody took it.
    */
-  exportHome(to: string, principal: string): Promise<Pick<HomeHeader, 'seq' | 'influence' | 'fixed'>> {
+  exportHome(to: string, principal: string): Promise<ExportedHome> {
     const { ctx } = this.#around
     return this.#look(async (instance) => {
       if (!this.#hasHome)
@@ -311,27 +321,20 @@ export class LiveAgent {
       const { pos, seq } = this.append('looked', { by: principal }, [Buffer.from('home export')])
       const signed = influenceToSign(this.standing.world, this.standing.row)
       await this.save()
-      if (!this.#instance)
-        throw new KernelError(
-          'Unavailable',
-          'HomeUnavailable',
-          `the home of \`${this.name}\` could not be saved`,
-        )
+      // One that could not be saved was brought back from its log.
+      if (this.#instance !== instance)
+        throw homeUnavailable(`the home of \`${this.name}\` could not be saved`)
       await ctx.engine.exportHome(instance, this.identity.lane, to)
       await ctx.log.untilDurable(pos)
-      return { seq, ...signed }
+      return { seq, setUp: !this.state.pending.some(({ kind }) => kind === 'birth'), ...signed }
     })
   }
 
   /**
-   * Begins anew with a home that was exported: first its bytes go into the log, then the agent is wiped.
-   * `check` is asked once nothing of the agent runs any more.
+   * Begins anew with a home that was exported: its bytes go into the log, and then, in the same step as
+   * `check` says that it still may, the agent is wiped.
    */
-  async importHome(
-    home: CheckedHome & { readonly influence: HomeHeader['influence']; readonly database: string },
-    principal: string,
-    check: () => void,
-  ): Promise<void> {
+  async importHome(home: HomeToTake, principal: string, check: () => void): Promise<void> {
     const { ctx } = this.#around
     const setUp = home.header.image === this.image.hash ? 'same' : 'other'
     const wiped = await this.#look(async () => {
@@ -340,12 +343,15 @@ export class LiveAgent {
       for (const part of partsOf(home.database)) {
         await ctx.log.room()
         const { pos, hash } = this.append('part', {}, [part])
-        parts.push([pos, hash.toString('hex')])
+        ctx.crashPoint('import.part')
+        // Others go on meanwhile, however large it is.
+        if (parts.push([pos, hash.toString('hex')]) % PAUSE_PARTS === 0)
+          await new Promise((resolve) => setImmediate(resolve))
       }
       ctx.crashPoint('import.parts')
-      // Takes its turn before anything else that waits.
+      check()
       return {
-        begun: this.#wiping.begin(principal, { payload: encodeGiven(home, home.influence, parts), setUp }),
+        begun: this.#wiping.beginNow(principal, { payload: encodeGiven(home, home.influence, parts), setUp }),
       }
     })
     await wiped.begun
@@ -423,7 +429,7 @@ export class LiveAgent {
         return outcome
       } catch (error) {
         if (!(error instanceof EngineFailure)) throw error
-        if (ctx.homes.isOfDisk(error)) await this.#waitForDisk(attempt)
+        if (ctx.homes.isOfDisk(error)) await this.#waitForDisk(attempt, error)
         else if (++failed > 1) {
           if (!error.ofHome) throw error
           // Twice over a home that was made anew: it is what the guest does there, not what the host lacks.
@@ -434,17 +440,19 @@ export class LiveAgent {
     }
   }
 
-  /** What failed for want of room is tried again, ever more seldom; meanwhile the node takes nothing new in. */
-  async #waitForDisk(attempt: number): Promise<void> {
-    const { waiting } = this.#around.ctx.homes
+  /** What the disk did not let it do is tried again, ever more seldom; while it is full the node takes nothing new in. */
+  async #waitForDisk(attempt: number, error: unknown): Promise<void> {
+    const { homes } = this.#around.ctx
+    const { waiting } = homes
+    if (homes.isFull(error)) waiting.add(this)
+    else waiting.delete(this)
     this.#dropInstance()
-    waiting.add(this)
     const waitMs = Math.min(RETRY_MS * 2 ** (attempt - 1), MAX_RETRY_MS)
     // Whoever puts it away does not wait for the end of that.
     await sleep(waitMs, undefined, { signal: this.#putAway.signal }).catch(() => {})
     if (!this.#stopping) return
     waiting.delete(this)
-    throw homeUnavailable(this.name)
+    throw homes.toTell(error, this.name)
   }
 
   /** Decisions, answers and ends of one turn, and its entry: one step, in which nothing else happens. */
@@ -552,7 +560,7 @@ export class LiveAgent {
         return
       } catch (error) {
         if (!homes.isOfDisk(error)) throw error
-        await this.#waitForDisk(attempt)
+        await this.#waitForDisk(attempt, error)
       }
     }
   }
@@ -640,10 +648,11 @@ export class LiveAgent {
   }
 
   async #saveHome({ seq, hash }: Tip, bytes: Buffer): Promise<void> {
-    const { engine } = this.#around.ctx
+    const { engine, homes } = this.#around.ctx
     const instance = this.#instance as Instance
     try {
       this.#walBytes = await engine.commitHome(instance, this.identity.lane, { seq, hash, bytes })
+      homes.open.used(this)
       if (this.#walBytes <= WAL_BYTES_AWAKE || this.#stopping) return
       await engine.checkpointHome(instance, this.identity.lane)
     } catch (error) {
@@ -671,7 +680,8 @@ export class LiveAgent {
   async stop(options: { readonly save: boolean }): Promise<void> {
     this.#stopping = true
     this.#putAway.abort()
-    await this.#running
+    // What waited for its end may take its place.
+    while (this.#running) await this.#running
     this.#wiping.giveUp()
     this.#timer?.cancel()
     this.outgoing.abortAll()
@@ -691,9 +701,16 @@ export class LiveAgent {
   }
 
   async #park(): Promise<void> {
-    await this.save()
-    // One whose save failed was brought back with its turns uncommitted, and stays open.
-    if (this.#instance) await this.#around.ctx.engine.parkHome(this.#instance, this.identity.lane)
+    const { engine, homes } = this.#around.ctx
+    const before = this.#instance as Instance
+    try {
+      await this.save()
+      // One whose save failed was brought back with its turns uncommitted, and stays open.
+      if (this.#instance === before) await engine.parkHome(before, this.identity.lane)
+    } finally {
+      homes.open.closed(this)
+    }
+    if (this.#instance !== before && this.#hasHome) homes.open.used(this)
   }
 
   #dropInstance(): void {

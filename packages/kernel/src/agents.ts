@@ -4,6 +4,7 @@
  * A sleeping agent has no object, timer or handle in this process; rows only.
  */
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type AgentRow as AgentStanding, codec, cut, type Influence, isStopped } from '@cardinal/cards'
 import type { PayloadKey, Pos, Tip } from '@cardinal/oplog'
 import { LiveAgent, type Surroundings } from './agent.ts'
@@ -14,14 +15,15 @@ import { lanes } from './context.ts'
 import type { AgentRow } from './derived.ts'
 import { assert, KernelError, wasErased } from './errors.ts'
 import { fanoutBack } from './fanout.ts'
-import { homeUnavailable } from './homes.ts'
 import { type Address, type EffectId, parseAddress, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
-import { type Identity, replay } from './replay.ts'
+import { type Identity, type Replayed, replay } from './replay.ts'
 import { emptyState } from './state.ts'
 import { type BirthMeta, birthEvent } from './wire.ts'
 
 const POLL_MS = 250
+const DISK_RETRY_MS = 250
+const MAX_DISK_RETRY_MS = 10_000
 const WAKE_AT_ONCE = 256
 
 export interface AgentsOptions {
@@ -62,6 +64,7 @@ export class Agents {
   #signalling: Promise<void> = Promise.resolve()
   readonly #toSignal = new Set<string>()
   #closed = false
+  readonly #closing = new AbortController()
   /** Cards that ended by then are dealt with. */
   #expiredUntil = 0
 
@@ -243,7 +246,7 @@ export class Agents {
     const image = await ctx.images.get(row.image)
     const tip = { pos: row.pos, seq: row.seq, hash: row.hash }
     try {
-      const back = await replay(ctx, identity, image, tip, { snapshot: ctx.derived.findSnapshot(row.id) })
+      const back = await this.#bringBack(identity, image, tip, row.id)
       const standing = ctx.authority.wake(address, row.address, back.state.holding)
       const agent = new LiveAgent(this.#around, address, identity, image, back.state, back, standing)
       this.#live.set(agent.name, agent)
@@ -255,8 +258,28 @@ export class Agents {
       if (error instanceof KernelError && error.class === 'Diverged') {
         await this.#quarantine(identity, tip, error)
       }
-      if (ctx.homes.isOfDisk(error)) throw homeUnavailable(row.address)
       throw error
+    }
+  }
+
+  /** Where the disk has no room for what is repeated, it waits for room, as one that is awake does. */
+  async #bringBack(identity: Identity, image: LoadedImage, tip: Tip, row: AgentRow['id']): Promise<Replayed> {
+    const { ctx } = this.#around
+    const { homes } = ctx
+    for (let waitMs = DISK_RETRY_MS; ; waitMs = Math.min(2 * waitMs, MAX_DISK_RETRY_MS)) {
+      try {
+        const back = await replay(ctx, identity, image, tip, { snapshot: ctx.derived.findSnapshot(row) })
+        homes.waiting.delete(identity)
+        return back
+      } catch (error) {
+        const waits = homes.isOfDisk(error) && homes.isFull(error) && !this.#closed
+        if (!waits) {
+          homes.waiting.delete(identity)
+          throw homes.toTell(error, identity.address)
+        }
+        homes.waiting.add(identity)
+      }
+      await sleep(waitMs, undefined, { signal: this.#closing.signal }).catch(() => {})
     }
   }
 
@@ -524,6 +547,7 @@ export class Agents {
     while (Date.now() < until && [...this.#live.values()].some((a) => !a.quiet))
       await new Promise((r) => setTimeout(r, 20))
     this.#closed = true
+    this.#closing.abort()
     await this.#signalling
     for (const timer of this.#idle.values()) timer.cancel()
     await Promise.allSettled([...this.#suspending.values()])

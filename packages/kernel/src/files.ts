@@ -39,7 +39,12 @@ export class Files {
   readonly #requireBorn: (address: Address) => Promise<LiveAgent>
   readonly #intake: Intake
 
-  constructor(intake: Intake) {
+  readonly #admit: () => void
+  /** Tells puts of this run from those that an earlier one left unfinished. */
+  readonly #run = randomUUID()
+
+  constructor(intake: Intake, admit: () => void) {
+    this.#admit = admit
     this.#intake = intake
     this.#requireBorn = (address) => intake.requireBorn(address)
   }
@@ -65,14 +70,20 @@ export class Files {
     return agent.look(`files read ${at}`, principal, async (ask) => {
       const { id, kind, size } = await find(ask, at)
       if (kind === 'dir') throw new KernelError('Malformed', 'BadPath', `\`${at}\` is a directory`)
+      if (!Number.isSafeInteger(size) || size < 0) throw odd(at)
       if (size > MAX_READ)
         throw new KernelError('Malformed', 'TooLarge', `\`${at}\` has more than ${MAX_READ} bytes`)
       // What was never written is zeros.
       const bytes = Buffer.alloc(size)
       for (let n = 0; n * CHUNK < size; n += CHUNKS_A_PART) {
         const sql = `select n, bytes from cardinal_chunks where file = ${id} and n >= ${n} and n < ${n + CHUNKS_A_PART}`
-        for (const [at, chunk] of (await rows(ask, sql, CHUNKS_A_PART)).rows)
-          bytes.write((chunk as { hex: string }).hex, Number(at) * CHUNK, 'hex')
+        const found = await rows(ask, sql, CHUNKS_A_PART)
+        if (found.more) throw odd(at)
+        for (const [place, chunk] of found.rows) {
+          const hex = (chunk as { hex?: unknown } | null)?.hex
+          if (typeof hex !== 'string') throw odd(at)
+          bytes.write(hex, Number(place) * CHUNK, 'hex')
+        }
       }
       return bytes
     })
@@ -92,7 +103,8 @@ export class Files {
   ): Promise<{ readonly path: string; readonly size: number }> {
     if (given.endsWith('/')) throw new KernelError('Malformed', 'BadPath', `\`${given}\` is a directory`)
     const at = canonical(given)
-    const put = randomUUID()
+    this.#admit()
+    const put = `${this.#run}/${randomUUID()}`
     const send = (part: number, chunks: readonly string[], last: boolean) =>
       this.#send({ address, principal }, { path: at, put, part, chunks, last })
     let part = 0
@@ -149,6 +161,11 @@ function canonical(given: string): string {
   const at = path.posix.resolve('/', given)
   if (at.length > MAX_PATH) throw new KernelError('Malformed', 'BadPath', 'the path is too long')
   return at
+}
+
+/** Its program has written to the tables of its files itself. */
+function odd(at: string): KernelError {
+  return new KernelError('Malformed', 'BadPath', `\`${at}\` is not a file as \`node:fs\` writes it`)
 }
 
 /** A text in SQL, whatever it holds. */

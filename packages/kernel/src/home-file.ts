@@ -91,7 +91,7 @@ export async function digestOf(
  * `BadHomeFile`: cut off, changed, or of another format. `WrongKey`: signed by another node.
  */
 export async function checkHomeFile(file: string, nodeKey: string): Promise<CheckedHome> {
-  const { about, text, signature, at, signed } = readHead(file)
+  const { header: about, text, signature, at, signed } = readHead(file)
   if (about.node !== nodeKey.toLowerCase())
     throw new KernelError(
       'Refused',
@@ -110,22 +110,38 @@ export async function checkHomeFile(file: string, nodeKey: string): Promise<Chec
   return { header: about, at, signed }
 }
 
-function readHead(file: string) {
+/** What stands before the database can be so long. */
+export const MAX_HEADER_BYTES = MAGIC.length + 4 + MAX_HEADER + SIGNATURE
+
+interface Head {
+  readonly header: HomeHeader
+  readonly text: Buffer
+  readonly signature: Buffer
+  readonly at: number
+  readonly signed: Buffer
+}
+
+/** The header of a file that begins with these bytes, not checked yet; undefined: more are needed. */
+export function readHomeHeader(bytes: Buffer): Head | undefined {
+  const start = MAGIC.length + 4
+  if (bytes.length < start) return undefined
+  if (bytes.toString('latin1', 0, MAGIC.length) !== MAGIC) throw bad('this is no exported home')
+  const length = bytes.readUInt32LE(MAGIC.length)
+  if (length > MAX_HEADER) throw bad('its header is too long')
+  const at = start + length + SIGNATURE
+  if (bytes.length < at) return undefined
+  const text = bytes.subarray(start, start + length)
+  const signature = bytes.subarray(start + length, at)
+  return { header: parseHeader(text), text, signature, at, signed: bytes.subarray(0, at) }
+}
+
+function readHead(file: string): Head {
   const fd = fs.openSync(file, 'r')
   try {
-    const read = (at: number, length: number) => {
-      const bytes = Buffer.alloc(length)
-      if (fs.readSync(fd, bytes, 0, length, at) !== length) throw bad('the file is cut off')
-      return bytes
-    }
-    const start = read(0, MAGIC.length + 4)
-    if (start.toString('latin1', 0, MAGIC.length) !== MAGIC) throw bad('this is no exported home')
-    const length = start.readUInt32LE(MAGIC.length)
-    if (length > MAX_HEADER) throw bad('its header is too long')
-    const text = read(start.length, length)
-    const signature = read(start.length + length, SIGNATURE)
-    const at = start.length + length + SIGNATURE
-    return { about: parseHeader(text), text, signature, at, signed: Buffer.concat([start, text, signature]) }
+    const bytes = Buffer.alloc(MAX_HEADER_BYTES)
+    const found = readHomeHeader(bytes.subarray(0, fs.readSync(fd, bytes, 0, bytes.length, 0)))
+    if (!found) throw bad('the file is cut off, or no exported home')
+    return found
   } finally {
     fs.closeSync(fd)
   }

@@ -5,7 +5,6 @@
  * the agent has them, and a replay puts them in again. The agent begins anew with them, and with what the
  * agent that wrote them had read: a home is no way around a flow or a label (threat 72).
  */
-import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import { codec, flowSinksOf, type Influence, influenceOf, showSinks } from '@cardinal/cards'
 import type { NodeKey, Pos } from '@cardinal/oplog'
@@ -14,7 +13,15 @@ import type { LiveAgent } from './agent.ts'
 import type { Agents } from './agents.ts'
 import type { Context } from './context.ts'
 import { KernelError } from './errors.ts'
-import { type CheckedHome, checkHomeFile, digestOf, encodeHomeHeader, type HomeHeader } from './home-file.ts'
+import {
+  type CheckedHome,
+  checkHomeFile,
+  digestOf,
+  encodeHomeHeader,
+  type HomeHeader,
+  MAX_HEADER_BYTES,
+  readHomeHeader,
+} from './home-file.ts'
 import { parseAddress } from './ids.ts'
 import type { Identity } from './replay.ts'
 import { requireNotWiping } from './wiping.ts'
@@ -24,6 +31,18 @@ export interface HomeWish {
   readonly nodeKey?: string | undefined
   /** The agent may have been at work: what it has is wiped first. */
   readonly replace?: boolean | undefined
+}
+
+/** What an agent says of its home as it leaves. */
+export interface ExportedHome extends Pick<HomeHeader, 'seq' | 'influence' | 'fixed'> {
+  /** The first words of its program were said to it. */
+  readonly setUp: boolean
+}
+
+/** A home that was checked, for the agent that begins anew with it. */
+export interface HomeToTake extends CheckedHome {
+  readonly influence: HomeHeader['influence']
+  readonly database: string
 }
 
 export interface GivenHome {
@@ -39,7 +58,7 @@ export interface GivenHome {
 
 const PART = 1 << 20
 const MAX_FILE = 4 * 2 ** 30
-const PAUSE_PARTS = 16
+export const PAUSE_PARTS = 16
 /** What came from a node that is not this one is anybody's. */
 const FOREIGN = 'untrusted'
 
@@ -55,8 +74,10 @@ export class HomeTransfer {
   readonly #ctx: Context
   readonly #agents: Agents
   readonly #nodeKey: NodeKey
+  readonly #admit: () => void
 
-  constructor(ctx: Context, agents: Agents, nodeKey: NodeKey) {
+  constructor(ctx: Context, agents: Agents, nodeKey: NodeKey, admit: () => void) {
+    this.#admit = admit
     this.#ctx = ctx
     this.#agents = agents
     this.#nodeKey = nodeKey
@@ -75,7 +96,7 @@ export class HomeTransfer {
     const database = this.#ctx.homes.spool()
     const file = this.#ctx.homes.spool()
     try {
-      const { seq, influence, fixed } = await agent.exportHome(database, principal)
+      const { seq, setUp, influence, fixed } = await agent.exportHome(database, principal)
       const header: HomeHeader = {
         format: 1,
         node: this.#nodeKey.publicHex,
@@ -83,7 +104,7 @@ export class HomeTransfer {
         address: agent.name,
         birth: agent.identity.birth.toString('hex'),
         seq,
-        image: agent.image.hash,
+        image: setUp ? agent.image.hash : '',
         exported: new Date(this.#ctx.clock.nowMs()).toISOString(),
         sqlite: this.#ctx.sqliteVersion,
         ...(await digestOf(database)),
@@ -95,7 +116,7 @@ export class HomeTransfer {
       return { file, header }
     } catch (error) {
       fs.rmSync(file, { force: true })
-      throw error
+      throw this.#ctx.homes.toTell(error, address)
     } finally {
       fs.rmSync(database, { force: true })
     }
@@ -114,11 +135,13 @@ export class HomeTransfer {
     wish: HomeWish,
     principal: string,
   ): Promise<HomeHeader> {
+    this.#admit()
     const at = parseAddress(address)
     const file = this.#ctx.homes.spool()
     const database = this.#ctx.homes.spool()
     try {
-      await fs.promises.writeFile(file, atMost(bytes))
+      const born = await this.#agents.find(at)
+      await spool(bytes, file, (header) => born && requireFit(born, header, wish))
       const own = this.#nodeKey.publicHex
       const home = await checkHomeFile(file, wish.nodeKey ?? own)
       if (home.header.tenant !== at.tenant)
@@ -127,10 +150,14 @@ export class HomeTransfer {
       const problems = await this.#ctx.engine.checkExport(database)
       if (problems.length > 0) throw new KernelError('Malformed', 'BadHomeFile', problems.join('; '))
       const agent = await this.#agents.require(at)
-      requireFit(agent, home, wish)
+      requireFit(agent, home.header, wish)
       const influence = home.header.node === own ? home.header.influence : foreign(home.header)
-      await agent.importHome({ ...home, influence, database }, principal, () => requireFit(agent, home, wish))
+      await agent.importHome({ ...home, influence, database }, principal, () =>
+        requireFit(agent, home.header, wish),
+      )
       return home.header
+    } catch (error) {
+      throw this.#ctx.homes.toTell(error, address)
     } finally {
       fs.rmSync(file, { force: true })
       fs.rmSync(database, { force: true })
@@ -138,22 +165,48 @@ export class HomeTransfer {
   }
 }
 
-/** Nobody fills the disk with what no home could take. */
-async function* atMost(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+/** Keeps what comes as far as its header says that it goes: nobody fills the disk with what no home may take. */
+async function spool(
+  bytes: AsyncIterable<Uint8Array>,
+  file: string,
+  check: (header: HomeHeader) => void,
+): Promise<void> {
+  let most = MAX_HEADER_BYTES
+  let head: Buffer | undefined = Buffer.alloc(0)
   let taken = 0
-  for await (const piece of bytes) {
-    taken += piece.length
-    if (taken > MAX_FILE)
-      throw new KernelError('Malformed', 'TooLarge', `a home of more than ${MAX_FILE} bytes`)
-    yield piece
+  async function* bounded() {
+    for await (const piece of bytes) {
+      taken += piece.length
+      if (head) {
+        head = Buffer.concat([head, piece])
+        const found = readHomeHeader(head)
+        if (found) {
+          if (found.header.bytes > MAX_FILE) throw tooLarge()
+          check(found.header)
+          most = found.at + found.header.bytes
+          head = undefined
+        }
+      }
+      if (taken > most) throw tooLarge()
+      yield piece
+    }
   }
+  await fs.promises.writeFile(file, bounded())
+}
+
+function tooLarge(): KernelError {
+  return new KernelError(
+    'Malformed',
+    'BadHomeFile',
+    'the file is longer than its header says, or than any home may be',
+  )
 }
 
 function foreign({ fixed }: HomeHeader): HomeHeader['influence'] {
   return { ...fixed, labels: [...new Set([...(fixed.labels ?? []), FOREIGN])].sort() }
 }
 
-function requireFit(agent: LiveAgent, { header }: CheckedHome, { replace }: HomeWish): void {
+function requireFit(agent: LiveAgent, header: HomeHeader, { replace }: HomeWish): void {
   const { state, name } = agent
   if (state.stopped) throw new KernelError('Stopped', 'Stopped', `\`${name}\` is stopped`)
   if (state.held) throw new KernelError('Conflict', 'Held', `\`${name}\` is held`)
@@ -221,9 +274,29 @@ export async function readGiven(
   { parts, sha256 }: GivenHome,
 ): Promise<string> {
   const file = homes.spool()
-  const hash = createHash('sha256')
-  const out = fs.openSync(file, 'w')
   try {
+    await writeParts(log, who, parts, file)
+    // What is on the disk is what counts.
+    if ((await digestOf(file)).sha256 !== sha256)
+      throw new KernelError(
+        'Corrupt',
+        'LogCorrupt',
+        `the parts of the home of \`${who.address}\` are not what was given`,
+      )
+    return file
+  } catch (error) {
+    fs.rmSync(file, { force: true })
+    throw error
+  }
+}
+
+async function writeParts(
+  log: Context['log'],
+  who: Identity,
+  parts: GivenHome['parts'],
+  file: string,
+): Promise<void> {
+  const pieces = async function* () {
     let taken = 0
     for (const [pos, entryHash] of parts) {
       const entry = log.read(pos as Pos)
@@ -234,18 +307,9 @@ export async function readGiven(
           `the entry at position ${pos} is no part of the home of \`${who.address}\``,
         )
       const [part] = entry.payloads(() => who.key) as [Buffer]
-      hash.update(part)
-      fs.writeSync(out, part)
+      yield part
       if (++taken % PAUSE_PARTS === 0) await new Promise((resolve) => setImmediate(resolve))
     }
-  } finally {
-    fs.closeSync(out)
   }
-  if (hash.digest('hex') !== sha256)
-    throw new KernelError(
-      'Corrupt',
-      'LogCorrupt',
-      `the parts of the home of \`${who.address}\` are not what was given`,
-    )
-  return file
+  await fs.promises.writeFile(file, pieces())
 }

@@ -40,10 +40,27 @@ export class Homes {
     fs.rmSync(path.join(folder, 'scratch'), { recursive: true, force: true })
   }
 
-  /** Whether the disk failed and not what a guest did: SQLite says of both that the file is full. */
+  /** Whether the disk failed, or does not answer now, and not what a guest did there. */
   isOfDisk(error: unknown): boolean {
-    if (!(error instanceof EngineFailure) || !error.ofHome) return false
-    if (error.ofDisk) return true
+    if (error instanceof KernelError) return error.code === 'HomeUnavailable'
+    if (error instanceof EngineFailure) return error.ofDisk || (error.ofHome && this.#hasNoRoom)
+    return /^(ENOSPC|EDQUOT|EIO|EMFILE|ENFILE)$/.test((error as NodeJS.ErrnoException).code ?? '')
+  }
+
+  /** Whether that is for want of room. */
+  isFull(error: unknown): boolean {
+    return this.#hasNoRoom || /\bfull\b|ENOSPC|EDQUOT/.test((error as Error).message)
+  }
+
+  /** What somebody who waits for this agent is told of such a failure; of others what they are. */
+  toTell(error: unknown, agent: string): unknown {
+    if (!this.isOfDisk(error) || error instanceof KernelError) return error
+    return this.isFull(error)
+      ? homeUnavailable(`the disk has no room for the home of \`${agent}\``)
+      : homeUnavailable(`the home of \`${agent}\`: ${(error as Error).message}`)
+  }
+
+  get #hasNoRoom(): boolean {
     const { bavail, bsize } = fs.statfsSync(
       fs.existsSync(this.#folder) ? this.#folder : path.dirname(this.#folder),
     )
@@ -82,7 +99,7 @@ export class Homes {
       return await this.#engine.findHome(file)
     } catch (error) {
       if (!(error instanceof EngineFailure)) throw error
-      throw new KernelError('Unavailable', 'HomeUnavailable', `${error.message}: is it open elsewhere?`)
+      throw homeUnavailable(`${error.message}: is it open elsewhere?`)
     }
   }
 
@@ -130,8 +147,7 @@ export class Homes {
   }
 }
 
-/** The home of an agent cannot be written now. */
-export function homeUnavailable(agent: string): KernelError {
-  const message = `the disk has no room for the home of \`${agent}\``
-  return new KernelError('Unavailable', 'HomeUnavailable', message, { retryAfterMs: 5000 })
+/** A home cannot be opened or written now. */
+export function homeUnavailable(why: string): KernelError {
+  return new KernelError('Unavailable', 'HomeUnavailable', why, { retryAfterMs: 5000 })
 }

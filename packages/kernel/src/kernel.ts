@@ -304,8 +304,8 @@ class Node implements Kernel {
     this.tokens = new HostTokens(this.#ctx, this.cards, purposeKey(nodeKey, 'cardinal.cards.1'))
     this.approvals = new Approvals(this.#ctx, this.#agents, this.view)
     this.#intake = new Intake(this.#ctx, this.#agents, invocations, this.view)
-    this.files = new Files(this.#intake)
-    this.transfer = new HomeTransfer(this.#ctx, this.#agents, nodeKey)
+    this.files = new Files(this.#intake, () => this.#admit())
+    this.transfer = new HomeTransfer(this.#ctx, this.#agents, nodeKey, () => this.#admit())
     if (options.acceptLoss !== undefined) control.note('loss-accepted', { end: options.acceptLoss })
   }
 

@@ -25,6 +25,8 @@ export class OpenHomes {
   readonly #most: number
   /** The one that was used longest ago is the first. */
   readonly #open = new Set<HomeOwner>()
+  /** On their way, and not counted any more. */
+  readonly #closing = new Set<HomeOwner>()
 
   constructor(most: number) {
     this.#most = most
@@ -34,8 +36,9 @@ export class OpenHomes {
     return this.#open.size
   }
 
-  /** A turn has used it. */
+  /** Somebody has used it, or saved it. */
   used(owner: HomeOwner): void {
+    if (this.#closing.has(owner)) return
     this.#open.delete(owner)
     this.#open.add(owner)
   }
@@ -44,11 +47,15 @@ export class OpenHomes {
   trim(): void {
     for (const owner of this.#open) {
       if (this.#open.size <= this.#most) return
+      this.#closing.add(owner)
       if (owner.parkHome()) this.#open.delete(owner)
+      else this.#closing.delete(owner)
     }
   }
 
+  /** It is closed, or was found to be closed. */
   closed(owner: HomeOwner): void {
+    this.#closing.delete(owner)
     this.#open.delete(owner)
   }
 }

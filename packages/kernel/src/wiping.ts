@@ -42,30 +42,31 @@ export class Wiping {
   }
 
   /** Resolves when the agent has begun anew, durably; rejects if it is stopped or put away before that. */
-  begin(principal: string, given?: NewHome): Promise<void> {
-    const agent = this.#agent
+  begin(principal: string): Promise<void> {
     return new Promise((resolve, reject) => {
-      agent.betweenTurns(() => {
-        if (agent.state.stopped || isStopped(agent.standing.world, agent.standing.row)) {
-          reject(stopped(agent))
-          return
-        }
-        // Two that mean the same wait for one end; of two that do not, the later one comes again.
-        if (agent.state.wiping && (given ?? this.#given)) {
-          reject(wipingError(agent) as KernelError)
-          return
-        }
-        this.#waiting.push({ resolve, reject })
-        this.#given = given
-        if (!agent.state.wiping) {
-          const out = [...agent.state.effects.keys()]
-          agent.append('wiping', { by: principal, ...owed(agent.state, out) }, [])
-          for (const id of out) agent.outgoing.abandon(id)
-          this.#around.ctx.crashPoint('wipe.begun')
-        }
-        agent.pump()
+      this.#agent.betweenTurns(() => {
+        this.beginNow(principal).then(resolve, reject)
+        this.#agent.pump()
       })
     })
+  }
+
+  /** The same in the place of a turn, whose end then goes on with it. */
+  beginNow(principal: string, given?: NewHome): Promise<void> {
+    const agent = this.#agent
+    if (agent.state.stopped || isStopped(agent.standing.world, agent.standing.row))
+      return Promise.reject(stopped(agent))
+    // Two that mean the same wait for one end; of two that do not, the later one comes again.
+    if (agent.state.wiping && (given ?? this.#given)) return Promise.reject(wipingError(agent))
+    this.#given = given
+    const done = new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }))
+    if (!agent.state.wiping) {
+      const out = [...agent.state.effects.keys()]
+      agent.append('wiping', { by: principal, ...owed(agent.state, out) }, [])
+      for (const id of out) agent.outgoing.abandon(id)
+      this.#around.ctx.crashPoint('wipe.begun')
+    }
+    return done
   }
 
   /**

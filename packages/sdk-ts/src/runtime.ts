@@ -214,7 +214,7 @@ export function deliver(text: string): string {
         ...(event.cards && { cards: event.cards }),
       }
       if (!program) throw new TypeError('no program was registered')
-      openHome(event.home === 'same')
+      openHome(event.home)
       if (event.home === undefined) writeInitial()
       agent = new program() as Record<string, unknown>
       break

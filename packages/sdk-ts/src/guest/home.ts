@@ -207,10 +207,20 @@ export const home = {
   },
 }
 
-/** The agent is born: there is a home from now on. `setUp`: one for which this program's first words were said. */
-export function openHome(setUp: boolean): void {
+/**
+ * The agent is born: there is a home from now on. One that came from elsewhere was set up by this very
+ * program, or this program's first words are said to it now, so that it is from here on.
+ */
+export function openHome(from: 'same' | 'other' | undefined): void {
   born = true
-  if (setUp) early = []
+  if (from === 'same') early = []
+  if (from !== 'other') return
+  try {
+    enter('')
+  } catch (error) {
+    // Whoever uses the home is told.
+    if (!(error instanceof HomeError)) throw error
+  }
 }
 
 /** Before each event and at the end of a turn: what one left open ends. */

@@ -24,7 +24,7 @@ export const PUT_METHOD = 'cardinal.put'
 /** One part of a file. Its chunks are bytes in hex, all of them whole but the last of the file. */
 export interface FilePart {
   readonly path: string
-  /** Tells this putting of the file from another one that is under way. */
+  /** `run/id`: tells this putting of the file from another one, and from those of a kernel that is gone. */
   readonly put: string
   /** From 0 on, in order; anything else gives up. */
   readonly part: number
@@ -98,9 +98,17 @@ function take({ path, put, part, chunks, last }: FilePart): { readonly size: num
 function begin(path: string, put: string): Putting {
   const there = place(path).entry
   if (there?.kind === 'dir' || path.endsWith('/')) throw fsError('EISDIR', 'open', path)
-  const left = putting.get(path)
-  if (left) destroy(left.id)
+  // Of a run that has ended nobody brings the rest.
+  for (const [of, left] of putting)
+    if (of === path || runOf(left.put) !== runOf(put)) {
+      destroy(left.id)
+      putting.delete(of)
+    }
   return { put, id: makeNameless(MODE), parts: 0, size: 0 }
+}
+
+function runOf(put: string): string {
+  return put.split('/')[0] as string
 }
 
 /** Where a file is to stand; directories on the way are made. */
