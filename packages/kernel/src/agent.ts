@@ -18,14 +18,8 @@ import type { Context } from './context.ts'
 import { type Decided, decideEffects } from './decide.ts'
 import { Ending } from './ending.ts'
 import { KernelError } from './errors.ts'
-import {
-  type ExportedHome,
-  encodeGiven,
-  type HomeToTake,
-  influenceToSign,
-  PAUSE_PARTS,
-  partsOf,
-} from './home-transfer.ts'
+import { encodeGiven, type HomeToTake, PAUSE_PARTS, partsOf } from './given-home.ts'
+import { type ExportedHome, influenceToSign } from './home-transfer.ts'
 import { homeUnavailable, WAL_BYTES_AWAKE } from './homes.ts'
 import { type Address, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'

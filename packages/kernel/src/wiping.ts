@@ -9,7 +9,7 @@ import { isStopped, join, wipe } from '@cardinal/cards'
 import type { LiveAgent, Surroundings } from './agent.ts'
 import type { AuthorityMeta } from './authority-wire.ts'
 import { KernelError } from './errors.ts'
-import { influenceGiven } from './home-transfer.ts'
+import { influenceGiven } from './given-home.ts'
 import { owed } from './turn-entry.ts'
 import { birthEvent } from './wire.ts'
 
