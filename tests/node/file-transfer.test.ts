@@ -214,6 +214,20 @@ describe('a file that is put', () => {
       .toBe(4 << 20)
     const killed = await crashCopy(t, {})
     expect((await killed.kernel.files.list('acme/files/ian', '/', 'test')).entries).toEqual([])
+    // One that is refused frees them as well.
+    const odd = [randomBytes(10)] as never
+    await expect(killed.kernel.files.put('acme/files/ian', '/', odd, 'test')).rejects.toMatchObject({
+      code: 'BadPath',
+    })
+    await expect(
+      killed.kernel.files.put('acme/files/ian', `/${'n'.repeat(300)}`, odd, 'test'),
+    ).rejects.toMatchObject({ code: 'BadPath' })
+    const left = await killed.kernel.sql(
+      'acme/files/ian',
+      'select count(*) from cardinal_files where parent < 0',
+      'test',
+    )
+    expect(left.rows).toEqual([[0]])
     const three = [randomBytes(3 << 20)] as never
     expect(await killed.kernel.files.put('acme/files/ian', '/other.bin', three, 'test')).toMatchObject({
       size: 3 << 20,

@@ -7,9 +7,9 @@
  */
 import { randomUUID } from 'node:crypto'
 import path from 'node:path'
-import type { AskHome, LiveAgent } from './agent.ts'
+import type { AskHome } from './agent.ts'
 import { KernelError } from './errors.ts'
-import { type Address, parseAddress } from './ids.ts'
+import { parseAddress } from './ids.ts'
 import type { Intake } from './intake.ts'
 
 interface FileAbout {
@@ -36,7 +36,6 @@ const MAX_PATH = 4096
 const MAX_READ = 256 << 20
 
 export class Files {
-  readonly #requireBorn: (address: Address) => Promise<LiveAgent>
   readonly #intake: Intake
 
   readonly #admit: () => void
@@ -46,13 +45,12 @@ export class Files {
   constructor(intake: Intake, admit: () => void) {
     this.#admit = admit
     this.#intake = intake
-    this.#requireBorn = (address) => intake.requireBorn(address)
   }
 
   /** What is at a path; of a directory the entries behind the name `after`. */
   async list(address: string, given: string, principal: string, after = ''): Promise<FileListing> {
     const at = canonical(given)
-    const agent = await this.#requireBorn(parseAddress(address))
+    const agent = await this.#intake.requireBorn(parseAddress(address))
     return agent.look(`files list ${at}`, principal, async (ask) => {
       const { id, ...about } = await find(ask, at)
       if (about.kind === 'file') return { path: at, ...about }
@@ -66,7 +64,7 @@ export class Files {
   /** The bytes of a file, 256 MiB at most, all of one moment. */
   async read(address: string, given: string, principal: string): Promise<Buffer> {
     const at = canonical(given)
-    const agent = await this.#requireBorn(parseAddress(address))
+    const agent = await this.#intake.requireBorn(parseAddress(address))
     return agent.look(`files read ${at}`, principal, async (ask) => {
       const { id, kind, size } = await find(ask, at)
       if (kind === 'dir') throw new KernelError('Malformed', 'BadPath', `\`${at}\` is a directory`)

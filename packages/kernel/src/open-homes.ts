@@ -32,10 +32,6 @@ export class OpenHomes {
     this.#most = most
   }
 
-  get count(): number {
-    return this.#open.size
-  }
-
   /** Somebody has used it, or saved it. */
   used(owner: HomeOwner): void {
     if (this.#closing.has(owner)) return

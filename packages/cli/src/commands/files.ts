@@ -2,13 +2,12 @@
 import { once } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import type { Command } from 'commander'
-import { ask, send } from '../client.ts'
+import { ask } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { endpointOf, formatOf } from '../options.ts'
-import { note, print, table } from '../output.ts'
+import { print, table } from '../output.ts'
+import { fetchFile, fetchStream, sendFile } from '../streams.ts'
 import { route } from './agents.ts'
 
 interface FileAbout {
@@ -23,9 +22,6 @@ interface Listing extends FileAbout {
   readonly entries?: readonly FileAbout[]
   readonly more?: boolean
 }
-
-/** Who waits longer than that for a file to go up is told how far it is. */
-const PROGRESS_MS = 2000
 
 export function addFileCommands(program: Command): void {
   const files = program
@@ -71,14 +67,8 @@ function lineOf({ name, kind, size, modifiedMs }: FileAbout): string[] {
   return [new Date(modifiedMs).toISOString(), isDir ? '' : String(size), isDir ? `${name}/` : name]
 }
 
-async function fetched(agent: string, at: string, command: Command): Promise<Readable> {
-  const query = new URLSearchParams({ path: at })
-  const answer = await send(endpointOf(command), `${route(agent)}/file?${query}`, {})
-  return Readable.fromWeb((answer.body ?? new Blob([]).stream()) as never)
-}
-
 async function cat(agent: string, at: string, _options: unknown, command: Command): Promise<void> {
-  for await (const piece of await fetched(agent, at, command))
+  for await (const piece of await fetchStream(endpointOf(command), fileRoute(agent, at)))
     if (!process.stdout.write(piece)) await once(process.stdout, 'drain')
 }
 
@@ -95,19 +85,8 @@ async function get(
     : name
   if (fs.existsSync(to) && !options.force)
     throw new CliError('Conflict', 'FileExists', `\`${to}\` is there already; \`--force\` writes over it`)
-  const bytes = await fetched(agent, at, command)
-  // Nobody finds half of it under its name.
-  const part = `${to}.part`
-  try {
-    await pipeline(bytes, fs.createWriteStream(part))
-    fs.renameSync(part, to)
-  } catch (error) {
-    fs.rmSync(part, { force: true })
-    const { code, message } = error as NodeJS.ErrnoException
-    throw new CliError('Unavailable', 'CannotWrite', `\`${to}\`: ${code ?? message}`)
-  }
-  const { size } = fs.statSync(to)
-  print(formatOf(command), { file: to, size }, () => `${to}  ${size} bytes`)
+  const done = await fetchFile(endpointOf(command), fileRoute(agent, at), to)
+  print(formatOf(command), done, () => `${done.file}  ${done.size} bytes`)
 }
 
 async function put(
@@ -119,36 +98,12 @@ async function put(
 ): Promise<void> {
   if (file === '-' && at === undefined)
     throw new CliError('Usage', 'Usage', 'say where it goes: `cardinal files put AGENT - /path`')
-  const whole = file === '-' ? undefined : statOf(file)
   const named = at ?? `/${path.basename(file)}`
-  const query = new URLSearchParams({ path: named.endsWith('/') ? named + path.basename(file) : named })
-  const bytes = file === '-' ? process.stdin : fs.createReadStream(file)
-  const answer = await send(endpointOf(command), `${route(agent)}/file?${query}`, {
-    method: 'PUT',
-    headers: { 'content-type': 'application/octet-stream' },
-    body: Readable.toWeb(Readable.from(told(bytes, whole))) as never,
-    duplex: 'half',
-  } as RequestInit)
-  const body = (await answer.json()) as { path: string; size: number }
+  const to = fileRoute(agent, named.endsWith('/') ? named + path.basename(file) : named)
+  const body = await sendFile<{ path: string; size: number }>(endpointOf(command), to, file)
   print(formatOf(command), body, () => `${body.path}  ${body.size} bytes`)
 }
 
-function statOf(file: string): number {
-  const found = fs.statSync(file, { throwIfNoEntry: false })
-  if (!found) throw new CliError('NotFound', 'NoSuchFile', `\`${file}\` does not exist`)
-  if (!found.isFile()) throw new CliError('Malformed', 'BadFile', `\`${file}\` is no file`)
-  return found.size
-}
-
-/** The same bytes; of what takes long is told how far it is. */
-async function* told(bytes: AsyncIterable<Buffer>, whole: number | undefined): AsyncGenerator<Buffer> {
-  let sent = 0
-  let last = Date.now()
-  for await (const piece of bytes) {
-    yield piece
-    sent += piece.length
-    if (Date.now() - last < PROGRESS_MS) continue
-    last = Date.now()
-    note(`${sent}${whole === undefined ? '' : ` of ${whole}`} bytes sent`)
-  }
+function fileRoute(agent: string, at: string): string {
+  return `${route(agent)}/file?${new URLSearchParams({ path: at })}`
 }

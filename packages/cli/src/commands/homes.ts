@@ -1,13 +1,12 @@
 /** Commands about what agents store: read a home, see how large it is and whether it is whole, take it elsewhere. */
 import fs from 'node:fs'
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import { checkHomeFile, type HomeHeader } from '@cardinal/kernel'
 import { type Command, InvalidArgumentError } from 'commander'
-import { ask, send } from '../client.ts'
+import { ask } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { endpointOf, formatOf, whole } from '../options.ts'
 import { print, table } from '../output.ts'
+import { fetchFile, sendFile } from '../streams.ts'
 import { readArgs, route } from './agents.ts'
 
 type Cell = null | number | string | { readonly hex: string }
@@ -54,18 +53,8 @@ function keyOf(text: string): string {
 
 async function exportHome(agent: string, file: string, _options: unknown, command: Command): Promise<void> {
   if (fs.existsSync(file)) throw new CliError('Conflict', 'FileExists', `\`${file}\` is there already`)
-  const answer = await send(endpointOf(command), `${route(agent)}/home/export`, {})
-  const part = `${file}.part`
-  try {
-    await pipeline(Readable.fromWeb(answer.body as never), fs.createWriteStream(part))
-    fs.renameSync(part, file)
-  } catch (error) {
-    fs.rmSync(part, { force: true })
-    const { code, message } = error as NodeJS.ErrnoException
-    throw new CliError('Unavailable', 'CannotWrite', `\`${file}\`: ${code ?? message}`)
-  }
-  const { size } = fs.statSync(file)
-  print(formatOf(command), { file, size }, () => `${file}  ${size} bytes`)
+  const done = await fetchFile(endpointOf(command), `${route(agent)}/home/export`, file)
+  print(formatOf(command), done, () => `${done.file}  ${done.size} bytes`)
 }
 
 async function importHome(
@@ -74,18 +63,12 @@ async function importHome(
   options: { key?: string; replace?: true },
   command: Command,
 ): Promise<void> {
-  if (!fs.existsSync(file)) throw new CliError('NotFound', 'NoSuchFile', `\`${file}\` does not exist`)
   const query = new URLSearchParams({
     ...(options.key && { key: options.key }),
     ...(options.replace && { replace: 'true' }),
   })
-  const answer = await send(endpointOf(command), `${route(agent)}/home/import?${query}`, {
-    method: 'PUT',
-    headers: { 'content-type': 'application/octet-stream' },
-    body: Readable.toWeb(fs.createReadStream(file)) as never,
-    duplex: 'half',
-  } as RequestInit)
-  const body = (await answer.json()) as { address: string; from: string; bytes: number }
+  const to = `${route(agent)}/home/import?${query}`
+  const body = await sendFile<{ address: string; from: string; bytes: number }>(endpointOf(command), to, file)
   print(
     formatOf(command),
     body,

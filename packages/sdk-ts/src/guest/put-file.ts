@@ -68,6 +68,7 @@ export function answerPut(part: FilePart): object {
 
 /** Takes a part. Throws what `node:fs` would: then nothing of this file is left. */
 function putPart(given: FilePart): { readonly size: number } {
+  if (given.part === 0) dropLeft(given)
   try {
     return change('open', given.path, () => take(given))
   } catch (error) {
@@ -78,6 +79,19 @@ function putPart(given: FilePart): { readonly size: number } {
     }
     throw error
   }
+}
+
+/**
+ * What nobody brings the rest of: an earlier put of this file, and those of a run that has ended. A change of
+ * its own, which stands whatever becomes of the part.
+ */
+function dropLeft({ path, put }: FilePart): void {
+  const left = [...putting].filter(([of, other]) => of === path || runOf(other.put) !== runOf(put))
+  if (left.length === 0) return
+  change('unlink', path, () => {
+    for (const [, { id }] of left) destroy(id)
+  })
+  for (const [of] of left) putting.delete(of)
 }
 
 function take({ path, put, part, chunks, last }: FilePart): { readonly size: number } {
@@ -98,12 +112,6 @@ function take({ path, put, part, chunks, last }: FilePart): { readonly size: num
 function begin(path: string, put: string): Putting {
   const there = place(path).entry
   if (there?.kind === 'dir' || path.endsWith('/')) throw fsError('EISDIR', 'open', path)
-  // Of a run that has ended nobody brings the rest.
-  for (const [of, left] of putting)
-    if (of === path || runOf(left.put) !== runOf(put)) {
-      destroy(left.id)
-      putting.delete(of)
-    }
   return { put, id: makeNameless(MODE), parts: 0, size: 0 }
 }
 

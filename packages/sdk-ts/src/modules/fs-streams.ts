@@ -1,7 +1,7 @@
 /** Streams over files, in chunks of 64 KiB. What one turn does not read, a later one does: they are data of the agent. */
 import { Buffer } from 'buffer'
 import { type Encoding, optionsOf, type PathLike, toPath } from './fs-arguments.ts'
-import { closeSync, fileOf, openSync, readSync, writeSync } from './fs-descriptors.ts'
+import { closeSync, openSync, readSync, writeSync } from './fs-descriptors.ts'
 import { Readable, Writable } from './stream.ts'
 
 interface StreamOptions {
@@ -74,11 +74,7 @@ export class ReadStream extends Readable {
   }
 
   override _construct(done: Done): void {
-    telling(done, () => {
-      this.fd ??= openSync(this.path as string, this.flags, this.mode)
-      this.emit('open', this.fd)
-      this.emit('ready')
-    })
+    openOne(this, done)
   }
 
   override _read(size: number): void {
@@ -139,11 +135,7 @@ export class WriteStream extends Writable {
   }
 
   override _construct(done: Done): void {
-    telling(done, () => {
-      this.fd ??= openSync(this.path as string, this.flags, this.mode)
-      this.emit('open', this.fd)
-      this.emit('ready')
-    })
+    openOne(this, done)
   }
 
   override _write(data: Uint8Array, _encoding: string, done: Done): void {
@@ -164,10 +156,17 @@ export class WriteStream extends Writable {
   }
 }
 
+function openOne(stream: ReadStream | WriteStream, done: Done): void {
+  telling(done, () => {
+    stream.fd ??= openSync(stream.path as string, stream.flags, stream.mode)
+    stream.emit('open', stream.fd)
+    stream.emit('ready')
+  })
+}
+
 function closeOne(fd: number | null, closes: boolean, error: Error | null, done: Done): void {
   if (fd === null || !closes) return done(error)
   try {
-    fileOf(fd, 'close')
     closeSync(fd)
   } catch (failed) {
     return done(error ?? (failed as Error))
