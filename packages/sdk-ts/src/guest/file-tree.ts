@@ -26,7 +26,6 @@ const ERRORS = {
   EPERM: [-1, 'operation not permitted'],
   ENOENT: [-2, 'no such file or directory'],
   EBADF: [-9, 'bad file descriptor'],
-  EACCES: [-13, 'permission denied'],
   EEXIST: [-17, 'file already exists'],
   ENOTDIR: [-20, 'not a directory'],
   EISDIR: [-21, 'illegal operation on a directory'],
@@ -37,7 +36,6 @@ const ERRORS = {
   ENOSPC: [-28, 'no space left on device'],
   ENAMETOOLONG: [-36, 'name too long'],
   ENOTEMPTY: [-39, 'directory not empty'],
-  ENOSYS: [-38, 'function not implemented'],
 } as const
 
 export type FsCode = keyof typeof ERRORS
