@@ -17,10 +17,12 @@ module.exports = {
     only('engine', []),
     only('cards', []),
     only('oplog', []),
-    only('tools', ['cards']),
-    only('manifests', ['cards', 'tools']),
-    only('kernel', ['engine', 'cards', 'oplog', 'tools', 'manifests', 'sdk-ts']),
-    only('cli', ['cards', 'kernel', 'manifests', 'oplog', 'sdk-ts']),
+    only('secrets', []),
+    only('tools', ['cards', 'secrets']),
+    only('middleware', ['tools']),
+    only('manifests', ['cards', 'middleware', 'secrets', 'tools']),
+    only('kernel', ['engine', 'cards', 'oplog', 'secrets', 'tools', 'middleware', 'manifests', 'sdk-ts']),
+    only('cli', ['cards', 'kernel', 'manifests', 'middleware', 'oplog', 'secrets', 'tools', 'sdk-ts']),
     only('sdk-ts', []),
     // Tests of programs run on a real kernel; nothing that goes into an image may import this file.
     {
@@ -33,7 +35,7 @@ module.exports = {
       name: 'tools-and-the-log',
       comment: 'what performs effects cannot reach the log, so it cannot forge a receipt',
       severity: 'error',
-      from: { path: `^${packages}/(tools|cards)/` },
+      from: { path: `^${packages}/(tools|middleware|secrets|cards)/` },
       to: { path: `^${packages}/oplog/` },
     },
     {

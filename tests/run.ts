@@ -9,6 +9,17 @@ const root = path.join(import.meta.dirname, '..')
 let passed = 0
 let failed = 0
 
+// Sandboxed programs are tested with the real sandbox or not at all.
+if (
+  process.platform === 'linux' &&
+  !['/usr/local/bin', '/usr/bin', '/bin'].some((at) => fs.existsSync(`${at}/bwrap`))
+) {
+  process.stdout.write(
+    '`bwrap` is missing: install bubblewrap (Debian: apt-get install bubblewrap)\n0 passed, 1 failed\n',
+  )
+  process.exit(1)
+}
+
 const began = Date.now()
 process.stdout.write('gates\n')
 runGates(({ name, ok, output }) => {

@@ -11,6 +11,7 @@ import { decisions } from './decisions.ts'
 import { families } from './families.ts'
 import { homeRows } from './homes.ts'
 import { each, privateBytes, type Row, wide } from './measure.ts'
+import { mediation } from './mediation.ts'
 import { million } from './million.ts'
 import { step } from './step.ts'
 
@@ -355,4 +356,5 @@ export const ROWS: readonly { readonly row: number; readonly run: (folder: strin
   { row: 14, run: appends },
   { row: 15, run: bytesThrough },
   { row: 19, run: homeRows },
+  { row: 20, run: mediation },
 ]

@@ -20,9 +20,11 @@ export const CRASH_POINTS = [
   'turn.appended',
   'turn.durable',
   'turn.failed',
+  'effect.mediated',
   'effect.before',
   'effect.started',
   'effect.performed',
+  'effect.back',
   'receipt.appended',
   'snapshot.before',
   'snapshot.saved',
@@ -87,6 +89,7 @@ async function oneRound(
     bankPort: bank.port,
     program: payer,
     keyed: true,
+    mediated: random() < 0.5,
     idleMs: random() < 0.5 ? 0 : 50,
   }
   try {

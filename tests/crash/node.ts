@@ -17,6 +17,8 @@ interface Config {
   readonly bankPort: number
   readonly program: string
   readonly keyed: boolean
+  /** Middleware stands before every payment: some of it decides at once, some waits. */
+  readonly mediated?: boolean
   readonly crashAt?: string
   readonly crashOn?: number
   readonly skipSync?: 'batch' | 'folder'
@@ -56,7 +58,18 @@ const port = config.bankPort
 const idempotency = config.keyed
   ? `  idempotency:\n    - { host: 127.0.0.1, method: [POST], header: Idempotency-Key }\n`
   : ''
-const manifest = `apiVersion: cardinal/v1
+const middleware = `apiVersion: cardinal/v1
+kind: Middleware
+metadata: { tenant: acme, name: tidy }
+spec: { tools: [http.fetch], redact: { args: [{ path: headers.*, known: email }], answer: [{ path: text, known: card }] } }
+---
+apiVersion: cardinal/v1
+kind: Middleware
+metadata: { tenant: acme, name: pace }
+spec: { tools: ["http.*"], rateLimit: { calls: 2, per: second, wait: 10s } }
+---
+`
+const manifest = `${config.mediated ? middleware : ''}apiVersion: cardinal/v1
 kind: Zone
 metadata: { name: bank }
 spec: { hosts: [127.0.0.1], ranges: [127.0.0.1/32] }

@@ -50,6 +50,7 @@ export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
       bankPort: bank.port,
       program: payer,
       keyed: true,
+      mediated: random() < 0.5,
       idleMs: random() < 0.5 ? 0 : 50,
       ...(options.skipSync && { skipSync: options.skipSync }),
     }

@@ -12,11 +12,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   type Call,
   cardFor,
+  isRead,
   outcome,
   PAYEES,
   payeesOf,
   suite,
   type Task,
+  toolManifest,
   toolOf,
 } from '../support/agentdojo.ts'
 import { openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
@@ -37,25 +39,6 @@ let t: TestKernel
 const asked = new Set<string>()
 const waiting = new Map<string, () => void>()
 let types = 0
-
-const isRead = (name: string) => name.startsWith('get_') || name === 'read_file'
-
-function toolManifest({ name, inputSchema }: (typeof suite.tools)[number], url: string): object {
-  const args = Object.keys(inputSchema.properties)
-  const at = { url: `${url}/${name}` }
-  const read = { method: 'GET', ...at, query: Object.fromEntries(args.map((arg) => [arg, `{${arg}}`])) }
-  return {
-    apiVersion: 'cardinal/v1',
-    kind: 'Tool',
-    metadata: { tenant: 'acme', name: toolOf(name) },
-    spec: {
-      effect: isRead(name) ? 'read' : 'once',
-      in: { type: 'object', properties: inputSchema.properties, required: inputSchema.required ?? [] },
-      http: isRead(name) ? read : { method: 'POST', ...at, body: 'json' },
-      ...(name === 'send_money' && { spend: { EUR: 'amount' } }),
-    },
-  }
-}
 
 /** A type of agent under the card for these payees; its name. */
 async function assistant(payees: readonly string[], url?: string): Promise<string> {

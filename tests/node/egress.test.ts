@@ -2,6 +2,8 @@
 import fs from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { parseManifests } from '@cardinal/manifests'
+import { isRange } from '@cardinal/tools'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { checkAddress } from '../../packages/tools/src/address.ts'
 import {
@@ -295,6 +297,14 @@ describe('a redirect', () => {
       expect((await get('/go')).value).toMatchObject({ status: 200 })
       expect((await get('/out')).value).toMatchObject({ name: 'Refused', by: 'card' })
       expect(hops).toEqual(['/go', '/there', '/out'])
+      hops.length = 0
+      // Middleware saw one request, and not those that it leads to: whoever asked makes them, if at all.
+      const spec = '{ tools: [http.fetch], audit: {} }'
+      const text = `apiVersion: cardinal/v1\nkind: Middleware\nmetadata: { tenant: acme, name: watch }\nspec: ${spec}\n`
+      const manifests = parseManifests(text, 'm.yaml', { isRange, defaultsOf: t.kernel.defaultsOf })
+      await t.kernel.apply(manifests, new Map())
+      expect((await get('/go')).value).toMatchObject({ status: 302 })
+      expect(hops).toEqual(['/go'])
     } finally {
       await t.close()
       server.close()

@@ -20,7 +20,7 @@ function sources(): string[] {
 /** `new XError('Class', 'Code'`, `failed('Class', 'Code'`, `code: 'Code'`, and the engine's kinds. */
 const PATTERNS = [
   /(?:Error|failed|end)\(\s*(?:[\w.]+,\s*)?'[A-Z]\w+',\s*'([A-Z][a-z]\w+)'/g,
-  /(?:CardError|TokenError|BadOutput|badGrant|\bno)\(\s*'([A-Z][a-z]\w+)'/g,
+  /(?:CardError|TokenError|BadOutput|SecretError|McpProblem|badGrant|refusal|refused|withError|\bno)\(\s*'([A-Z][a-z]\w+)'/g,
   /\bcode: '([A-Z][a-z]\w+)'/g,
   /failed\(\s*cls,\s*'([A-Z][a-z]\w+)'/g,
   /readonly code = '([A-Z][a-z]\w+)'/g,

@@ -63,6 +63,26 @@ export function toolOf(name: string): string {
   return name.startsWith('get_') ? `bank.get.${name.slice(4)}` : `bank.${name}`
 }
 
+export const isRead = (name: string) => name.startsWith('get_') || name === 'read_file'
+
+/** A tool of the suite as one HTTP request. */
+export function toolManifest({ name, inputSchema }: (typeof suite.tools)[number], url: string): object {
+  const args = Object.keys(inputSchema.properties)
+  const at = { url: `${url}/${name}` }
+  const read = { method: 'GET', ...at, query: Object.fromEntries(args.map((arg) => [arg, `{${arg}}`])) }
+  return {
+    apiVersion: 'cardinal/v1',
+    kind: 'Tool',
+    metadata: { tenant: 'acme', name: toolOf(name) },
+    spec: {
+      effect: isRead(name) ? 'read' : 'once',
+      in: { type: 'object', properties: inputSchema.properties, required: inputSchema.required ?? [] },
+      http: isRead(name) ? read : { method: 'POST', ...at, body: 'json' },
+      ...(name === 'send_money' && { spend: { EUR: 'amount' } }),
+    },
+  }
+}
+
 /** The worst of a task's verdicts. */
 export function outcome(all: readonly string[]): string {
   return all.includes('refuse') ? 'refuse' : all.includes('ask') ? 'ask' : 'allow'

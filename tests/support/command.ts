@@ -1,5 +1,5 @@
 /** The command line as people run it: a process of its own, in a folder of its own. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { tempFolder } from './kernel.ts'
@@ -19,11 +19,14 @@ export interface CommandLine {
   readonly env: NodeJS.ProcessEnv
   /** Runs a command in the folder, or in another one. */
   run(args: readonly string[], cwd?: string, input?: string): Ran
+  /** The same, while this process goes on: for commands that have to do with a server of the test. */
+  runBeside(args: readonly string[]): Promise<Ran>
   /** Begins `dev` or `serve`; resolves once `until` was said, or it ended. */
   begin(
     args: readonly string[],
     until: RegExp,
     cwd?: string,
+    more?: NodeJS.ProcessEnv,
   ): Promise<{ child: ChildProcess; said: string; code: number | null }>
   end(child: ChildProcess): Promise<void>
   remove(): void
@@ -46,8 +49,18 @@ export function commandLine(): CommandLine {
       const done = spawnSync(process.execPath, [main, ...args], { cwd, encoding: 'utf8', env, input })
       return { status: done.status, out: done.stdout, err: done.stderr }
     },
-    begin: (args, until, cwd = folder) => {
-      const child = spawn(process.execPath, [main, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+    runBeside: (args) =>
+      new Promise((resolve) => {
+        const done = (error: { code?: unknown } | null, out: string, err: string) =>
+          resolve({ status: error ? Number(error.code) : 0, out, err })
+        execFile(process.execPath, [main, ...args], { cwd: folder, encoding: 'utf8', env }, done)
+      }),
+    begin: (args, until, cwd = folder, more = {}) => {
+      const child = spawn(process.execPath, [main, ...args], {
+        cwd,
+        env: { ...env, ...more },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
       return new Promise((resolve) => {
         let said = ''
         child.stderr?.on('data', (chunk) => {

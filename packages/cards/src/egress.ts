@@ -35,7 +35,9 @@ function limited(box: Box, name: string, { place, sinks }: ToolRow, hosts: reado
   if (name === DECLASSIFY && box.tool.kind !== 'exact') return []
   const only = { ...box, tool: box.tool.kind === 'exact' ? box.tool : exact(name.split('.')) }
   const allowed = hosts.flatMap((host) => sinkOfHost(host) ?? [])
-  const fixed = sinks.filter((sink) => sink !== 'host')
+  // A model is no host: who may only go to hosts asks none.
+  if (sinks.includes('model')) return []
+  const fixed = sinks.filter((sink) => sink !== 'host' && sink !== 'model')
   if (!fixed.every((sink) => allowed.some((cell) => cellLeq(sink, cell)))) return []
   if (fixed.length === sinks.length) return [only]
   return hosts.flatMap((host) => {

@@ -39,7 +39,7 @@ export interface GrantDefaults {
   readonly port?: readonly number[]
   readonly method?: readonly string[]
   readonly args?: Readonly<Record<string, unknown>>
-  readonly required?: readonly ('resource' | 'host' | 'path' | 'method')[]
+  readonly required?: readonly ('resource' | 'host' | 'path' | 'method' | 'secret')[]
   /** Arguments that are always there: a grant that does not name them would match nothing. */
   readonly requiredArgs?: readonly string[]
   /** What it does cannot be undone: by default it asks a person. */

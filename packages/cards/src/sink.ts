@@ -45,6 +45,12 @@ export function sinkOfHost(host: Cell): Cell | undefined {
   return { kind: host.kind, at: ['host', ...host.at] }
 }
 
+/** The sinks that a resource stands for where it names a model. */
+export function sinkOfModel(resource: Cell): Cell | undefined {
+  if (resource.kind === 'absent') return undefined
+  return resource.kind === 'exact' ? exact(['model', resource.at.join('/')]) : under(['model'])
+}
+
 function showSink(cell: Cell): string {
   if (cell.kind === 'top') return '*'
   if (cell.kind === 'absent') throw new Error('no sink is absent')

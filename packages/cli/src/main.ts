@@ -8,7 +8,11 @@ import { addCardCommands } from './commands/cards.ts'
 import { addFileCommands } from './commands/files.ts'
 import { addHomeCommands } from './commands/homes.ts'
 import { addManifestCommands } from './commands/manifests.ts'
+import { addMcpCommands } from './commands/mcp.ts'
 import { addNodeCommands } from './commands/node.ts'
+import { addReceiptCommands } from './commands/receipts.ts'
+import { addSecretCommands } from './commands/secrets.ts'
+import { addToolCommands } from './commands/tools.ts'
 import { exitCode } from './errors.ts'
 import { note } from './output.ts'
 
@@ -33,6 +37,10 @@ async function main(): Promise<void> {
   addFileCommands(program)
   addCardCommands(program)
   addApprovalCommands(program)
+  addSecretCommands(program)
+  addMcpCommands(program)
+  addToolCommands(program)
+  addReceiptCommands(program)
   for (const command of allCommands(program)) command.exitOverride()
   try {
     await program.parseAsync()

@@ -2,8 +2,9 @@
 
 export type Format = 'text' | 'json'
 
-// Control characters could repaint a terminal, and marks of direction reorder a line; they are shown, not sent.
-const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
+// Control characters could repaint a terminal, marks of direction reorder a line, and what has no width hides in it; they are shown, not sent.
+const CONTROL =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g
 
 function clean(text: string): string {
   return text.replace(CONTROL, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
@@ -12,6 +13,11 @@ function clean(text: string): string {
 /** JSON that says the same to a parser, and nothing to a terminal. */
 function cleanJson(text: string): string {
   return text.replace(CONTROL, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
+
+/** The same text in ASCII: letters that look like others are seen. */
+export function inAscii(text: string): string {
+  return text.replace(/[^\n\x20-\x7e]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
 /** Text of several lines as one item: nobody can write a line that looks like the next item. */

@@ -30,6 +30,7 @@ import { type InvocationId, parseAddress } from './ids.ts'
 import { narrowArgs, narrowOf } from './narrow.ts'
 import { refusalError } from './refusals.ts'
 import { requestOf } from './requests.ts'
+import { toolsWithin } from './tool-list.ts'
 
 /** What the acts of one turn change, for its entry. */
 export interface Acts {
@@ -88,6 +89,7 @@ const ARGS = {
   }),
   'cards.drop': z.strictObject({ card: handle }),
   'cards.revoke': z.strictObject({ card: handle }),
+  'cards.tools': z.strictObject({}),
   'cards.explain': z.strictObject({ card: handle, tool: z.string(), args: z.unknown() }),
 } as const
 
@@ -99,7 +101,7 @@ export function isAct(tool: string): tool is ActName {
 }
 
 /** Where tools are found, and who has ended. */
-type ActContext = Pick<Context, 'findTool' | 'isStopped'>
+type ActContext = Pick<Context, 'findTool' | 'toolsOf' | 'isStopped'>
 
 type Done = { readonly value: unknown } | { readonly error: WireError }
 
@@ -125,6 +127,7 @@ function perform(
   args: unknown,
   acts: Acts,
 ): Done {
+  if (tool === 'cards.tools') return { value: toolsWithin(who.world, who.row, ctx.toolsOf(who.row.tenant)) }
   const { card } = args as { card: number }
   const name = cardOfHandle(who, card)
   if (name === undefined || name === null) return { error: refusalError({ ok: false, code: 'NoSuchCard' }) }
@@ -172,7 +175,7 @@ function deriveCard(
     by: who.row.id,
     from,
     for: turnIds(asking),
-    ...narrowOf(args.narrow),
+    ...narrowOf(args.narrow, who.settings),
   })
   if (!done.ok) return { error: refusalError(done) }
   note(acts, done.card, {})
@@ -230,7 +233,7 @@ function offerCard(who: Actor, asking: Asking, from: string, args: ArgsOf<'cards
     for: turnIds(asking),
     ...(asking.via !== undefined && { via: asking.via }),
     ...(args.lapsesMs !== undefined && { lapses: args.lapsesMs }),
-    ...narrowOf(args.narrow),
+    ...narrowOf(args.narrow, who.settings),
   })
   if (!done.ok) return { error: refusalError(done) }
   const card = world.cards.get(id) as CardRow

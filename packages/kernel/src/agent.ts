@@ -483,6 +483,7 @@ export class LiveAgent {
     this.ending.told(tip, acts)
     for (const answer of answers) this.ending.passOn(answer, tip)
     this.outgoing.dispatch(seq, decided.metas)
+    this.#mediate(seq, decided, (effect) => !this.outgoing.leaves(effect))
     ctx.log.whenDurable(tip.pos, () => {
       ctx.crashPoint('turn.durable')
       for (const answer of answers) if (answer.shown) this.#around.released(answer.id, answer.shown)
@@ -490,10 +491,21 @@ export class LiveAgent {
     })
   }
 
-  #release(seq: number, { metas, details }: Decided, output: GuestOutput): void {
+  /** What stands before the effects of a turn, for those that `now` says; others wait until it is durable. */
+  #mediate(seq: number, { metas }: Decided, now: (effect: OpenEffect) => boolean): void {
+    metas.forEach(({ mediated }, index) => {
+      const effect = mediated && this.state.effects.get(effectId(seq, index))
+      if (effect && !effect.mediated?.done && !this.outgoing.isOut(effect.id) && now(effect))
+        this.outgoing.mediate(effect)
+    })
+  }
+
+  #release(seq: number, decided: Decided, output: GuestOutput): void {
+    const { metas, details } = decided
+    if (!this.#stopping) this.#mediate(seq, decided, () => true)
     metas.forEach((meta, index) => {
       // Whoever takes this agent up again finds its effects open, and begins or ends them.
-      if (meta.verdict !== 'allow' || this.#stopping) return
+      if (meta.verdict !== 'allow' || meta.mediated || this.#stopping) return
       const effect = this.state.effects.get(effectId(seq, index))
       if (!effect || effect.class === 'sleep' || effect.class === 'call' || effect.class === 'spawn') return
       if (!effect.dropped) this.outgoing.perform(effect, false)

@@ -6,13 +6,14 @@ import { Readable } from 'node:stream'
 import { CardError, TokenError } from '@cardinal/cards'
 import { ManifestError, parseFiles } from '@cardinal/manifests'
 import { LogError } from '@cardinal/oplog'
-import { isRange } from '@cardinal/tools'
+import { isRange, mcpToolName } from '@cardinal/tools'
 import { type ServerType, serve } from '@hono/node-server'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { approvalRoutes, cardRoutes } from './api-cards.ts'
 import { address, json, OPERATOR, on, param, parse } from './api-parts.ts'
+import { secretRoutes } from './api-secrets.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
 import type { Kernel } from './kernel.ts'
 import type { Reply } from './reply.ts'
@@ -118,6 +119,7 @@ function makeApp(served: Served): OpenAPIHono {
   readRoutes(app, served.kernel)
   cardRoutes(app, served.kernel)
   approvalRoutes(app, served.kernel)
+  secretRoutes(app, served.kernel)
   app.doc31('/v1/openapi.json', {
     openapi: '3.1.0',
     info: { title: 'Cardinal', version: '1', description: 'Agents under cards. Loopback only, one token.' },
@@ -136,6 +138,23 @@ function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
   }
   on(app, routes.apply, async (c) => c.json({ applied: await kernel.apply(...(await project(c))) }))
   on(app, routes.plan, async (c) => c.json({ planned: await kernel.applying.plan(...(await project(c))) }))
+  on(app, routes.listTools, async (c) => c.json({ tools: kernel.tools(param(c, 'tenant')) }))
+  on(app, routes.mcpLook, async (c) => {
+    const given = parse(routes.mcpLook.request.body.content['application/json'].schema, await json(c))
+    const servers = parseFiles([given], { isRange, defaultsOf: kernel.defaultsOf }).filter(
+      (manifest) => manifest.kind === 'McpServer',
+    )
+    if (servers.length === 0)
+      throw new KernelError('Malformed', 'BadManifest', `${given.file}: no document of kind McpServer`)
+    const looked = await Promise.all(
+      servers.map(async (server) => {
+        const accepted = await kernel.mcp.look(server, OPERATOR)
+        const known = accepted.tools.map(({ name }) => ({ name, as: mcpToolName(accepted.name, name) }))
+        return { tenant: server.tenant, ...accepted, known }
+      }),
+    )
+    return c.json({ servers: looked })
+  })
   on(app, routes.generations, async (c) =>
     c.json({ generations: kernel.applying.generations(param(c, 'tenant'), param(c, 'type')) }),
   )
@@ -152,6 +171,11 @@ function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
   on(app, routes.cancel, async (c) => {
     await kernel.cancel(param(c, 'id'), c.req.query('why') ?? 'cancelled by the caller')
     return c.json({ cancelled: param(c, 'id') })
+  })
+  on(app, routes.receipt, async (c) => {
+    const { content } = routes.receipt.request.body
+    const { effect, open = false } = parse(content['application/json'].schema, await json(c))
+    return c.json({ ...(await kernel.receipts.of(effect, open)) })
   })
   on(app, routes.audit, async (c) => c.json(await kernel.audit()))
   on(app, routes.listEffects, async (c) => c.json({ effects: kernel.view.effectsInDoubt() }))
@@ -210,6 +234,7 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
     const body = c.req.raw.body ?? new Blob([]).stream()
     return c.json(await kernel.files.put(address(c), pathOf(c), body, OPERATOR))
   })
+  on(app, routes.agentTools, async (c) => c.json({ tools: await kernel.toolsOf(address(c)) }))
   on(app, routes.home, async (c) => c.json(await kernel.checkHome(address(c))))
   on(app, routes.exportHome, async (c) => {
     const { file } = await kernel.transfer.export(address(c), OPERATOR)

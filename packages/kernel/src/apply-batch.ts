@@ -17,6 +17,8 @@ import type {
   ApprovedMeta,
   BirthMeta,
   FailedTurnMeta,
+  IntentMeta,
+  MediatedMeta,
   ReceiptMeta,
   RepliedMeta,
   SentMeta,
@@ -73,6 +75,8 @@ export class Batch {
         return this.#turn(agent, header.agent, pos, header.seq, meta as TurnMeta)
       case 'receipt':
         return this.#receipt(agent, pos, meta as ReceiptMeta)
+      case 'intent':
+        return this.#intent(agent, pos, meta as IntentMeta | MediatedMeta)
       case 'sent':
         return this.#sent(agent, meta as SentMeta)
       case 'approved':
@@ -272,9 +276,28 @@ export class Batch {
     if (invocation) this.#authority.call(agent.id, effect, callee, invocation, waits === true)
   }
 
+  /** What middleware let through is reserved; what it asks a person about only waits. */
+  #intent(agent: Counts, pos: Pos, meta: IntentMeta | MediatedMeta): void {
+    if (meta.what !== 'mediated') return
+    if (meta.asks) this.#authority.debit(meta.asks)
+    if (meta.spends) this.#authority.debit(meta.spends)
+    const again = meta.again === 1
+    if (again) this.#dropTimer(agent, meta.effect)
+    if (again && meta.verdict === 'allow') {
+      this.#authority.ended(agent.id, meta.effect, 'ended')
+      agent.work++
+    }
+    if (meta.verdict !== 'ask') return
+    this.#authority.ask(agent.id, meta.effect, pos, meta.ask ?? [])
+    if (meta.due !== undefined) this.#addTimer(meta.due, agent.id, meta.effect)
+    // It only waited already.
+    if (!again) addWork(agent, -1)
+  }
+
   #approved(agent: Counts, { effect, role, verdict, spends }: ApprovedMeta): void {
     this.#authority.approved(agent.id, effect, role, verdict)
     if (verdict === 'ask') return
+    this.#dropTimer(agent, effect)
     agent.work++
     if (spends) this.#authority.debit(spends)
   }

@@ -1,18 +1,33 @@
 /** Manifests on a running node: planned, applied, listed by generation, and rolled back. */
 import { parseCard, type RootCard } from '@cardinal/cards'
-import type { AgentManifest, Manifest, ToolManifest } from '@cardinal/manifests'
+import type {
+  AgentManifest,
+  Manifest,
+  McpServerManifest,
+  McpToolsManifest,
+  NetworkManifest,
+  ZoneManifest,
+} from '@cardinal/manifests'
 import type { Pos } from '@cardinal/oplog'
 import type { Bundle } from '@cardinal/sdk/bundle'
-import { declaredTool, type HttpTool, type Tool } from '@cardinal/tools'
+import {
+  cliTool,
+  declaredTool,
+  type McpServers,
+  mcpTool,
+  mcpToolName,
+  mcpTools,
+  type Tool,
+} from '@cardinal/tools'
 import type { Agents } from './agents.ts'
 import type { Context } from './context.ts'
-import type { AgentWish, Egress } from './control.ts'
+import type { AgentWish, Egress, McpWish } from './control.ts'
 import type { DeclaredTools } from './declared-tools.ts'
 import { KernelError } from './errors.ts'
 import { type CardPlan, planCard } from './plan.ts'
 
 export interface Applied {
-  readonly kind: 'Agent' | 'Zone' | 'Network' | 'Tool'
+  readonly kind: Manifest['kind']
   readonly name: string
   readonly generation?: number
   readonly changed: boolean
@@ -40,34 +55,51 @@ export class Applying {
   readonly #agents: Agents
   readonly #own: readonly Tool[]
   readonly #declared: DeclaredTools
-  readonly #http: HttpTool
+  readonly #http: Tool
+  readonly #servers: McpServers
 
   constructor(
     ctx: Context,
     agents: Agents,
-    tools: { readonly own: readonly Tool[]; readonly declared: DeclaredTools; readonly http: HttpTool },
+    tools: {
+      readonly own: readonly Tool[]
+      readonly declared: DeclaredTools
+      readonly http: Tool
+      readonly servers: McpServers
+    },
   ) {
     this.#ctx = ctx
     this.#agents = agents
     this.#own = tools.own
     this.#declared = tools.declared
     this.#http = tools.http
+    this.#servers = tools.servers
   }
 
   /** Applies all or nothing: every program is built before anything is recorded. */
   async apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]> {
     const { control, images, log } = this.#ctx
     requireDistinct(manifests)
+    this.#requireMiddleware(manifests)
+    this.#requireOneEach(manifests)
     const built = new Map<Manifest, string>()
     for (const manifest of manifests)
       if (manifest.kind === 'Agent')
         built.set(manifest, (await images.build(bundleOf(manifest, programs), manifest.name)).hash)
     // A card that names a tool is parsed again from the record, where the tool must then stand before it.
-    const ordered = [...manifests].sort((a, b) => Number(b.kind === 'Tool') - Number(a.kind === 'Tool'))
+    // And what an agent names stands before it is named.
+    const last = ({ kind }: Manifest) => Number(kind === 'Agent')
+    const ordered = [...manifests].sort((a, b) => last(a) - last(b))
     const done = ordered.map((manifest): Applied & { pos: Pos } => {
       const named = { kind: manifest.kind, name: nameOf(manifest) }
       if (manifest.kind === 'Tool')
         return { ...named, ...control.applyTool(manifest.tenant, manifest.declaration) }
+      if (manifest.kind === 'Model')
+        return { ...named, ...control.applyModel(manifest.tenant, manifest.declaration) }
+      if (manifest.kind === 'McpServer' || manifest.kind === 'McpTools')
+        return { ...named, ...control.applyMcp(manifest.tenant, mcpWish(manifest)) }
+      if (manifest.kind === 'Middleware')
+        return { ...named, ...control.applyMiddleware(manifest.tenant, manifest.declaration) }
       if (manifest.kind !== 'Agent') return { ...named, ...control.applyEgress(egressOf(manifest)) }
       return { ...named, ...control.apply(wishOf(manifest, built.get(manifest) as string)) }
     })
@@ -80,11 +112,19 @@ export class Applying {
   async plan(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Planned[]> {
     const { control, images } = this.#ctx
     requireDistinct(manifests)
+    this.#requireMiddleware(manifests)
+    this.#requireOneEach(manifests)
     const planned: Planned[] = []
     for (const manifest of manifests) {
       const named = { kind: manifest.kind, name: nameOf(manifest) }
       if (manifest.kind === 'Tool')
         planned.push({ ...named, ...control.nextOfTool(manifest.tenant, manifest.declaration) })
+      else if (manifest.kind === 'Model')
+        planned.push({ ...named, ...control.nextOfModel(manifest.tenant, manifest.declaration) })
+      else if (manifest.kind === 'McpServer' || manifest.kind === 'McpTools')
+        planned.push({ ...named, ...control.nextOfMcp(manifest.tenant, mcpWish(manifest)) })
+      else if (manifest.kind === 'Middleware')
+        planned.push({ ...named, ...control.nextOfMiddleware(manifest.tenant, manifest.declaration) })
       else if (manifest.kind !== 'Agent')
         planned.push({ ...named, changed: control.differs(egressOf(manifest)) })
       else {
@@ -94,6 +134,52 @@ export class Applying {
       }
     }
     return planned
+  }
+
+  /** What a type names must be there: where it is not, nothing that the type does would pass. */
+  #requireMiddleware(manifests: readonly Manifest[]): void {
+    const here = new Set(
+      manifests.flatMap((m) => (m.kind === 'Middleware' ? [`${m.tenant}/${m.declaration.name}`] : [])),
+    )
+    for (const manifest of manifests) {
+      if (manifest.kind !== 'Agent') continue
+      const { tenant, file } = manifest
+      const missing = manifest.middleware.find(
+        (name) => !here.has(`${tenant}/${name}`) && !this.#ctx.control.findMiddleware(tenant, name),
+      )
+      if (missing !== undefined)
+        throw new KernelError(
+          'Malformed',
+          'BadManifest',
+          `${file}: there is no middleware \`${tenant}/${missing}\``,
+        )
+    }
+  }
+
+  /** One name, one tool: whoever has a card for it must know which is meant. */
+  #requireOneEach(manifests: readonly Manifest[]): void {
+    const tenants = new Set(
+      manifests.flatMap((m) => (m.kind === 'Tool' || m.kind === 'McpTools' ? [m.tenant] : [])),
+    )
+    for (const tenant of tenants) {
+      const { control } = this.#ctx
+      const own = (m: Manifest) => 'tenant' in m && m.tenant === tenant
+      const declared = new Set([
+        ...control.toolsOf(tenant).map(({ name }) => name),
+        ...manifests.flatMap((m) => (own(m) && m.kind === 'Tool' ? [m.declaration.name] : [])),
+      ])
+      const accepted = new Map(control.acceptedOf(tenant).map((one) => [one.name, one]))
+      for (const m of manifests)
+        if (own(m) && m.kind === 'McpTools') accepted.set(m.accepted.name, m.accepted)
+      const seen = new Set(declared)
+      for (const { name, tools } of accepted.values())
+        for (const tool of tools) {
+          const known = mcpToolName(name, tool.name)
+          if (seen.has(known))
+            throw new KernelError('Conflict', 'ToolExists', `\`${tenant}\` would have two tools \`${known}\``)
+          seen.add(known)
+        }
+    }
   }
 
   #planned(wish: AgentWish, card: RootCard, tools: readonly Tool[]): Planned {
@@ -166,8 +252,20 @@ export class Applying {
   /** The tools of a tenant as they will be once these manifests are applied. */
   #tools(tenant: string, manifests: readonly Manifest[]): Tool[] {
     const next = manifests.flatMap((m) =>
-      m.kind === 'Tool' && m.tenant === tenant ? [declaredTool(m.declaration, this.#http)] : [],
+      m.kind === 'Tool' && m.tenant === tenant
+        ? [m.declaration.cli ? cliTool(m.declaration) : declaredTool(m.declaration, this.#http)]
+        : [],
     )
+    const servers = manifests.flatMap((m) =>
+      m.kind === 'McpServer' && m.tenant === tenant ? [m.declaration] : [],
+    )
+    const accepted = manifests.flatMap((m) =>
+      m.kind === 'McpTools' && m.tenant === tenant ? [m.accepted] : [],
+    )
+    for (const one of accepted) {
+      const server = servers.find(({ name }) => name === one.name)
+      if (server) next.push(...mcpTools(server, one).map((tool) => mcpTool(tool, this.#servers)))
+    }
     const all = [...this.#own, ...this.#declared.of(tenant), ...next]
     return [...new Map(all.map((tool) => [tool.name, tool])).values()]
   }
@@ -179,19 +277,29 @@ export class Applying {
     for (const manifest of manifests) {
       if (!('tenant' in manifest)) continue
       tenants.add(manifest.tenant)
-      if (manifest.kind === 'Tool') authority.refresh(manifest.tenant)
+      if (manifest.kind === 'Middleware') continue
+      if (manifest.kind !== 'Agent') authority.refresh(manifest.tenant)
       else authority.reroot(manifest.tenant, manifest.name)
     }
+    this.#servers.retire(this.#ctx.control.mcpServers())
     for (const tenant of tenants) this.#agents.sunk(tenant)
   }
 }
 
 function wishOf(manifest: AgentManifest, image: string): AgentWish {
-  const { tenant, name, cardSource, timeoutMs, idleMs, idempotency } = manifest
-  return { tenant, name, image, body: { card: cardSource, timeoutMs, idleMs, idempotency } }
+  const { tenant, name, cardSource, timeoutMs, idleMs, idempotency, secrets, middleware } = manifest
+  const handles = Object.keys(secrets).length > 0 ? { secrets } : {}
+  const named = middleware.length > 0 ? { middleware } : {}
+  const body = { card: cardSource, timeoutMs, idleMs, idempotency, ...handles, ...named }
+  return { tenant, name, image, body }
 }
 
-function egressOf(manifest: Exclude<Manifest, AgentManifest | ToolManifest>): Egress {
+function mcpWish(manifest: McpServerManifest | McpToolsManifest): McpWish {
+  if (manifest.kind === 'McpServer') return { kind: 'mcp-server', is: manifest.declaration }
+  return { kind: 'mcp-tools', is: manifest.accepted }
+}
+
+function egressOf(manifest: ZoneManifest | NetworkManifest): Egress {
   const { name } = manifest
   if (manifest.kind === 'Network') return { kind: 'network', is: { name, deny: manifest.deny } }
   return { kind: 'zone', is: { name, hosts: manifest.hosts, ranges: manifest.ranges } }
@@ -205,7 +313,13 @@ function bundleOf({ tenant, name }: AgentManifest, programs: ReadonlyMap<string,
 
 function nameOf(manifest: Manifest): string {
   if (!('tenant' in manifest)) return manifest.name
-  return `${manifest.tenant}/${manifest.kind === 'Agent' ? manifest.name : manifest.declaration.name}`
+  const { name } =
+    manifest.kind === 'Agent'
+      ? manifest
+      : manifest.kind === 'McpTools'
+        ? manifest.accepted
+        : manifest.declaration
+  return `${manifest.tenant}/${name}`
 }
 
 function requireDistinct(manifests: readonly Manifest[]): void {

@@ -15,7 +15,10 @@ export interface Approval {
   /** `tenant/type/key@turn.index`. */
   readonly effect: string
   readonly tool: string
+  /** What would go out. */
   readonly args: unknown
+  /** What the agent asked for, where middleware made something else of it. */
+  readonly given?: unknown
   /** Who asked for it. */
   readonly for: string
   /** The sets of roles of which one must approve. */
@@ -61,6 +64,8 @@ export class Approvals {
     if (chosen === undefined || !roles.includes(chosen))
       throw new KernelError('Malformed', 'BadRole', `say as which role: ${roles.join(', ')}`)
     const { agent, effect } = await this.#effect(row)
+    // It may have been asked for anew while it was looked for: what is approved is what was shown.
+    if (!digestOf(shown.effect, effect.tool, effect.args).startsWith(digest)) throw otherDigest(id, digest)
     const left = agent.outgoing.approve(effect, chosen, principal)
     await this.#ctx.log.untilDurable(agent.state.tip.pos)
     if (typeof left === 'object') throw new KernelError('Refused', left.code, left.message)
@@ -71,6 +76,9 @@ export class Approvals {
   async deny(id: string, principal: string, why: string, digest?: string): Promise<Approval> {
     const { row } = await this.#open(id, digest)
     const { agent, effect } = await this.#effect(row)
+    // Approved while it was looked for: it may be on its way.
+    if (agent.state.effects.get(effect.id) !== effect)
+      throw new KernelError('Conflict', 'AlreadyDecided', `\`${id}\` was decided on meanwhile`)
     const error = { class: 'Refused', code: 'Denied', by: 'person', message: why } as const
     agent.outgoing.receive(effect, { ok: false, error }, false, { denied: principal })
     await this.#ctx.log.untilDurable(agent.state.tip.pos)
@@ -91,12 +99,7 @@ export class Approvals {
     const shown = await this.#show(row)
     if (row.state !== 'open') throw new KernelError('Conflict', 'AlreadyDecided', `\`${id}\` is ${row.state}`)
     const named = digest === undefined || (digest.length >= MIN_DIGEST && shown.digest.startsWith(digest))
-    if (!named)
-      throw new KernelError(
-        'Conflict',
-        'OtherDigest',
-        `\`${digest}\` is not the digest of what \`${id}\` asks for`,
-      )
+    if (!named) throw otherDigest(id, digest)
     return { row, shown }
   }
 
@@ -111,20 +114,34 @@ export class Approvals {
   }
 
   async #show(row: Asked): Promise<Approval> {
-    const { tool, request, for: principal } = await this.#view.asked(`${row.address}@${row.effect}`)
+    const { tool, request, given, for: principal } = await this.#view.asked(`${row.address}@${row.effect}`)
+    const changed = JSON.stringify(given) !== JSON.stringify(request)
     const effect = `${row.address}@${row.effect}`
     return {
       id: `ap_${row.id}`,
       effect,
       tool,
       args: request,
+      ...(changed && { given }),
       for: principal,
       ask: JSON.parse(row.roles),
       approved: JSON.parse(row.approved),
       state: row.state,
-      digest: sha256(Buffer.from(JSON.stringify([effect, tool, request])))
-        .toString('hex')
-        .slice(0, 32),
+      digest: digestOf(effect, tool, request),
     }
   }
+}
+
+function digestOf(effect: string, tool: string, request: unknown): string {
+  return sha256(Buffer.from(JSON.stringify([effect, tool, request])))
+    .toString('hex')
+    .slice(0, 32)
+}
+
+function otherDigest(id: string, digest: string | undefined): KernelError {
+  return new KernelError(
+    'Conflict',
+    'OtherDigest',
+    `\`${digest}\` is not the digest of what \`${id}\` asks for`,
+  )
 }

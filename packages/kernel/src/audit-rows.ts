@@ -74,6 +74,7 @@ export class AuditRows {
   readonly control: Control
   readonly authority: Authority
   readonly findTool: (tenant: string, name: string) => Tool | undefined
+  readonly toolsOf: (tenant: string) => Tool[]
   readonly #from: AuditSources
   readonly #agents = new Map<string, Audited>()
   readonly #names = new Map<string, Audited>()
@@ -92,8 +93,9 @@ export class AuditRows {
     this.control = new Control(sink, from.slots, (tool, tenant) =>
       from.defaultsOf(this.control)(tool, tenant),
     )
-    const declared = new DeclaredTools(this.control, NOBODY as never)
+    const declared = new DeclaredTools(this.control, NOBODY as never, NOBODY as never, NOBODY as never)
     this.findTool = (tenant, name) => from.own.get(name) ?? declared.find(tenant, name)
+    this.toolsOf = (tenant) => [...from.own.values(), ...declared.of(tenant)]
     this.authority = new Authority({
       derived: NO_ROWS,
       control: this.control,
@@ -120,6 +122,9 @@ export class AuditRows {
       case 'applied':
         return this.authority.reroot(meta.tenant as string, meta.name as string)
       case 'tool':
+      case 'model':
+      case 'mcp-server':
+      case 'mcp-tools':
         return this.authority.refresh(meta.tenant)
       case 'confined':
       case 'lifted':

@@ -38,17 +38,19 @@ import { FANOUT, fanoutOfEnd } from './fanout.ts'
 import { influenceGiven } from './given-home.ts'
 import { readAuthority } from './holding.ts'
 import type { EffectId, InvocationId } from './ids.ts'
+import { decideMediated } from './mediation.ts'
 import { admitsOf, callArgs, parseSpawnArgs } from './messages.ts'
 import { narrowOf } from './narrow.ts'
 import { toFolded } from './replay.ts'
-import { decodeRequest, settleEffect } from './settle.ts'
-import { detailsOf, type Folded, fold, isAsked } from './state.ts'
+import { decodeRequest, encodeRequest, settleEffect } from './settle.ts'
+import { detailsOf, type Folded, fold, isAsked, mediatedBody } from './state.ts'
 import {
   type AcceptedMeta,
   type ApprovedMeta,
   type BirthMeta,
   type FailedTurnMeta,
   type IntentMeta,
+  type MediatedMeta,
   parseOutput,
   type ReceiptMeta,
   type RepliedMeta,
@@ -171,7 +173,7 @@ export class Audit {
         cards: cards.map((card, i) => ({
           card: cardName(maker.birth, `${effect.id}.${i}`),
           from: from?.id ?? '',
-          ...narrowOf(card),
+          ...narrowOf(card, maker.standing.actor().settings),
         })),
         for: effect.serves.filter((id) => world.turns.has(id)),
         ...(effect.via !== undefined && { via: effect.via }),
@@ -380,6 +382,8 @@ export class Audit {
   }
 
   #intent(who: Audited, at: string, entry: Folded): void {
+    if ((entry.meta as MediatedMeta).what === 'mediated')
+      return this.#mediated(who, at, entry.meta as MediatedMeta, entry)
     const { effect: id, verdict } = entry.meta as IntentMeta
     const effect = who.state.effects.get(id)
     if (!effect) return this.#differ(at, 'an intent', id, undefined)
@@ -388,6 +392,34 @@ export class Audit {
     const no = redecide(who.standing.actor(), effect, request, true)
     this.#verdicts++
     this.#same(at, 'an intent', verdict, no ? 'refuse' : 'allow')
+  }
+
+  /** What middleware did is on record and not done again; what was decided of that is. */
+  #mediated(who: Audited, at: string, meta: MediatedMeta, entry: Folded): void {
+    const effect = who.state.effects.get(meta.effect)
+    if (!effect) return this.#differ(at, 'an intent', meta.effect, undefined)
+    const {
+      effect: _effect,
+      what: _what,
+      chain,
+      roles = [],
+      again: _again,
+      auth: _auth,
+      ...said
+    } = meta as MediatedMeta & AuthorityMeta
+    const stopped = chain.at(-1)?.[2]
+    if (stopped === 'refuse' || stopped === 'fail') return
+    const { args, request } = mediatedBody(entry)
+    const { answered } = meta
+    const end =
+      answered === undefined
+        ? ({ kind: 'pass' } as const)
+        : ({ kind: 'answer', by: answered, read: false, receipt: { ok: true, value: null } } as const)
+    const outward = { args, ask: roles, expiresMs: meta.due, end }
+    const derived = decideMediated(this.#rows, who.standing.actor(), effect, outward)
+    this.#verdicts++
+    this.#same(at, 'an intent', said, derived.meta)
+    this.#same(at, 'what was to go out', request, derived.request ? encodeRequest(derived.request) : {})
   }
 
   /** A call that arrived was decided with its receiver's entry; one that was lost is decided here. */
@@ -424,7 +456,15 @@ export class Audit {
       : ({ ok: false, error: { class: meta.class ?? '' } } as const)
     if (isAsked(effect)) world.effects.delete(effectKey(who.name, effect.id))
     else {
-      const refund = settleEffect(who.standing.actor(), effect, outcome, meta.read === 1)
+      const used = meta.used && decodeBudgets(meta.used)
+      const refund = settleEffect(
+        who.standing.actor(),
+        effect,
+        outcome,
+        meta.read === 1,
+        used,
+        meta.spent === 1,
+      )
       this.#same(at, 'what is given back', meta.refund, refund)
     }
   }

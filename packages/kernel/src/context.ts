@@ -3,10 +3,12 @@ import type { Engine } from '@cardinal/engine'
 import { hmacSha256, type KeySlots, type Log } from '@cardinal/oplog'
 import type { Tool } from '@cardinal/tools'
 import type { Authority } from './authority.ts'
+import type { Chains } from './chains.ts'
 import type { Clock, Timer } from './clock.ts'
 import type { Control } from './control.ts'
 import type { Derived } from './derived.ts'
 import type { Homes } from './homes.ts'
+import type { HostSecrets } from './host-secrets.ts'
 import type { Images } from './images.ts'
 import type { Waits } from './waits.ts'
 
@@ -27,12 +29,16 @@ export interface Context {
   readonly engine: Engine
   readonly images: Images
   readonly homes: Homes
+  readonly secrets: HostSecrets
   readonly control: Control
   readonly authority: Authority
+  readonly chains: Chains
   readonly waits: Waits
   readonly slots: KeySlots
   /** The tool of this name that a tenant's agents have: the kernel's own, or one that is declared for the tenant. */
   readonly findTool: (tenant: string, name: string) => Tool | undefined
+  /** All tools that a tenant's agents could have. */
+  readonly toolsOf: (tenant: string) => Tool[]
   /** Whether an agent's end is on record, by its address. */
   readonly isStopped: (agent: string) => boolean
   readonly clock: Clock
@@ -44,6 +50,9 @@ export interface Context {
   /** Called at every point where a crash must do no harm; tests end the process here. */
   readonly crashPoint: (name: string) => void
   readonly onTurn: (event: TurnEvent) => void
+  readonly onProgress: (effect: string, text: string) => void
+  /** Told what a tool threw instead of answering. */
+  readonly onBroken: (effect: string, tool: string, error: unknown) => void
 }
 
 /** What somebody who watches the node is told, after it is durable. */

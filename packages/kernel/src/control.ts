@@ -3,9 +3,24 @@
  * own chain; this is that chain folded.
  */
 import { codec, type Grant, parseCard, parseRecordJson, type RootCard, type World } from '@cardinal/cards'
+import type { MiddlewareDeclaration } from '@cardinal/middleware'
 import type { Entry, KeySlots, Log, PayloadKey, Pos, ScannedEntry, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
-import type { Network, ToolDeclaration, Zone } from '@cardinal/tools'
+import {
+  CHAT_DEFAULTS,
+  type Defaulted,
+  defaultedOf,
+  type McpAccepted,
+  type McpServerDeclaration,
+  type McpToolDeclaration,
+  type ModelDeclaration,
+  mcpDefaults,
+  mcpTools,
+  type Network,
+  type SecretBinding,
+  type ToolDeclaration,
+  type Zone,
+} from '@cardinal/tools'
 import { appendEntry, type Sink } from './append.ts'
 import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
 import { KernelError } from './errors.ts'
@@ -17,6 +32,11 @@ export type Egress =
   | { readonly kind: 'zone'; readonly is: Zone }
   | { readonly kind: 'network'; readonly is: Network }
 
+/** How a server is reached, or what was accepted of it. */
+export type McpWish =
+  | { readonly kind: 'mcp-server'; readonly is: McpServerDeclaration }
+  | { readonly kind: 'mcp-tools'; readonly is: McpAccepted }
+
 /** One applied version of an agent's manifest. */
 export interface Generation {
   readonly tenant: string
@@ -27,6 +47,9 @@ export interface Generation {
   readonly timeoutMs: number
   readonly idleMs: number
   readonly idempotency: readonly { host: string; method: string[]; header: string }[]
+  readonly secrets: Readonly<Record<string, SecretBinding>>
+  /** Middleware that stands before whatever is done under its cards, or those taken from them. */
+  readonly middleware: readonly string[]
   /** Text that is equal exactly if the manifest and its program are. */
   readonly wish: string
 }
@@ -36,6 +59,9 @@ export interface AppliedBody {
   readonly timeoutMs: number
   readonly idleMs: number
   readonly idempotency: Generation['idempotency']
+  /** Left out: none. */
+  readonly secrets?: Generation['secrets']
+  readonly middleware?: Generation['middleware']
 }
 
 /** A version of an agent's manifest that is to be applied. */
@@ -44,6 +70,15 @@ export interface AgentWish {
   readonly name: string
   readonly image: string
   readonly body: AppliedBody
+}
+
+/** What became of a secret of the vault, and by whom: an operator, or the effect that captured it. */
+export interface SecretMeta {
+  readonly tenant: string
+  readonly name: string
+  readonly version: number
+  readonly what: string
+  readonly by: string
 }
 
 interface AppliedMeta {
@@ -61,10 +96,10 @@ interface AppliedRow {
   readonly timeMs: number
 }
 
-/** One applied version of a declared tool. */
-interface DeclaredTool {
+/** One applied version of a declared tool or middleware. */
+interface Declared<T> {
   readonly generation: number
-  readonly declaration: ToolDeclaration
+  readonly declaration: T
   readonly wish: string
 }
 
@@ -91,8 +126,17 @@ export class Control {
   readonly #zones = new Map<string, Zone>()
   readonly #networks = new Map<string, Network>()
   #egressVersion = 0
-  readonly #tools = new Map<string, DeclaredTool>()
+  readonly #tools = new Map<string, Declared<ToolDeclaration>>()
+  readonly #models = new Map<string, Declared<ModelDeclaration>>()
+  readonly #modelsOf = new Map<string, readonly ModelDeclaration[]>()
+  readonly #servers = new Map<string, Declared<McpServerDeclaration>>()
+  readonly #accepted = new Map<string, Declared<McpAccepted>>()
+  readonly #mcpTools = new Map<string, readonly McpToolDeclaration[]>()
+  readonly #ofTenant = new Map<string, readonly MiddlewareDeclaration[]>()
+  readonly #middleware = new Map<string, Declared<MiddlewareDeclaration>>()
   readonly #confinements = new Map<string, ConfinementData>()
+  /** The newest version of each secret that was ever on record. */
+  readonly #secrets = new Map<string, number>()
   readonly #exported: (readonly [string, string])[] = []
   readonly #history = new Map<string, AppliedRow[]>()
   /** Which SQLite answers from which position on. */
@@ -121,6 +165,7 @@ export class Control {
     if (ROWS_ONLY.has(entry.header.kind)) return
     const meta = JSON.parse(entry.header.meta) as Record<string, unknown>
     if (entry.header.kind === 'node') this.#key = this.#slots.open(meta.slot as number)
+    else if (entry.header.kind === 'secret') this.#foldSecret(meta as unknown as SecretMeta)
     else if (entry.header.kind === 'sqlite') this.#sqlite.push({ pos, version: meta.version as string })
     else if (entry.header.kind === 'tenant')
       this.#tenants.set(meta.name as string, this.#slots.open(meta.slot as number))
@@ -143,12 +188,37 @@ export class Control {
       const wish = JSON.stringify(body)
       this.#tools.set(`${tenant}/${name}`, { generation, declaration: body as ToolDeclaration, wish })
     }
+    if (kind === 'model') {
+      const { tenant, name, generation } = meta as unknown as AppliedMeta
+      const wish = JSON.stringify(body)
+      this.#models.set(`${tenant}/${name}`, { generation, declaration: body as ModelDeclaration, wish })
+      this.#modelsOf.delete(tenant)
+    }
+    if (kind === 'mcp-server' || kind === 'mcp-tools') {
+      const { tenant, name, generation } = meta as unknown as AppliedMeta
+      const wish = JSON.stringify(body)
+      const declared = { generation, wish }
+      if (kind === 'mcp-server')
+        this.#servers.set(`${tenant}/${name}`, { ...declared, declaration: body as McpServerDeclaration })
+      else this.#accepted.set(`${tenant}/${name}`, { ...declared, declaration: body as McpAccepted })
+      this.#mcpTools.delete(tenant)
+    }
+    if (kind === 'middleware') {
+      const { tenant, name, generation } = meta as unknown as AppliedMeta
+      const wish = JSON.stringify(body)
+      this.#middleware.set(`${tenant}/${name}`, {
+        generation,
+        declaration: body as MiddlewareDeclaration,
+        wish,
+      })
+      this.#ofTenant.delete(tenant)
+    }
     if (kind === 'confined') this.#confinements.set((body as ConfinementData).id, body as ConfinementData)
     if (kind === 'exported') this.#exported.push(...(body as { blocks: [string, string][] }).blocks)
     if (kind === 'lifted') this.#confinements.delete((body as ConfinementData).id)
     if (kind !== 'applied') return
     const { tenant, name, generation, image } = meta as unknown as AppliedMeta
-    const { card, timeoutMs, idleMs, idempotency } = body as AppliedBody
+    const { card, timeoutMs, idleMs, idempotency, secrets = {}, middleware = [] } = body as AppliedBody
     const parsed = parseCard(card, 'spec.card', (tool) => this.#defaultsOf(tool, tenant))
     const wish = wishText({ image, body: body as AppliedBody })
     const rows = this.#history.get(`${tenant}/${name}`) ?? []
@@ -162,8 +232,26 @@ export class Control {
       timeoutMs,
       idleMs,
       idempotency,
+      secrets,
+      middleware,
       wish,
     })
+  }
+
+  #foldSecret({ tenant, name, version }: SecretMeta): void {
+    const at = `${tenant} ${name}`
+    this.#secrets.set(at, Math.max(version, this.#secrets.get(at) ?? 0))
+  }
+
+  /** The newest version of a secret that is on record; 0: none ever was. */
+  secretVersion(tenant: string, name: string): number {
+    return this.#secrets.get(`${tenant} ${name}`) ?? 0
+  }
+
+  /** Records what became of a secret; its value is not on record. */
+  noteSecret(meta: SecretMeta): Pos {
+    this.#foldSecret(meta)
+    return this.note('secret', { ...meta })
   }
 
   zones(): readonly Zone[] {
@@ -187,6 +275,113 @@ export class Control {
   /** The tools that are declared for a tenant. */
   toolsOf(tenant: string): ToolDeclaration[] {
     return [...this.#tools].filter(([at]) => at.startsWith(`${tenant}/`)).map(([, tool]) => tool.declaration)
+  }
+
+  /** The tools of MCP servers that were accepted for a tenant; the same list until one of them changes. */
+  mcpToolsOf(tenant: string): readonly McpToolDeclaration[] {
+    const known = this.#mcpTools.get(tenant)
+    if (known) return known
+    const found = [...this.#accepted].flatMap(([at, { declaration }]) => {
+      const server = at.startsWith(`${tenant}/`) ? this.#servers.get(at)?.declaration : undefined
+      return server ? mcpTools(server, declaration) : []
+    })
+    this.#mcpTools.set(tenant, found)
+    return found
+  }
+
+  /** The models that are declared for a tenant; the same list until one of them changes. */
+  modelsOf(tenant: string): readonly ModelDeclaration[] {
+    const known = this.#modelsOf.get(tenant)
+    if (known) return known
+    const found = [...this.#models].flatMap(([at, { declaration }]) =>
+      at.startsWith(`${tenant}/`) ? [declaration] : [],
+    )
+    this.#modelsOf.set(tenant, found)
+    return found
+  }
+
+  nextOfModel(tenant: string, declaration: ModelDeclaration): { generation: number; changed: boolean } {
+    return next(this.#models.get(`${tenant}/${declaration.name}`), JSON.stringify(declaration))
+  }
+
+  applyModel(
+    tenant: string,
+    declaration: ModelDeclaration,
+  ): { generation: number; changed: boolean; pos: Pos } {
+    const { generation, changed } = this.nextOfModel(tenant, declaration)
+    if (changed) this.#record('model', { tenant, name: declaration.name, generation }, declaration)
+    return { generation, changed, pos: this.#tip.pos }
+  }
+
+  /** What was accepted of servers for a tenant, whether they are declared yet or not. */
+  acceptedOf(tenant: string): McpAccepted[] {
+    return [...this.#accepted].flatMap(([at, { declaration }]) =>
+      at.startsWith(`${tenant}/`) ? [declaration] : [],
+    )
+  }
+
+  /** The servers behind accepted tools, of all tenants. */
+  mcpServers(): ReadonlySet<McpServerDeclaration> {
+    const tenants = new Set([...this.#accepted.keys()].map((at) => at.slice(0, at.indexOf('/'))))
+    return new Set([...tenants].flatMap((tenant) => this.mcpToolsOf(tenant).map(({ server }) => server)))
+  }
+
+  /** Everything that is declared for a tenant, with what grants for it fill in. */
+  defaultedOf(tenant: string): Defaulted[] {
+    return [
+      ...this.toolsOf(tenant).map(defaultedOf),
+      ...this.mcpToolsOf(tenant).map((tool) => ({ name: tool.name, defaults: mcpDefaults(tool) })),
+      ...(this.modelsOf(tenant).length > 0 ? [{ name: 'llm.chat', defaults: CHAT_DEFAULTS }] : []),
+    ]
+  }
+
+  nextOfMcp(tenant: string, wish: McpWish): { generation: number; changed: boolean } {
+    const known = wish.kind === 'mcp-server' ? this.#servers : this.#accepted
+    return next(known.get(`${tenant}/${wish.is.name}`), JSON.stringify(wish.is))
+  }
+
+  applyMcp(tenant: string, wish: McpWish): { generation: number; changed: boolean; pos: Pos } {
+    const { generation, changed } = this.nextOfMcp(tenant, wish)
+    if (changed) this.#record(wish.kind, { tenant, name: wish.is.name, generation }, wish.is)
+    return { generation, changed, pos: this.#tip.pos }
+  }
+
+  /** The middleware that is declared for a tenant; the same list until one of it changes. */
+  middlewareOf(tenant: string): readonly MiddlewareDeclaration[] {
+    const known = this.#ofTenant.get(tenant)
+    if (known) return known
+    const found = [...this.#middleware].flatMap(([at, { declaration }]) =>
+      at.startsWith(`${tenant}/`) ? [declaration] : [],
+    )
+    this.#ofTenant.set(tenant, found)
+    return found
+  }
+
+  findMiddleware(tenant: string, name: string): MiddlewareDeclaration | undefined {
+    return this.#middleware.get(`${tenant}/${name}`)?.declaration
+  }
+
+  /** Whether the manifest of some type of a tenant names middleware, be it there or not. */
+  namesMiddleware(tenant: string): boolean {
+    for (const one of this.#generations.values())
+      if (one.tenant === tenant && one.middleware.length > 0) return true
+    return false
+  }
+
+  nextOfMiddleware(
+    tenant: string,
+    declaration: MiddlewareDeclaration,
+  ): { generation: number; changed: boolean } {
+    return next(this.#middleware.get(`${tenant}/${declaration.name}`), JSON.stringify(declaration))
+  }
+
+  applyMiddleware(
+    tenant: string,
+    declaration: MiddlewareDeclaration,
+  ): { generation: number; changed: boolean; pos: Pos } {
+    const { generation, changed } = this.nextOfMiddleware(tenant, declaration)
+    if (changed) this.#record('middleware', { tenant, name: declaration.name, generation }, declaration)
+    return { generation, changed, pos: this.#tip.pos }
   }
 
   generations(): readonly Generation[] {

@@ -9,6 +9,8 @@ import {
   budgetShort,
   counted,
   debit,
+  decide,
+  type EffectOf,
   type EffectRequest,
   encodeBudgets,
   explain,
@@ -19,10 +21,11 @@ import {
 import type { WireError } from '@cardinal/tools'
 import { type Acts, actOnCards, isAct } from './acts.ts'
 import { type Actor, type Asking, cardOfHandle, effectKey, type One, refuse } from './asking.ts'
+import { chainFor, mayMediate } from './chains.ts'
 import type { Context } from './context.ts'
 import { decideMessage, isMessage } from './messages.ts'
 import { errorOf } from './refusals.ts'
-import { requestOf } from './requests.ts'
+import { badArguments, requestOf } from './requests.ts'
 import { causesOf, type OpenEffect, servesOf } from './state.ts'
 import {
   type EffectMeta,
@@ -39,7 +42,7 @@ const MIN_SLEEP_MS = 10
 const MAX_SLEEP_MS = 10 * 365 * 86_400_000
 
 /** Where tools are found, and who has ended. */
-export type Tools = Pick<Context, 'findTool' | 'isStopped'>
+export type Tools = Pick<Context, 'findTool' | 'toolsOf' | 'isStopped' | 'control'>
 
 export interface Decided {
   readonly metas: EffectMeta[]
@@ -125,20 +128,14 @@ function decideTool(ctx: Tools, who: Actor, { effect, id, via, turns }: Asking, 
       by: 'card',
       message: 'there is no tool of this name',
     })
-  if ('bad' in asked)
-    return refuse(effect.tool, 'read', {
-      class: 'Malformed',
-      code: 'BadArguments',
-      message: `\`${effect.tool}\` was given ${asked.bad}`,
-    })
+  if ('bad' in asked) return refuse(effect.tool, 'read', badArguments(effect.tool, asked))
   const { translated, request } = asked
-  const begun = begin(world, effectKey(who.name, id), {
-    agent: row.id,
-    request,
-    stream: false,
-    for: turns.map((turn) => turn.id),
-    ...(via !== undefined && { via }),
-  })
+  const of = { agent: row.id, request, for: turns.map((turn) => turn.id), ...(via !== undefined && { via }) }
+  if (mayMediate(ctx.control, row.tenant)) {
+    const one = filterMediated(ctx, who, of, turns, translated.effectClass)
+    if (one) return one
+  }
+  const begun = begin(world, effectKey(who.name, id), { ...of, stream: false })
   if (!begun.ok) throw new Error(`the rules do not know of an effect: ${begun.code}`)
   const { verdict } = begun
   const meta = { tool: effect.tool, class: translated.effectClass } as const
@@ -164,6 +161,30 @@ function decideTool(ctx: Tools, who: Actor, { effect, id, via, turns }: Asking, 
   const { reserved } = world.effects.get(effectKey(who.name, id))?.open ?? { reserved: new Map() }
   return { meta: { ...meta, verdict: 'allow', ...named, ...costOf(reserved) } }
 }
+
+/**
+ * The first verdict on an effect that middleware stands before: whether it may be asked for at all. What may
+ * go out, and what it costs, is decided once it is known. Undefined if nothing stands before it.
+ */
+function filterMediated(
+  ctx: Tools,
+  who: Actor,
+  of: EffectOf,
+  turns: readonly TurnRow[],
+  cls: EffectMeta['class'],
+): One | undefined {
+  const { world, row, rootCard } = who
+  const { request } = of
+  const filtered = decide(world, of, NOBODY_APPROVED)
+  if (!filtered.ok) throw new Error(`the rules do not know of an effect: ${filtered.code}`)
+  const { verdict } = filtered
+  if (verdict.verdict === 'refuse') return refused(who, cls, request, turns, verdict)
+  if (chainFor(ctx.control, row, request.tool, verdict.card).length === 0) return undefined
+  const via = verdict.card.id === rootCard ? {} : { via: verdict.card.id }
+  return { meta: { tool: request.tool, class: cls, verdict: 'allow', ...via, mediated: 1 } }
+}
+
+const NOBODY_APPROVED: ReadonlySet<string> = new Set()
 
 function costOf(reserved: ReadonlyMap<string, bigint>): Pick<EffectMeta, 'calls' | 'bytesOut' | 'spend'> {
   const bytesOut = Number(reserved.get('bytesOut') ?? 0n)

@@ -447,7 +447,7 @@ export class Delivery {
     }
     const image = await this.#ctx.images.get(generation.image)
     if (agent.stopping || !agent.state.effects.has(effect.id)) return
-    const { world, row } = agent.standing.actor()
+    const { world, row, settings } = agent.standing.actor()
     const known = world.agents.get(name)
     const names = cards.map((_card, i) => cardName(agent.identity.birth, `${effect.id}.${i}`))
     const child = { address: name, cards: names, invocation: effect.invocation, keep: keep === true }
@@ -468,7 +468,11 @@ export class Delivery {
     const done = spawn(world, {
       agent: name,
       by: row.id,
-      cards: names.map((card, i) => ({ card, from: from.id, ...(narrowOf(cards[i] ?? {}) as Narrow) })),
+      cards: names.map((card, i) => ({
+        card,
+        from: from.id,
+        ...(narrowOf(cards[i] ?? {}, settings) as Narrow),
+      })),
       for: turns.map((turn) => turn.id),
       ...(effect.via !== undefined && { via: effect.via }),
     })

@@ -12,6 +12,7 @@ export interface Folder {
   readonly images: string
   readonly homes: string
   readonly derived: string
+  readonly secrets: string
   readonly cache: string
   readonly token: string
 }
@@ -25,6 +26,7 @@ export function layout(root: string): Folder {
     images: at('images'),
     homes: at('homes'),
     derived: at('derived.db'),
+    secrets: at('secrets'),
     cache: at('cache'),
     token: at('token'),
   }

@@ -11,6 +11,7 @@ import os from 'node:os'
 import type { DefaultsOf } from '@cardinal/cards'
 import { Engine, type HomeRows, SQLITE_VERSION } from '@cardinal/engine'
 import type { Manifest } from '@cardinal/manifests'
+import type { AuditLine, OwnModule } from '@cardinal/middleware'
 import {
   KeySlots,
   Log,
@@ -22,7 +23,18 @@ import {
   type SkippedSync,
 } from '@cardinal/oplog'
 import type { Bundle } from '@cardinal/sdk/bundle'
-import { defaultsAmong, type HttpTool, httpFetch, type Tool } from '@cardinal/tools'
+import type { Providers, SecretStore, VaultKey } from '@cardinal/secrets'
+import {
+  defaultsAmong,
+  EgressDoor,
+  httpFetch,
+  infoOf,
+  McpServers,
+  type ScriptedModel,
+  secretReveal,
+  type Tool,
+  type ToolInfo,
+} from '@cardinal/tools'
 import type { LiveAgent } from './agent.ts'
 import { Agents } from './agents.ts'
 import { type Applied, Applying, type Planned } from './applying.ts'
@@ -31,6 +43,7 @@ import { Audit, type AuditReport } from './audit.ts'
 import { Authority } from './authority.ts'
 import type { AuthorityMeta } from './authority-wire.ts'
 import { catchUp } from './catch-up.ts'
+import { Chains } from './chains.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { type Context, SteadyClock, type TurnEvent, type TurnLimits } from './context.ts'
 import { Control, NODE_AGENT } from './control.ts'
@@ -44,13 +57,18 @@ import { readAuthority } from './holding.ts'
 import { HomeTransfer } from './home-transfer.ts'
 import { Homes } from './homes.ts'
 import { HostCards } from './host-cards.ts'
+import { HostSecrets, openSecrets } from './host-secrets.ts'
 import { HostTokens } from './host-tokens.ts'
 import { type InvocationId, parseAddress, parseEffectRef } from './ids.ts'
 import { Images } from './images.ts'
 import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
 import { Invocations } from './invocations.ts'
+import { McpLook } from './mcp-look.ts'
+import { postJson } from './post-json.ts'
+import { Receipts } from './receipts.ts'
 import { replay } from './replay.ts'
 import type { Reply } from './reply.ts'
+import { toolsWithin } from './tool-list.ts'
 import { defaultsOfAgents, toolRows } from './tool-rows.ts'
 import { View } from './view.ts'
 import { Waits } from './waits.ts'
@@ -68,6 +86,25 @@ export interface KernelOptions {
   /** Homes open at once; left out: as many as the descriptors of the process allow. */
   readonly maxOpenHomes?: number
   readonly idleMs?: number
+  /** The key of the vault; without one there is no vault, and no secret in it. */
+  readonly vaultKey?: VaultKey
+  /** Where else secrets come from, by the first segment of their names. */
+  readonly secretProviders?: Providers
+  /** Models that are functions, by the `model` of a manifest whose provider is `scripted`. */
+  readonly models?: ReadonlyMap<string, ScriptedModel>
+  /** Told what has come of an effect while it goes on, as the words of a model. */
+  readonly onProgress?: (effect: string, text: string) => void
+  /**
+   * Told what a tool threw instead of answering; the agent is told no more than that it did. Left out: where it
+   * was thrown goes to stderr, without its words, which may hold anything.
+   */
+  readonly onBroken?: (effect: string, tool: string, error: unknown) => void
+  /** Where packages of MCP servers lie; left out: none is started here. */
+  readonly packages?: string
+  /** The operator's own middleware, by the name that manifests call it. */
+  readonly modules?: ReadonlyMap<string, OwnModule>
+  /** Told of every effect that `audit` stands before, once it has ended. */
+  readonly onAudit?: (line: AuditLine) => void
   readonly segmentBytes?: number
   /** Where the head is also kept; left out, a file of the user's state folder. */
   readonly anchors?: readonly string[]
@@ -115,6 +152,9 @@ export interface Kernel {
   readonly approvals: Approvals
   readonly files: Files
   readonly transfer: HomeTransfer
+  readonly secrets: HostSecrets
+  readonly mcp: McpLook
+  readonly receipts: Receipts
   readonly applying: Pick<Applying, 'plan' | 'generations'>
   apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
   rollback(...of: Parameters<Applying['rollback']>): Promise<Planned>
@@ -134,6 +174,10 @@ export interface Kernel {
   sql(address: string, sql: string, principal: string, maxRows?: number): Promise<HomeRows>
   /** How large a home is, and what SQLite finds wrong with it. */
   checkHome(address: string): ReturnType<LiveAgent['checkHome']>
+  /** The tools of a tenant. */
+  tools(tenant: string): ToolInfo[]
+  /** The tools that an agent's cards let it call. */
+  toolsOf(address: string): Promise<ToolInfo[]>
   /** Puts an agent to sleep that is quiet; whether it sleeps now. */
   suspend(address: string): Promise<boolean>
   /** Revokes all birth cards of an agent: it and whoever it made is stopped, for good. */
@@ -154,7 +198,9 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const lock = usable(folder.root, () => lockFolder(folder.root))
   const opened: Closer[] = [() => lock.release()]
   try {
-    return await usable(folder.root, () => new Node(options, folder, lock, opened)).start()
+    const secrets = await openSecrets(folder.secrets, options.vaultKey, options.secretProviders ?? {})
+    opened.push(() => secrets.close())
+    return await usable(folder.root, () => new Node(options, folder, lock, secrets, opened)).start()
   } catch (error) {
     for (const close of opened.reverse()) await close()
     throw error
@@ -194,14 +240,18 @@ class Node implements Kernel {
   readonly applying: Applying
   readonly files: Files
   readonly transfer: HomeTransfer
-  readonly #http: HttpTool
+  readonly secrets: HostSecrets
+  readonly mcp: McpLook
+  readonly receipts: Receipts
+  readonly #door: EgressDoor
+  readonly #servers: McpServers
   readonly #own: ReadonlyMap<string, Tool>
   readonly #ownPorts = new Set<number>()
   readonly #fatal: (error: unknown) => void
   #closing = false
 
   /** `opened` is told how to close each part as soon as it is open, for the case that the next one fails. */
-  constructor(options: KernelOptions, folder: Folder, lock: Lock, opened: Closer[]) {
+  constructor(options: KernelOptions, folder: Folder, lock: Lock, store: SecretStore, opened: Closer[]) {
     this.folder = folder
     this.#lock = lock
     const nodeKey = openNodeKey(folder.keys)
@@ -243,7 +293,7 @@ class Node implements Kernel {
     const engine = new Engine({ threads, optimize: options.optimize ?? true, cache })
     opened.push(() => engine.close())
     const control: Control = new Control({ log, derived, clock }, slots, this.defaultsOf)
-    this.#http = httpFetch({
+    const door = new EgressDoor({
       policy: {
         zones: () => control.zones(),
         networks: () => control.networks(),
@@ -253,9 +303,21 @@ class Node implements Kernel {
       connections: options.connections ?? 64,
       timeoutMs: options.requestTimeoutMs ?? 30_000,
     })
-    const own = new Map([this.#http, ...(options.tools ?? [])].map((tool) => [tool.name, tool]))
+    this.#door = door
+    const http = httpFetch(door)
+    const servers = new McpServers({ door, packages: options.packages })
+    this.#servers = servers
+    const chains = new Chains(control, {
+      post: (url, body, signal) => postJson(http, url, body, signal),
+      audit: options.onAudit ?? (() => {}),
+      module: (name) => options.modules?.get(name),
+    })
+    const own = new Map([http, secretReveal(), ...(options.tools ?? [])].map((tool) => [tool.name, tool]))
     this.#own = own
-    const declared = new DeclaredTools(control, this.#http)
+    const declared = new DeclaredTools(control, http, servers, {
+      door,
+      scripted: (name) => options.models?.get(name),
+    })
     const findTool = (tenant: string, name: string) => own.get(name) ?? declared.find(tenant, name)
     const authority = new Authority({
       derived,
@@ -265,17 +327,21 @@ class Node implements Kernel {
       defaultsOf: (tenant) => (tool) => this.defaultsOf(tool, tenant),
       toolsOf: (tenant) => toolRows([...own.values(), ...declared.of(tenant)]),
     })
+    this.secrets = new HostSecrets({ control, log, clock }, store)
     this.#ctx = {
       log,
       derived,
+      secrets: this.secrets,
       engine,
       images: new Images(folder.images, engine),
       homes: new Homes(folder.homes, engine, this.#fatal, options.maxOpenHomes),
       control,
       slots,
       authority,
+      chains,
       waits: new Waits(),
       findTool,
+      toolsOf: (tenant) => [...own.values(), ...declared.of(tenant)],
       isStopped: (agent) => this.#agents.isStopped(agent),
       clock,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
@@ -283,8 +349,11 @@ class Node implements Kernel {
       secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
       crashPoint: options.crashPoint ?? (() => {}),
       onTurn: options.onTurn ?? (() => {}),
+      onProgress: options.onProgress ?? (() => {}),
+      onBroken: options.onBroken ?? tellBroken,
     }
     control.restore(scanned.filter((e) => e.header.agent.equals(NODE_AGENT)))
+    this.secrets.reconcile()
     const invocations = new Invocations()
     this.#agents = new Agents(
       {
@@ -297,8 +366,10 @@ class Node implements Kernel {
       { maxLive: options.maxLive ?? 10_000, ...(options.idleMs !== undefined && { idleMs: options.idleMs }) },
     )
     this.view = new View(this.#ctx)
+    this.mcp = new McpLook(this.#ctx, servers)
+    this.receipts = new Receipts(this.#ctx, this.view, folder.log, this.publicKey)
     const delivery = new Delivery(this.#ctx, this.#agents, this.view, this.#fatal)
-    const parts = { own: [...own.values()], declared, http: this.#http }
+    const parts = { own: [...own.values()], declared, http, servers }
     this.applying = new Applying(this.#ctx, this.#agents, parts)
     this.cards = new HostCards(this.#ctx, this.#agents)
     this.tokens = new HostTokens(this.#ctx, this.cards, purposeKey(nodeKey, 'cardinal.cards.1'))
@@ -386,7 +457,7 @@ class Node implements Kernel {
       defaultsOf: (control) => (tool, tenant) =>
         defaultsOfAgents(tool) ??
         this.#own.get(tool)?.defaults ??
-        defaultsAmong(tool, control.toolsOf(tenant)),
+        defaultsAmong(tool, control.defaultedOf(tenant)),
     })
     let taken = 0
     for (const pos of log.positions()) {
@@ -437,6 +508,16 @@ class Node implements Kernel {
     return agent.checkHome()
   }
 
+  tools(tenant: string): ToolInfo[] {
+    return this.#ctx.toolsOf(tenant).map(infoOf)
+  }
+
+  async toolsOf(address: string): Promise<ToolInfo[]> {
+    const agent = await this.#intake.requireBorn(parseAddress(address))
+    const { world, row } = agent.standing.actor()
+    return toolsWithin(world, row, this.#ctx.toolsOf(row.tenant))
+  }
+
   async wipe(address: string, principal: string): Promise<void> {
     const agent = await this.#intake.requireBorn(parseAddress(address))
     await agent.wipe(principal)
@@ -472,7 +553,7 @@ class Node implements Kernel {
   readonly defaultsOf: Kernel['defaultsOf'] = (tool, tenant) =>
     defaultsOfAgents(tool) ??
     this.#ctx.findTool(tenant, tool)?.defaults ??
-    defaultsAmong(tool, this.#ctx.control.toolsOf(tenant))
+    defaultsAmong(tool, this.#ctx.control.defaultedOf(tenant))
 
   ownPort(port: number): void {
     this.#ownPorts.add(port)
@@ -507,10 +588,18 @@ class Node implements Kernel {
     this.#ctx.derived.apply()
     this.#ctx.derived.close()
     this.#ctx.engine.close()
-    await this.#http.close()
+    await this.#servers.close()
+    await this.#door.close()
+    this.secrets.close()
     this.#ctx.slots.close()
     this.#lock.release()
   }
+}
+
+function tellBroken(effect: string, tool: string, error: unknown): void {
+  const { name, stack = '' } = error instanceof Error ? error : { name: typeof error }
+  const frames = stack.split('\n').filter((line) => /^ +at /.test(line))
+  process.stderr.write(`cardinal: ${tool} broke down in ${effect}: ${name}\n${frames.join('\n')}\n`)
 }
 
 type Own = Pick<Context, 'log' | 'derived' | 'slots' | 'control'>

@@ -3,16 +3,19 @@
  * recording what came of each.
  */
 import { approve, type EffectRequest, encodeBudgets, type Influence, join } from '@cardinal/cards'
+import { type Call, type Middleware, type Ran, runRequests, runResponses } from '@cardinal/middleware'
 import type { Receipt, WireError } from '@cardinal/tools'
 import type { LiveAgent, Surroundings } from './agent.ts'
 import { effectKey } from './asking.ts'
 import type { Child, Taken } from './authority-wire.ts'
+import { mayMediate } from './chains.ts'
 import { redecide } from './decide.ts'
 import { type EffectId, effectId } from './ids.ts'
+import { bodyOf, callOf, cardOf, decideMediated, isSameChain } from './mediation.ts'
 import { cancelledReceipt, encodeOutcome } from './outcome.ts'
-import { performEffect, Stopping } from './perform.ts'
+import { type Performed, performEffect, Stopping } from './perform.ts'
 import { requestOf } from './requests.ts'
-import { encodeRequest, settleEffect } from './settle.ts'
+import { encodeRequest, settleEffect, usedBudgets } from './settle.ts'
 import { isAsked, type OpenEffect, onlyWaits } from './state.ts'
 import type { EffectMeta, IntentMeta, ReceiptMeta } from './wire.ts'
 
@@ -23,6 +26,13 @@ interface Besides {
   readonly bare?: 1
   readonly denied?: string
   readonly debits?: readonly Taken[]
+  readonly withheldBy?: string
+}
+
+/** What stands before one effect, and what it was shown of it. */
+interface Mediating {
+  readonly chain: readonly Middleware[]
+  readonly call: Call
 }
 
 export class Outgoing {
@@ -56,6 +66,12 @@ export class Outgoing {
         this.#around.dispatch(this.#agent, effect)
       else if (onlyWaits(effect, now)) continue
       else if (effect.class === 'call' || effect.class === 'spawn') this.#around.dispatch(this.#agent, effect)
+      else if (effect.mediated && !effect.mediated.done && effect.dropped)
+        this.receive(effect, cancelledReceipt(), false)
+      else if (effect.mediated && !effect.mediated.done) this.mediate(effect)
+      // Whoever answered in its place forgot that with the node's memory; it was not performed.
+      else if (effect.mediated?.done?.answered !== undefined)
+        this.receive(effect, { ok: false, error: INTERRUPTED }, false)
       // Cancelled before it began: it must not begin now. A keyed one may have begun, and is repeated.
       else if (effect.dropped && effect.class !== 'idempotent' && !effect.started)
         this.receive(effect, cancelledReceipt(), false)
@@ -72,9 +88,127 @@ export class Outgoing {
     })
   }
 
+  /**
+   * Lets middleware at an effect that its turn asked for. Where nothing in the chain leaves the node, this may
+   * be called before the turn is durable: the intent then goes with it.
+   */
+  mediate(effect: OpenEffect): void {
+    const { fatal } = this.#around
+    const agent = this.#agent
+    const controller = new AbortController()
+    this.#attempts.set(effect.id, controller)
+    const mediating = this.#chainOf(effect, effect.mediated ? effect.mediated.given : effect.args)
+    const decided = (ran: Ran) => {
+      if (this.#attempts.get(effect.id) !== controller) return
+      this.#attempts.delete(effect.id)
+      if (!(agent.stopping && controller.signal.aborted)) this.#mediated(effect.id, mediating, ran)
+    }
+    const ran = runRequests(mediating.chain, mediating.call, controller.signal)
+    if (ran instanceof Promise) ran.then(decided).catch(fatal)
+    else decided(ran)
+  }
+
+  /** What stands before an effect now, whether it did when it was asked for or not. */
+  #standingBefore(effect: OpenEffect): Mediating | undefined {
+    const { control } = this.#around.ctx
+    if (!effect.mediated && !mayMediate(control, this.#agent.address.tenant)) return undefined
+    return this.#chainOf(effect, effect.args)
+  }
+
+  #chainOf(effect: OpenEffect, args: unknown): Mediating {
+    const { ctx } = this.#around
+    const who = this.#agent.standing.actor()
+    const chain = ctx.chains.of(who.row, effect.tool, cardOf(who, effect.via))
+    return { chain, call: callOf(ctx, who, effect, args) }
+  }
+
+  /** Whether something before an effect of these reaches out of the node itself: then its turn is durable first. */
+  leaves(effect: OpenEffect): boolean {
+    return this.#chainOf(effect, effect.args).chain.some(({ leaves }) => leaves)
+  }
+
+  /** decide₂: on exactly what is to go out, and on record in the same step. */
+  #mediated(id: EffectId, mediating: Mediating, ran: Ran): void {
+    const { ctx } = this.#around
+    const agent = this.#agent
+    const effect = agent.state.effects.get(id)
+    if (!effect) return
+    if (effect.dropped) return this.receive(effect, cancelledReceipt(), false)
+    const asked = isAsked(effect)
+    // Somebody else has decided it meanwhile.
+    if (effect.mediated?.done && !asked) return
+    const { meta, request, error } = decideMediated(ctx, agent.standing.actor(), effect, ran)
+    const roles = ran.ask.length > 0 ? { roles: ran.ask } : {}
+    const intent = {
+      effect: id,
+      what: 'mediated',
+      chain: ran.did,
+      ...roles,
+      ...(asked && { again: 1 as const }),
+      ...meta,
+    } as const
+    const tip = agent.append('intent', intent, [bodyOf(ran.args, request)])
+    ctx.crashPoint('effect.mediated')
+    if (error) return this.#end(effect, mediating, { ok: false, error }, false)
+    // Once it is on record it may be shown to a person, or begin.
+    ctx.log.whenDurable(tip.pos, () => {
+      if (meta.verdict === 'ask' && !agent.stopping)
+        ctx.onTurn({
+          address: agent.name,
+          seq: tip.seq,
+          logs: [],
+          refused: [],
+          asked: [`${agent.name}@${id}`],
+        })
+    })
+    if (meta.verdict === 'ask') return agent.pump()
+    const open = agent.state.effects.get(id) as OpenEffect
+    if (ran.end.kind === 'answer') return this.#answer(open, mediating, ran.end)
+    ctx.log.whenDurable(tip.pos, () => {
+      const now = agent.state.effects.get(id)
+      if (!now || agent.stopping || this.isOut(id)) return
+      if (now.dropped) this.receive(now, cancelledReceipt(), false)
+      else this.perform(now, false)
+    })
+  }
+
+  /** A member of the chain answered in the tool's place; those that stand before it see the answer. */
+  #answer(effect: OpenEffect, mediating: Mediating, end: Ran['end'] & { readonly kind: 'answer' }): void {
+    const { fatal } = this.#around
+    const controller = new AbortController()
+    this.#attempts.set(effect.id, controller)
+    const before = mediating.chain.slice(0, end.by)
+    runResponses(before, mediating.call, end.receipt, controller.signal)
+      .then(({ receipt, withheldBy }) => {
+        this.#attempts.delete(effect.id)
+        if (this.#agent.stopping && controller.signal.aborted) return
+        this.#end(effect, mediating, receipt, end.read, withheldBy)
+      })
+      .catch(fatal)
+  }
+
+  #end(
+    effect: OpenEffect,
+    { chain, call }: Mediating,
+    receipt: Receipt,
+    attempted: boolean,
+    withheldBy?: string,
+  ): void {
+    this.receive(effect, receipt, attempted, withheldBy === undefined ? {} : { withheldBy })
+    for (const member of chain) member.ended?.({ ...call, args: effect.args }, receipt)
+  }
+
   perform(effect: OpenEffect, again: boolean): void {
     const { ctx, fatal } = this.#around
     const agent = this.#agent
+    const standing = this.#standingBefore(effect)
+    // What it was decided by stands there no more. Nothing has begun, and whoever asked may ask again; but what
+    // an earlier run of the node has begun may be done.
+    if (!isSameChain(effect.mediated?.done?.chain ?? [], standing?.chain ?? [])) {
+      const begun = effect.started || (again && effect.class === 'idempotent')
+      return this.receive(effect, { ok: false, error: begun ? CHANGED : INTERRUPTED }, false)
+    }
+    const mediating = effect.mediated && standing
     const controller = new AbortController()
     this.#attempts.set(effect.id, controller)
     const started = async () => {
@@ -86,12 +220,22 @@ export class Outgoing {
       if (agent.stopping) throw new Stopping()
       agent.append('intent', intent, [Buffer.from(JSON.stringify(encodeRequest(request)))])
     }
-    const who = { actor: () => agent.standing.actor(), started, decided, signal: controller.signal }
+    const { signal } = controller
+    const retry = mediating?.chain.find((member) => member.retry)?.retry
+    const who = { actor: () => agent.standing.actor(), started, decided, retry, signal }
+    const back = async ({ receipt, attempted }: Performed): ReturnType<typeof runResponses> =>
+      mediating && attempted ? runResponses(mediating.chain, mediating.call, receipt, signal) : { receipt }
     performEffect(ctx, who, effect, again)
-      .then(({ receipt, attempted, recorded }) => {
+      .then(async (performed) => {
+        ctx.crashPoint('effect.back')
+        const { receipt, withheldBy } = await back(performed)
         this.#attempts.delete(effect.id)
-        if (!(agent.stopping && controller.signal.aborted)) this.receive(effect, receipt, attempted)
-        recorded()
+        if (!(agent.stopping && signal.aborted)) {
+          const { attempted } = performed
+          if (mediating) this.#end(effect, mediating, receipt, attempted, withheldBy)
+          else this.receive(effect, receipt, attempted)
+        }
+        performed.recorded()
       })
       .catch((error) => {
         if (!(error instanceof Stopping)) fatal(error)
@@ -107,10 +251,12 @@ export class Outgoing {
     const agent = this.#agent
     const open = agent.state.effects.get(effect.id)
     if (!open) return
-    const { event, outcome } = encodeOutcome(agent.name, effect, receipt)
+    const { used, spent, ...plain } = { used: undefined, spent: undefined, ...receipt }
+    const taken = used && usedBudgets(used)
+    const { event, outcome } = encodeOutcome(agent.name, effect, plain)
     const { class: cls, code } = outcome.ok ? { class: undefined, code: undefined } : outcome.error
     const before = agent.standing.row.influence
-    const refund = settleEffect(agent.standing.actor(), open, outcome, attempted)
+    const refund = settleEffect(agent.standing.actor(), open, outcome, attempted, taken, spent)
     const sank = before !== agent.standing.row.influence
     const waited = open.class === 'call' ? open.sent !== undefined || open.due > 0 : onlyWaits(open, 0)
     const meta: ReceiptMeta = {
@@ -121,6 +267,8 @@ export class Outgoing {
       ...(waited && { sleep: true }),
       ...(attempted && { read: 1 as const }),
       ...(refund && { refund }),
+      ...(taken && { used: encodeBudgets(taken) }),
+      ...(spent && { spent: 1 as const }),
       ...besides,
     }
     agent.append('receipt', meta, [event])
@@ -150,6 +298,7 @@ export class Outgoing {
       else if (effect.class === 'call' && effect.sent === undefined)
         this.#around.dispatch(this.#agent, effect)
       else if (effect.class === 'call') this.receive(effect, { ok: false, error: LATE }, false)
+      else if (isAsked(effect)) this.receive(effect, { ok: false, error: EXPIRED }, false)
     }
   }
 
@@ -171,6 +320,15 @@ export class Outgoing {
   approve(effect: OpenEffect, role: string, principal: string): 'allow' | 'ask' | WireError {
     const { ctx } = this.#around
     const agent = this.#agent
+    const ran = effect.mediated?.done?.chain ?? []
+    if (this.isOut(effect.id)) return STALE
+    // Somebody else was faster: what is approved already must not be decided as if its card had sunk.
+    if (agent.state.effects.get(effect.id) !== effect) return DECIDED
+    if (!isSameChain(ran, this.#standingBefore(effect)?.chain ?? [])) {
+      // What was shown is not what would go out now: whoever approves looks again.
+      this.mediate(effect)
+      return STALE
+    }
     const { world, name, rootCard } = agent.standing.actor()
     const decided = approve(world, effectKey(name, effect.id), role)
     const verdict = decided.ok ? decided.verdict : undefined
@@ -222,6 +380,36 @@ const LATE: WireError = {
   class: 'Unavailable',
   code: 'TimedOut',
   message: 'no answer came within the time allowed',
+}
+const EXPIRED: WireError = {
+  class: 'Refused',
+  code: 'ApprovalExpired',
+  by: 'person',
+  message: 'nobody approved it in time',
+}
+const STALE: WireError = {
+  class: 'Refused',
+  code: 'OtherDigest',
+  by: 'middleware',
+  message: 'its middleware has changed since it was shown, and it was asked for anew: look again',
+}
+const DECIDED: WireError = {
+  class: 'Refused',
+  code: 'AlreadyDecided',
+  by: 'person',
+  message: 'somebody else has decided on it meanwhile: look again',
+}
+const CHANGED: WireError = {
+  class: 'Indeterminate',
+  code: 'Indeterminate',
+  message:
+    'it was begun before the node stopped, and its middleware has changed since; whether it was done is unknown',
+}
+const INTERRUPTED: WireError = {
+  class: 'Unavailable',
+  code: 'Interrupted',
+  message: 'the node stopped, or its middleware changed, before it was performed; it may be asked for again',
+  retryAfterMs: 0,
 }
 const CUT: WireError = {
   class: 'Refused',

@@ -6,11 +6,12 @@
  */
 
 import type { EffectRequest } from '@cardinal/cards'
+import type { Retry } from '@cardinal/middleware'
 import type { Attempt, Receipt, Tool, Translated, WireError } from '@cardinal/tools'
 import type { Actor } from './asking.ts'
 import { type Context, hmac } from './context.ts'
 import { redecide } from './decide.ts'
-import { effectRequest } from './requests.ts'
+import { badArguments, effectRequest } from './requests.ts'
 import type { OpenEffect } from './state.ts'
 import type { IntentMeta } from './wire.ts'
 
@@ -20,6 +21,8 @@ export interface Performer {
   readonly decided: (intent: IntentMeta, request: EffectRequest) => void
   /** Records that an attempt begins, and resolves once that is durable. */
   readonly started: () => Promise<void>
+  /** How often middleware wants it tried; left out: keyed effects a few times, others once. */
+  readonly retry?: Retry | undefined
   readonly signal: AbortSignal
 }
 
@@ -63,12 +66,7 @@ export async function performEffect(
       message: 'there is no tool of this name any more',
     })
   const translated = tool.translate(effect.args, settings)
-  if ('bad' in translated)
-    return refused({
-      class: 'Malformed',
-      code: 'BadArguments',
-      message: `\`${tool.name}\` was given ${translated.bad}`,
-    })
+  if ('bad' in translated) return refused(badArguments(tool.name, translated))
   if (effect.class === 'idempotent' && translated.effectClass !== 'idempotent') {
     // The manifest no longer names the key's header: without the key it must not go out again.
     if (again) return indeterminate('it may have been done, and the manifest no longer says how to repeat it')
@@ -105,23 +103,32 @@ async function attempts(
   for (let n = 1; ; n++) {
     const { promise: recorded, resolve } = Promise.withResolvers<void>()
     let receipt: Receipt
+    const guard: Guard = { begun: false, fault: undefined }
     try {
-      receipt = await tool.perform(translated.plan, attemptOf(ctx, who, effect, translated, recorded))
+      receipt = await tool.perform(translated.plan, attemptOf(ctx, who, effect, translated, recorded, guard))
     } catch (error) {
-      if (!(error instanceof Sunk)) throw error
-      return n === 1 ? refused(error.error) : indeterminate(SUNK)
+      if (error instanceof Sunk) return n === 1 ? refused(error.error) : indeterminate(SUNK)
+      // What failed here, and not in the tool, ends the node.
+      if (error === guard.fault || error instanceof Stopping) throw error
+      ctx.onBroken(`${who.actor().name}@${effect.id}`, tool.name, error)
+      receipt = broken(tool.name, effect, guard)
     }
-    const repeatable =
-      effect.class === 'idempotent' &&
-      !receipt.ok &&
-      (receipt.error.class === 'Indeterminate' || receipt.error.class === 'Unavailable')
-    if (!repeatable || n === ATTEMPTS || who.signal.aborted)
-      return { receipt, recorded: resolve, attempted: true }
+    const failed =
+      !receipt.ok && (receipt.error.class === 'Indeterminate' || receipt.error.class === 'Unavailable')
+    const { times, firstMs, mostMs } = retryOf(who, effect)
+    if (!failed || n >= times || who.signal.aborted) return { receipt, recorded: resolve, attempted: true }
     resolve()
-    await new Promise((resolve) => setTimeout(resolve, BACKOFF_MS * 2 ** (n - 1)))
+    await new Promise((resolve) => setTimeout(resolve, Math.min(mostMs, firstMs * 2 ** (n - 1))))
   }
 }
 
+/** What may be repeated, and how often: what must happen once is tried once, whatever anybody says. */
+function retryOf({ retry }: Performer, { class: cls }: OpenEffect): Retry {
+  if (cls !== 'idempotent' && (cls !== 'read' || !retry)) return ONCE
+  return retry ?? { times: ATTEMPTS, firstMs: BACKOFF_MS, mostMs: BACKOFF_MS * 2 ** ATTEMPTS }
+}
+
+const ONCE: Retry = { times: 1, firstMs: 0, mostMs: 0 }
 const SUNK = 'an earlier attempt may have been done, and it is no longer allowed to be repeated'
 
 function attemptOf(
@@ -130,7 +137,10 @@ function attemptOf(
   effect: OpenEffect,
   translated: Translated,
   recorded: Promise<void>,
+  guard: Guard,
 ): Attempt {
+  const { name, row } = who.actor()
+  const { tenant } = row
   return {
     idempotencyKey: hmac(hmac(ctx.secret, 'idempotency', who.actor().birth), effect.id)
       .toString('hex')
@@ -139,14 +149,47 @@ function attemptOf(
       // It may have waited its turn behind others: authority that sank meanwhile counts.
       const no = redecide(who.actor(), effect, effectRequest(effect.tool, translated), false)
       if (no) throw new Sunk(no)
+      guard.begun = true
       if (effect.class !== 'once') return
-      await who.started()
+      await who.started().catch((error: unknown) => {
+        guard.fault = error
+        throw error
+      })
       ctx.crashPoint('effect.started')
     },
     recorded,
+    follows: !effect.mediated,
     decide: (request) => anew(who, effect, { q: request, tool: effect.tool, spend: new Map() }, 'hop'),
+    secret: (ref) => ctx.secrets.open(tenant, ref),
+    masked: ({ ref }) => ctx.secrets.noteMask(tenant, ref),
+    capture: (ref, value) => ctx.secrets.capture(tenant, ref, value, `${name}@${effect.id}`),
+    progress: (text) => ctx.onProgress(`${name}@${effect.id}`, text),
     signal: who.signal,
   }
+}
+
+/** How far an attempt got, and what of ours failed in it. */
+interface Guard {
+  begun: boolean
+  fault: unknown
+}
+
+/**
+ * A tool that throws is broken, and that is nobody else's affair: an agent that could end the node by it would
+ * end it again at every start. The agent is not told what was thrown; that may hold anything.
+ */
+function broken(tool: string, { class: cls }: OpenEffect, { begun }: Guard): Receipt {
+  const message = `\`${tool}\` broke down`
+  if (begun && cls !== 'read')
+    return {
+      ok: false,
+      error: {
+        class: 'Indeterminate',
+        code: 'Indeterminate',
+        message: `${message}; whether it was done is unknown`,
+      },
+    }
+  return { ok: false, error: { class: 'Unavailable', code: 'ToolBroke', message } }
 }
 
 /** Decides on a request that its turn did not say, and records that. */

@@ -1,6 +1,6 @@
 /** From the arguments of an effect to what cards decide on. */
 import { type EffectRequest, parseAmounts } from '@cardinal/cards'
-import type { Tool, ToolSettings, Translated } from '@cardinal/tools'
+import type { BadArguments, Tool, ToolSettings, Translated, WireError } from '@cardinal/tools'
 import type { Context } from './context.ts'
 
 /** An effect on the outside world, ready to be decided. */
@@ -16,7 +16,7 @@ export function requestOf(
   tool: string,
   args: unknown,
   settings: ToolSettings,
-): Asked | { readonly bad: string } | undefined {
+): Asked | BadArguments | undefined {
   const found = ctx.findTool(tenant, tool)
   if (!found) return undefined
   const translated = translate(found, args, settings)
@@ -36,6 +36,20 @@ function translate(tool: Tool, args: unknown, settings: ToolSettings): ReturnTyp
   }
 }
 
+/** What an agent is told of arguments that are no request. */
+export function badArguments(tool: string, { bad, code }: BadArguments): WireError {
+  const message = `\`${tool}\` was given ${bad}`
+  if (code !== undefined) return { class: 'Refused', code, by: 'card', message }
+  return { class: 'Malformed', code: 'BadArguments', message }
+}
+
+function takenOf({ bytesOut, tokens = 0 }: Translated['cost']): Pick<EffectRequest, 'takes'> {
+  const takes: [string, bigint][] = []
+  if (bytesOut > 0) takes.push(['bytesOut', BigInt(bytesOut)])
+  if (tokens > 0) takes.push(['tokens', BigInt(tokens)])
+  return takes.length > 0 ? { takes: new Map(takes) } : {}
+}
+
 export function effectRequest(
   tool: string,
   { request, cost }: Pick<Translated, 'request' | 'cost'>,
@@ -44,6 +58,6 @@ export function effectRequest(
     q: request,
     tool,
     spend: parseAmounts(cost.spend ?? {}, 'spend'),
-    ...(cost.bytesOut > 0 && { takes: new Map([['bytesOut', BigInt(cost.bytesOut)]]) }),
+    ...takenOf(cost),
   }
 }

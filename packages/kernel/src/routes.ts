@@ -109,6 +109,57 @@ export const plan = route(
   z.object({ planned: z.array(planned) }),
 )
 
+const toolInfo = z.object({
+  name: z.string(),
+  about: z.string(),
+  effect: z.enum(['read', 'idempotent', 'once']).optional(),
+  in: anything,
+  out: anything.optional(),
+  sinks: z.array(z.string()),
+  yields: z.array(z.string()),
+  help: z.string(),
+})
+
+export const listTools = route(
+  {
+    method: 'get',
+    path: '/v1/tools/{tenant}',
+    summary: 'the tools of a tenant',
+    request: { params: z.object({ tenant: z.string() }) },
+  },
+  z.object({ tools: z.array(toolInfo) }),
+)
+
+export const agentTools = route(
+  {
+    method: 'get',
+    path: `${at}/tools`,
+    summary: "the tools that an agent's cards let it call",
+    request: { params: one },
+  },
+  z.object({ tools: z.array(toolInfo) }),
+)
+
+export const mcpLook = route(
+  {
+    method: 'post',
+    path: '/v1/mcp/look',
+    summary: 'what tools the MCP servers of a manifest have now; applies nothing',
+    request: { body: json(z.strictObject({ file: z.string(), text: z.string() })) },
+  },
+  z.object({
+    servers: z.array(
+      z.object({
+        tenant: z.string(),
+        name: z.string(),
+        integrity: z.string().optional(),
+        known: z.array(z.object({ name: z.string(), as: z.string() })),
+        tools: z.array(anything),
+      }),
+    ),
+  }),
+)
+
 const typeOf = z.object({ tenant: z.string(), type: z.string() })
 
 export const generations = route(
@@ -412,6 +463,16 @@ export const why = route(
     request: { params: z.object({ ref: effectRef.openapi({ description: 'an effect, or `last`' }) }) },
   },
   z.object({ effect: z.string(), verdict: z.enum(['allow', 'ask', 'done', 'refuse', 'drop']) }),
+)
+
+export const receipt = route(
+  {
+    method: 'post',
+    path: '/v1/receipts',
+    summary: 'one effect, provable by itself',
+    request: { body: json(z.strictObject({ effect: effectRef, open: z.boolean().optional() })) },
+  },
+  z.object({ format: z.string(), publicKey: z.string(), effect: z.string(), entries: z.array(anything) }),
 )
 
 export const audit = route(

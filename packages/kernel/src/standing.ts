@@ -67,7 +67,8 @@ export class Standing {
   actor(): Actor {
     const { address, name, birth, state } = this.#who
     const generation = this.#ctx.control.findGeneration(address.tenant, address.type)
-    const settings: ToolSettings = { idempotency: generation?.idempotency ?? [] }
+    const { idempotency = [], secrets = {} } = generation ?? {}
+    const settings: ToolSettings = { idempotency, secrets, key: address.key }
     return { name, birth, row: this.row, state, world: this.world, settings, rootCard: rootCardName(birth) }
   }
 
@@ -113,6 +114,8 @@ export class Standing {
   restoreEffects(): void {
     for (const effect of this.#who.state.effects.values()) {
       if (effect.class === 'sleep' || effect.class === 'call' || effect.class === 'spawn') continue
+      // Nothing is decided of it yet.
+      if (effect.mediated && !effect.mediated.done) continue
       this.#restore(effect)
     }
   }
@@ -123,7 +126,9 @@ export class Standing {
     if (world.effects.has(key)) return
     const asked = requestOf(this.#ctx, row.tenant, effect.tool, effect.args, settings)
     const known = asked && !('bad' in asked)
-    const request = known ? asked.request : nothing(effect.tool)
+    const ask = effect.mediated?.done?.roles
+    const bare = known ? asked.request : nothing(effect.tool)
+    const request = ask ? { ...bare, ask } : bare
     const reserved = decodeBudgets(effect.reserved)
     const card = world.cards.get(effect.via ?? rootCard)
     const open = isAsked(effect) || !card ? undefined : { card, reserved, flows: [] }

@@ -15,6 +15,8 @@ import type {
   BirthMeta,
   EffectMeta,
   FailedTurnMeta,
+  MediatedBody,
+  MediatedMeta,
   ReceiptMeta,
   RepliedMeta,
   SentMeta,
@@ -65,9 +67,18 @@ export interface OpenEffect {
   /** Of a call: the invocation at its callee, once it has arrived. */
   readonly sent?: InvocationId | 'lost'
   readonly child?: number
+  /** Middleware stands before it, and whether it was through. */
+  readonly mediated?: Mediated
   readonly started: boolean
   /** The guest no longer waits for it. */
   readonly dropped: boolean
+}
+
+/** What middleware has made of an effect; `done` left out: nothing yet. */
+interface Mediated {
+  /** What the guest asked for. */
+  readonly given: unknown
+  readonly done?: Pick<MediatedMeta, 'chain' | 'roles' | 'answered'>
 }
 
 export interface AgentState {
@@ -152,6 +163,10 @@ function foldKind(state: AgentState, entry: Folded): void {
       if (open) state.effects.set(effect, { ...open, started: true })
       break
     }
+    case 'intent':
+      if ((entry.meta as MediatedMeta).what === 'mediated')
+        foldMediated(state, entry, entry.meta as MediatedMeta)
+      break
     case 'sent': {
       const { effect, invocation, due } = entry.meta as SentMeta
       const open = state.effects.get(effect)
@@ -162,9 +177,10 @@ function foldKind(state: AgentState, entry: Folded): void {
       const { effect, role, verdict, via, spends } = entry.meta as ApprovedMeta
       const { asks, ...open } = state.effects.get(effect) as OpenEffect
       const approved = [...open.approved, role]
+      const due = verdict === 'ask' ? open.due : 0
       const reserved = spends?.of ?? open.reserved
       if (verdict === 'ask') state.effects.set(effect, { ...open, approved, ...(asks && { asks }) })
-      else state.effects.set(effect, { ...open, approved, reserved, ...(via && { via }) })
+      else state.effects.set(effect, { ...open, due, approved, reserved, ...(via && { via }) })
       break
     }
     case 'receipt':
@@ -303,6 +319,7 @@ function foldTurn(state: AgentState, entry: Folded, meta: TurnMeta): void {
         ...(m.ask && { asks: m.ask }),
         approved: [],
         ...(m.child && { child: m.child }),
+        ...(m.mediated && { mediated: { given: args } }),
         started: false,
         dropped: false,
       })
@@ -324,6 +341,33 @@ function foldTurn(state: AgentState, entry: Folded, meta: TurnMeta): void {
   // What was ended from outside answers nobody, but has finished.
   for (const { invocation } of output.replies) state.ending.delete(invocation)
   forgetServed(state)
+}
+
+/** From here on the effect is what its middleware made of it. */
+function foldMediated(state: AgentState, entry: Folded, meta: MediatedMeta): void {
+  const open = state.effects.get(meta.effect)
+  if (!open || meta.verdict === 'refuse') return
+  const { asks: _asks, ...rest } = open
+  const { args } = mediatedBody(entry)
+  const { chain, roles, answered } = meta
+  state.effects.set(meta.effect, {
+    ...rest,
+    args,
+    approved: [],
+    reserved: meta.spends?.of ?? {},
+    due: meta.due ?? 0,
+    ...(meta.via && { via: meta.via }),
+    ...(meta.ask && { asks: meta.ask }),
+    mediated: {
+      given: open.mediated ? open.mediated.given : open.args,
+      done: { chain, ...(roles && { roles }), ...(answered !== undefined && { answered }) },
+    },
+  })
+}
+
+export function mediatedBody({ meta, payloads }: Pick<Folded, 'meta' | 'payloads'>): MediatedBody {
+  const said = (meta as AuthorityMeta).auth === 1 ? payloads.slice(0, -1) : payloads
+  return parseRecordJson((said[0] as Buffer).toString()) as MediatedBody
 }
 
 /** The invocations that a turn serves by what it was given. */
@@ -421,10 +465,11 @@ export function isQuiet(state: AgentState, nowMs: number): boolean {
 /** When the kernel must wake the agent by itself. */
 export function nextWake(state: AgentState, nowMs: number): number {
   let next = Number.POSITIVE_INFINITY
-  for (const { class: cls, due, sent } of state.effects.values()) {
+  for (const { class: cls, due, sent, asks } of state.effects.values()) {
     // A message that is due and not sent is on its way: its receiver wakes.
     const underWay = cls === 'call' && sent === undefined && due <= nowMs
-    if (due > 0 && !underWay && (cls === 'sleep' || cls === 'call')) next = Math.min(next, due)
+    const waits = cls === 'sleep' || cls === 'call' || asks !== undefined
+    if (due > 0 && !underWay && waits) next = Math.min(next, due)
   }
   for (const invocation of state.invocations.values()) next = Math.min(next, invocation.deadline)
   for (const until of state.ending.values()) next = Math.min(next, until)

@@ -8,7 +8,9 @@ export function toolRows(tools: readonly Tool[]): World['tools'] {
   for (const name of ['agent.invoke', 'agent.send', 'agent.spawn', DECLASSIFY])
     rows.set(name, { place: name.split('.'), sinks: [], yields: [] })
   for (const { name, sinks, yields } of tools) {
-    const cells = sinks.map((sink) => (sink === '{host}' ? 'host' : sinkOf(sink)))
+    const cells = sinks.map((sink) =>
+      sink === '{host}' ? 'host' : sink === '{model}' ? 'model' : sinkOf(sink),
+    )
     rows.set(name, { place: name.split('.'), sinks: cells, yields })
   }
   return rows

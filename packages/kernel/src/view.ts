@@ -14,7 +14,7 @@ import { readAuthority } from './holding.ts'
 import { type Address, type InvocationId, parseAddress, parseEffectRef, showAddress } from './ids.ts'
 import { toFolded } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
-import { detailsOf, type Folded } from './state.ts'
+import { detailsOf, type Folded, mediatedBody } from './state.ts'
 import { Explaining, type Why } from './why.ts'
 import {
   type AcceptedMeta,
@@ -23,6 +23,8 @@ import {
   type FailedTurnMeta,
   type GuestOutput,
   type IntentMeta,
+  type MediatedBody,
+  type MediatedMeta,
   parseOutput,
   type ReceiptMeta,
   type RepliedMeta,
@@ -167,21 +169,34 @@ export class View {
   }
 
   /** What an effect asked for, and for whom it is done. */
-  async asked(ref: string): Promise<{ tool: string; request: unknown; for: string }> {
+  async asked(ref: string): Promise<{ tool: string; request: unknown; given: unknown; for: string }> {
     const { address, seq, index } = parseEffectRef(ref)
     const row = await this.requireRow(address)
-    const entry = this.newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq >= seq)[0]
+    const entries = this.newest(row, Number.POSITIVE_INFINITY, (e) => e.header.seq >= seq)
+    const entry = entries[0]
     if (entry?.header.kind !== 'turn')
       throw new KernelError('NotFound', 'NoSuchEffect', `\`${ref}\` is no effect that was asked for`)
+    const outward = this.#outward(row, entries, `${seq}.${index}`)
     const { payloads } = toFolded(entry, this.keyOf(row))
     const asked = parseOutput(payloads[0] as Buffer).effects[index]
     const invocation = asked?.invocation ? this.#ctx.derived.findInvocation(asked.invocation) : undefined
     const accepted = invocation && toFolded(this.#ctx.log.read(invocation.accepted), this.keyOf(row))
     return {
       tool: asked?.tool ?? '?',
-      request: asked?.args,
+      request: outward ? outward.args : asked?.args,
+      given: asked?.args,
       for: accepted ? (accepted.meta as AcceptedMeta).principal : row.address,
     }
+  }
+
+  /** What middleware made of an effect, the last time that it was asked for. */
+  #outward(row: AgentRow, entries: readonly Entry[], effect: string): MediatedBody | undefined {
+    const intent = entries.findLast(({ header }) => {
+      if (header.kind !== 'intent') return false
+      const meta = JSON.parse(header.meta) as MediatedMeta
+      return meta.what === 'mediated' && meta.effect === effect
+    })
+    return intent && mediatedBody(toFolded(intent, this.keyOf(row)))
   }
 
   effectsInDoubt(): { effect: string; resolved: string | null }[] {
@@ -299,7 +314,8 @@ export class View {
         }
       }
       case 'intent': {
-        const { effect, what, verdict } = meta as IntentMeta
+        const { effect, what, verdict } = meta as IntentMeta | MediatedMeta
+        if (what === 'mediated') return mediatedLine(base, meta as MediatedMeta, body(0) as MediatedBody)
         return {
           ...base,
           text: `decided ${effect} anew (${what === 'hop' ? 'redirect' : 'repeat'}): ${verdict}`,
@@ -372,6 +388,13 @@ function acceptedLine(
     case 'abandon':
       return { ...base, text: `abandoned ${meta.invocation}: it was ended, and did not finish` }
   }
+}
+
+function mediatedLine(base: Base, meta: MediatedMeta, { args }: MediatedBody): HistoryLine {
+  const { effect, verdict, by, code, chain } = meta
+  const did = chain.map(([name, , what]) => (what === 'pass' ? name : `${name} (${what})`)).join(', ')
+  const end = verdict === 'refuse' ? `refused by ${by} (${code})` : verdict
+  return { ...base, text: `middleware of ${effect}: ${did}: ${end}`, detail: args }
 }
 
 function wipedText({ home }: WipedMeta, payloads: readonly Buffer[]): string {

@@ -128,6 +128,8 @@ export interface EffectMeta {
   /** Reserved amounts by budget, as texts of whole units. */
   readonly spend?: Readonly<Record<string, string>>
   readonly due?: number
+  /** Middleware stands before it: what was decided was whether it may be asked for; its intent says the rest. */
+  readonly mediated?: 1
   /** The sets of roles of which one must approve. */
   readonly ask?: readonly (readonly string[])[]
   /** Which child of its agent it makes, counted from 1. */
@@ -238,6 +240,12 @@ export interface ReceiptMeta extends AuthorityMeta {
   readonly answer?: string
   /** The answer was declassified: it adds nothing to its caller. */
   readonly bare?: 1
+  /** It failed, and what was reserved may have been spent. */
+  readonly spent?: 1
+  /** What it took of budgets, where its tool knows; the rest of what was reserved is given back. */
+  readonly used?: Readonly<Record<string, string>>
+  /** The middleware that holds back what came of it. */
+  readonly withheldBy?: string
 }
 
 /** A message that has arrived at another agent, or was lost on the way to one that is stopped. */
@@ -258,6 +266,39 @@ export interface IntentMeta {
   readonly what: 'again' | 'hop'
   readonly verdict: 'allow' | 'refuse'
   readonly by?: string
+}
+
+/**
+ * An effect as its middleware lets it go out, decided in the same step. Its payload holds the arguments, and
+ * the request that was decided.
+ */
+export interface MediatedMeta {
+  readonly effect: EffectId
+  readonly what: 'mediated'
+  readonly verdict: 'allow' | 'ask' | 'refuse'
+  readonly by?: string
+  readonly code?: string
+  readonly via?: string
+  /** It had asked a person before, and is asked for anew. */
+  readonly again?: 1
+  /** Name, digest and what it did, from the outermost. */
+  readonly chain: readonly (readonly [name: string, digest: string, did: string])[]
+  /** Reserved with it. */
+  readonly spends?: Taken
+  /** What it took of `asks`. */
+  readonly asks?: Taken
+  readonly ask?: readonly (readonly string[])[]
+  /** Those of the roles that middleware asks for. */
+  readonly roles?: readonly string[]
+  /** When what asks is over. */
+  readonly due?: number
+  /** It is answered by this member of the chain and not performed. */
+  readonly answered?: number
+}
+
+export interface MediatedBody {
+  readonly args: unknown
+  readonly request: object
 }
 
 export interface ApprovedMeta {

@@ -4,6 +4,10 @@ export { ManifestError } from './errors.ts'
 export {
   type AgentManifest,
   type Manifest,
+  type McpServerManifest,
+  type McpToolsManifest,
+  type MiddlewareManifest,
+  type NetworkManifest,
   type ParseOptions,
   parseFiles,
   parseManifests,

@@ -1,6 +1,6 @@
 /** Manifests: what is wrong is named by file, line, column and field. */
 import { describe, expect, it } from 'vitest'
-import { ManifestError, manifestJsonSchema, parseManifests } from './index.ts'
+import { type AgentManifest, ManifestError, manifestJsonSchema, parseManifests } from './index.ts'
 
 const options = { defaultsOf: () => undefined, isRange: (text: string) => /\/\d+$/.test(text) }
 const parse = (text: string) => parseManifests(text, 'm.yaml', options)
@@ -62,11 +62,6 @@ describe('a manifest', () => {
       'm.yaml:8:9 spec.card.now[0]: column 14: unknown field `hots`',
     ],
     [
-      'what this version cannot enforce, on one line',
-      good.replace('{ tool: ledger.query }', '"ledger.query secret=boss"'),
-      'm.yaml:8:9 spec.card.now[0].secret: `secret` needs secrets',
-    ],
-    [
       'an unknown field',
       good.replace('  program:', '  progam: x\n  program:'),
       'm.yaml:5:3 spec.progam: unknown field',
@@ -95,14 +90,54 @@ describe('a manifest', () => {
       'm.yaml:1:1 anchors',
     ],
     [
-      'what this version cannot enforce',
-      good.replace('ledger.query }', 'ledger.query, secret: boss }'),
-      'm.yaml:8:31 spec.card.now[0].secret: `secret` needs secrets',
+      'a handle of a secret whose slot only an executor fills',
+      good.replace(
+        '  program:',
+        '  secrets: { a: { ref: a, tool: http.fetch, host: a.example, slot: header.host } }\n  program:',
+      ),
+      'm.yaml:5:62 spec.secrets.a.slot: only the executor sets this header',
+    ],
+    [
+      'a handle of a secret in no slot',
+      good.replace(
+        '  program:',
+        '  secrets: { a: { ref: a, tool: http.fetch, host: a.example, slot: path } }\n  program:',
+      ),
+      'spec.secrets.a.slot: `path` is no slot',
+    ],
+    [
+      'a handle of a secret that leads out of its place',
+      good.replace(
+        '  program:',
+        '  secrets: { a: { ref: ../a, tool: http.fetch, host: a.example, slot: query.a } }\n  program:',
+      ),
+      'spec.secrets.a.ref: `../a` is no name of a secret',
+    ],
+    [
+      'a handle of a secret for a host and path',
+      good.replace(
+        '  program:',
+        '  secrets: { a: { ref: a, tool: http.fetch, host: a.example/x, slot: query.a } }\n  program:',
+      ),
+      'spec.secrets.a.host: `a.example/x` is no host',
+    ],
+    [
+      'a handle of a secret for a tool that takes none',
+      good.replace('  program:', '  secrets: { a: { ref: a, tool: ledger.query } }\n  program:'),
+      'a handle is for `http.fetch` or `secret.reveal`',
     ],
     ['broken YAML', 'apiVersion: [', 'm.yaml:1:'],
   ]
   for (const [name, text, says] of wrong)
     it(`is refused for ${name}`, () => expect(error(text).message).toContain(says))
+
+  it('names secrets in its card as its program does, and keeps them by their own names', () => {
+    const text = good
+      .replace('  program:', '  secrets: { boss: { ref: boss-token, tool: secret.reveal } }\n  program:')
+      .replace('{ tool: ledger.query }', '{ tool: ledger.query, secret: boss }')
+    const [manifest] = parse(text) as AgentManifest[]
+    expect(manifest?.cardSource).toMatchObject({ now: [{ tool: 'ledger.query', secret: 'boss-token' }] })
+  })
 
   it('is described by a JSON Schema that names both kinds', () => {
     expect(JSON.stringify(manifestJsonSchema())).toMatch(/"Agent".*"Zone"/)

@@ -7,16 +7,30 @@ import {
   parseCard,
   type RootCard,
 } from '@cardinal/cards'
-import { defaultsAmong, isDeniable, type ToolDeclaration } from '@cardinal/tools'
-import { type Document, isNode, LineCounter, parseAllDocuments, visit } from 'yaml'
+import type { MiddlewareDeclaration } from '@cardinal/middleware'
 import {
-  type AgentDocument,
-  KINDS,
-  type NetworkDocument,
-  type ToolDocument,
-  type ZoneDocument,
-} from './document.ts'
+  CHAT_DEFAULTS,
+  type Defaulted,
+  defaultedOf,
+  defaultsAmong,
+  isDeniable,
+  type McpAccepted,
+  type McpServerDeclaration,
+  type ModelDeclaration,
+  mcpDefaults,
+  mcpTools,
+  type SecretBinding,
+  type ToolDeclaration,
+} from '@cardinal/tools'
+import { type Document, isNode, LineCounter, parseAllDocuments, visit } from 'yaml'
+import type { z } from 'zod'
+import { type AgentDocument, KINDS, type NetworkDocument, type ZoneDocument } from './document.ts'
+import { durationMs } from './duration.ts'
 import { ManifestError } from './errors.ts'
+import { mcpAcceptedOf, mcpServerOf } from './mcp.ts'
+import { middlewareOf } from './middleware.ts'
+import { modelOf } from './models.ts'
+import { wrongSecret } from './secrets.ts'
 import { declarationOf, ToolProblem } from './tools.ts'
 
 export interface AgentManifest {
@@ -31,6 +45,10 @@ export interface AgentManifest {
   readonly timeoutMs: number
   readonly idleMs: number
   readonly idempotency: readonly { host: string; method: string[]; header: string }[]
+  /** Handles that the program knows, and what each stands for. */
+  readonly secrets: Readonly<Record<string, SecretBinding>>
+  /** Middleware that binds its cards and all that are taken from them. */
+  readonly middleware: readonly string[]
 }
 
 export interface ZoneManifest {
@@ -49,14 +67,51 @@ export interface ToolManifest {
 }
 
 /** Where no agent goes, whatever its card says: hosts as `a.example` or `*.example`, and ranges. */
-interface NetworkManifest {
+export interface NetworkManifest {
   readonly kind: 'Network'
   readonly file: string
   readonly name: string
   readonly deny: readonly string[]
 }
 
-export type Manifest = AgentManifest | ZoneManifest | NetworkManifest | ToolManifest
+export interface MiddlewareManifest {
+  readonly kind: 'Middleware'
+  readonly file: string
+  readonly tenant: string
+  readonly declaration: MiddlewareDeclaration
+}
+
+export interface McpServerManifest {
+  readonly kind: 'McpServer'
+  readonly file: string
+  readonly tenant: string
+  readonly declaration: McpServerDeclaration
+}
+
+/** What was accepted of a server: its package, and its tools as they described themselves. */
+export interface McpToolsManifest {
+  readonly kind: 'McpTools'
+  readonly file: string
+  readonly tenant: string
+  readonly accepted: McpAccepted
+}
+
+interface ModelManifest {
+  readonly kind: 'Model'
+  readonly file: string
+  readonly tenant: string
+  readonly declaration: ModelDeclaration
+}
+
+export type Manifest =
+  | AgentManifest
+  | ZoneManifest
+  | NetworkManifest
+  | ToolManifest
+  | MiddlewareManifest
+  | McpServerManifest
+  | McpToolsManifest
+  | ModelManifest
 
 export interface ParseOptions {
   /** What a tool of a tenant fills in; those that the same documents declare are known besides. */
@@ -86,22 +141,79 @@ export function parseManifests(text: string, file: string, options: ParseOptions
 /** Parses files that belong together: a card may name a tool that any of them declares. */
 export function parseFiles(files: readonly ManifestFile[], options: ParseOptions): Manifest[] {
   const shapes = files.flatMap(({ text, file }) => shapesOf(text, file))
-  const tools = shapes.map(({ document, source }) =>
-    document.kind === 'Tool' ? toolOf(document, source) : undefined,
+  // What declares tools comes first: cards are read by it.
+  const others = shapes.map(({ document, source }) => otherOf(document, source, options))
+  const defaultsOf: ParseOptions['defaultsOf'] = (tool, tenant) =>
+    defaultsAmong(tool, defaultedIn(others, tenant)) ?? options.defaultsOf(tool, tenant)
+  return shapes.map(({ document, source }, i) =>
+    document.kind === 'Agent'
+      ? agentOf(document, source, { ...options, defaultsOf })
+      : (others[i] as Exclude<Manifest, AgentManifest>),
   )
-  const defaultsOf: ParseOptions['defaultsOf'] = (tool, tenant) => {
-    const own = tools.flatMap((t) => (t?.tenant === tenant ? t.declaration : []))
-    return defaultsAmong(tool, own) ?? options.defaultsOf(tool, tenant)
+}
+
+function otherOf(
+  document: Shape['document'],
+  source: Source,
+  options: ParseOptions,
+): Exclude<Manifest, AgentManifest> | undefined {
+  const { file } = source
+  switch (document.kind) {
+    case 'Agent':
+      return undefined
+    case 'Zone':
+      return zoneOf(document, source, options)
+    case 'Network':
+      return networkOf(document, source)
   }
-  return shapes.map(({ document, source }, i) => {
-    if (document.kind === 'Agent') return agentOf(document, source, { ...options, defaultsOf })
-    if (document.kind === 'Network') return networkOf(document, source)
-    return document.kind === 'Zone' ? zoneOf(document, source, options) : (tools[i] as ToolManifest)
+  const { tenant } = document.metadata
+  return belowSpec(source, () => {
+    switch (document.kind) {
+      case 'Tool':
+        return { kind: 'Tool', file, tenant, declaration: declarationOf(document) }
+      case 'Middleware':
+        return { kind: 'Middleware', file, tenant, declaration: middlewareOf(document) }
+      case 'Model':
+        return { kind: 'Model', file, tenant, declaration: modelOf(document) }
+      case 'McpServer':
+        return { kind: 'McpServer', file, tenant, declaration: mcpServerOf(document) }
+      case 'McpTools':
+        return { kind: 'McpTools', file, tenant, accepted: mcpAcceptedOf(document) }
+    }
   })
 }
 
+/** What is wrong below `spec` is said with its place. */
+function belowSpec<T>(source: Source, act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    if (!(error instanceof ToolProblem)) throw error
+    throw at(source, ['spec', ...error.path], error.message)
+  }
+}
+
+/** Tools of a tenant that these documents declare, with what grants for them fill in. */
+function defaultedIn(manifests: readonly (Manifest | undefined)[], tenant: string): Defaulted[] {
+  const servers = manifests.flatMap((m) =>
+    m?.kind === 'McpServer' && m.tenant === tenant ? [m.declaration] : [],
+  )
+  const hasModels = manifests.some((m) => m?.kind === 'Model' && m.tenant === tenant)
+  const chat = hasModels ? [{ name: 'llm.chat', defaults: CHAT_DEFAULTS }] : []
+  return manifests
+    .flatMap((m): Defaulted[] => {
+      if (m?.kind === 'Tool' && m.tenant === tenant) return [defaultedOf(m.declaration)]
+      if (m?.kind !== 'McpTools' || m.tenant !== tenant) return []
+      const server = servers.find(({ name }) => name === m.accepted.name)
+      return server
+        ? mcpTools(server, m.accepted).map((tool) => ({ name: tool.name, defaults: mcpDefaults(tool) }))
+        : []
+    })
+    .concat(chat)
+}
+
 interface Shape {
-  readonly document: AgentDocument | ZoneDocument | NetworkDocument | ToolDocument
+  readonly document: z.infer<(typeof KINDS)[keyof typeof KINDS]>
   readonly source: Source
 }
 
@@ -179,16 +291,6 @@ function ownProto(value: unknown, path: readonly (string | number)[]): (string |
   return undefined
 }
 
-function toolOf(document: ToolDocument, source: Source): ToolManifest {
-  try {
-    const declaration = declarationOf(document)
-    return { kind: 'Tool', file: source.file, tenant: document.metadata.tenant, declaration }
-  } catch (error) {
-    if (!(error instanceof ToolProblem)) throw error
-    throw at(source, ['spec', ...error.path], error.message)
-  }
-}
-
 function agentOf({ metadata, spec }: AgentDocument, source: Source, options: ParseOptions): AgentManifest {
   if (spec.card === undefined)
     throw at(
@@ -196,41 +298,50 @@ function agentOf({ metadata, spec }: AgentDocument, source: Source, options: Par
       ['spec'],
       'a card is missing: authority is never assumed; write `card: { now: [] }` for none',
     )
+  const secrets = handlesOf(spec.secrets ?? {}, source)
   return {
     kind: 'Agent',
     file: source.file,
     tenant: metadata.tenant,
     name: metadata.name,
     program: spec.program,
-    ...cardOf(spec.card, source, (tool) => options.defaultsOf(tool, metadata.tenant)),
+    ...cardOf(spec.card, source, secrets, (tool) => options.defaultsOf(tool, metadata.tenant)),
     timeoutMs: spec.timeout === undefined ? DEFAULT_TIMEOUT_MS : durationMs(spec.timeout),
     idleMs: spec.idle === undefined ? DEFAULT_IDLE_MS : durationMs(spec.idle),
     idempotency: spec.idempotency ?? [],
+    secrets,
+    middleware: spec.middleware ?? [],
   }
 }
 
-/** Fields of a grant that this version parses but cannot enforce are refused, never ignored. */
-const LATER: Record<string, string> = { secret: 'secrets' }
+function handlesOf(
+  given: NonNullable<AgentDocument['spec']['secrets']>,
+  source: Source,
+): AgentManifest['secrets'] {
+  for (const [handle, binding] of Object.entries(given)) {
+    const wrong = wrongSecret(binding.ref, binding.tool === 'http.fetch' ? binding.slot : undefined)
+    if (wrong) throw at(source, ['spec', 'secrets', handle, wrong.field], wrong.message)
+    if (binding.tool !== 'http.fetch') continue
+    const { host } = binding
+    if (!URL.canParse(`https://${host}`) || new URL(`https://${host}`).host !== host)
+      throw at(source, ['spec', 'secrets', handle, 'host'], `\`${host}\` is no host as it stands in URLs`)
+  }
+  return given
+}
 
 function cardOf(
   written: unknown,
   source: Source,
+  secrets: AgentManifest['secrets'],
   defaultsOf: DefaultsOf,
 ): Pick<AgentManifest, 'card' | 'cardSource'> {
   try {
-    const given = expandGrantTexts(written, 'spec.card')
+    const given = withSecrets(expandGrantTexts(written, 'spec.card'), secrets)
     const card = parseCard(given, 'spec.card', defaultsOf)
     for (const side of ['now', 'ever'] as const) {
       const grants = (given as Record<string, unknown>)[side]
       if (!Array.isArray(grants)) continue
       grants.forEach((grant: object, i) => {
-        const later = Object.keys(grant).find((key) => Object.hasOwn(LATER, key))
-        if (later)
-          throw new CardError(
-            'BadGrant',
-            `spec.card.${side}[${i}].${later}`,
-            `\`${later}\` needs ${LATER[later]}, which this version does not have yet`,
-          )
         // Of an agent, methods are what its program calls them.
         const { tool, method } = grant as { tool: string; method?: unknown }
         const small = (tool.startsWith('agent.') ? [] : [method].flat()).find((m) =>
@@ -251,6 +362,25 @@ function cardOf(
   }
 }
 
+/** Grants name handles as the program does; a card is of secrets, whatever some program calls them. */
+function withSecrets(card: unknown, secrets: AgentManifest['secrets']): unknown {
+  if (typeof card !== 'object' || card === null) return card
+  const grants = (given: unknown) =>
+    Array.isArray(given) ? given.map((grant) => named(grant, secrets)) : given
+  return Object.fromEntries(
+    Object.entries(card).map(([key, value]) => [
+      key,
+      key === 'now' || key === 'ever' ? grants(value) : value,
+    ]),
+  )
+}
+
+function named(grant: unknown, secrets: AgentManifest['secrets']): unknown {
+  const { secret } = (grant ?? {}) as { secret?: unknown }
+  const known = typeof secret === 'string' && Object.hasOwn(secrets, secret) ? secrets[secret] : undefined
+  return known ? { ...(grant as object), secret: known.ref } : grant
+}
+
 function zoneOf({ metadata, spec }: ZoneDocument, source: Source, options: ParseOptions): ZoneManifest {
   const bad = spec.ranges.findIndex((range) => !options.isRange(range))
   if (bad >= 0)
@@ -267,11 +397,6 @@ function networkOf({ metadata, spec }: NetworkDocument, source: Source): Network
       `\`${spec.deny[bad]}\` is no host as in URLs (\`*.example.com\`), address, or range (10.1.0.0/16)`,
     )
   return { kind: 'Network', file: source.file, name: metadata.name, deny: spec.deny }
-}
-
-function durationMs(text: string): number {
-  const unit = { ms: 1, s: 1e3, m: 6e4, h: 36e5, d: 864e5 }[text.replace(/^[\d.]+/, '') as 'ms']
-  return Number.parseFloat(text) * unit
 }
 
 function splitPath(path: string): (string | number)[] {

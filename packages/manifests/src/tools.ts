@@ -1,8 +1,11 @@
 /** A tool as a manifest declares it: what the shape alone cannot say is checked here. */
 import { codec } from '@cardinal/cards'
+import { isSecretName } from '@cardinal/secrets'
 import {
   type AnswerSchema,
+  type CliDeclaration,
   checkArgs,
+  type HttpDeclaration,
   isOwnHeader,
   MAX_ANSWER_DEPTH,
   placeholders,
@@ -10,6 +13,8 @@ import {
   templatesOf,
 } from '@cardinal/tools'
 import type { ToolDocument } from './document.ts'
+import { durationMs } from './duration.ts'
+import { wrongSecret } from './secrets.ts'
 
 /** What is wrong with a declaration, and where below `spec`. */
 export class ToolProblem extends Error {
@@ -21,29 +26,87 @@ export class ToolProblem extends Error {
 }
 
 /** Names that the kernel speaks for. */
-const RESERVED = /^(agent|cards|cardinal|http)\./
+const RESERVED = /^(agent|cards|cardinal|http|llm|secret)\./
 /** As cards write it. */
 const LABEL = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 
 export function declarationOf({ metadata, spec }: ToolDocument): ToolDeclaration {
-  const { idempotencyHeader, ...http } = spec.http
-  const declaration: ToolDeclaration = {
+  const shared = {
     name: metadata.name,
     about: spec.about,
-    in: { type: 'object', properties: propertiesOf(spec), required: spec.in.required },
+    in: { type: 'object' as const, properties: propertiesOf(spec), required: spec.in.required },
     out: spec.out,
     effect: spec.effect,
-    idempotencyHeader,
-    http,
-    dimensions: spec.dimensions,
-    spend: spec.spend,
-    sinks: spec.sinks,
-    yields: spec.yields,
   }
+  const rest = { dimensions: spec.dimensions, spend: spec.spend, sinks: spec.sinks, yields: spec.yields }
+  const declaration: ToolDeclaration = spec.cli
+    ? { ...shared, ...cliOf(spec.cli), ...rest }
+    : { ...shared, ...httpOf(spec), ...rest }
   checkDepth(spec.out, ['out'])
   checkNames(declaration)
-  checkRequest(declaration)
+  if (declaration.cli) checkCommand(declaration)
+  else {
+    checkTemplates(declaration)
+    checkSecrets(declaration)
+    checkRequest(declaration)
+  }
   return declaration
+}
+
+function httpOf({ http: given, capture }: ToolDocument['spec']) {
+  const { idempotencyHeader, secret, ...http } = given as NonNullable<ToolDocument['spec']['http']>
+  // In this order since tools are declared: what is on record is compared as text.
+  return { idempotencyHeader, http, ...(secret && { secret }), ...(capture && { capture }) }
+}
+
+const TIMEOUT_MS = 30_000
+const MEMORY_BYTES = 1 << 30
+
+function cliOf({ secret, timeout, memory, ...cli }: NonNullable<ToolDocument['spec']['cli']>) {
+  return {
+    cli: {
+      ...cli,
+      timeoutMs: timeout === undefined ? TIMEOUT_MS : durationMs(timeout),
+      memoryBytes: memory === undefined ? MEMORY_BYTES : memory * (1 << 20),
+    },
+    ...(secret && { secret }),
+  }
+}
+
+const SHELLS =
+  /^(.*\/)?(a|ba|da|k|z|c|tc|fi)?sh$|^(.*\/)?(busybox|env|xargs|find|sudo|su|nohup|setsid|timeout|nice)$/
+
+/** Words of the command are arguments or stand there; none can be read as a flag that nobody wrote. */
+function checkCommand({ cli, in: schema, secret, capture }: CliDeclaration): void {
+  if (SHELLS.test(cli.program))
+    throw new ToolProblem(['cli', 'program'], `\`${cli.program}\` runs whatever it is told to`)
+  const known = (name: string, at: readonly (string | number)[]) => {
+    if (!Object.hasOwn(schema.properties, name)) throw new ToolProblem(at, `there is no argument \`${name}\``)
+  }
+  let behind = cli.flagsEnd === 'none'
+  const names = new Set<string>()
+  for (const [i, word] of cli.args.entries()) {
+    const at = ['cli', 'args', i]
+    if (word === '--') behind = true
+    if (typeof word === 'string') continue
+    if ('positional' in word) {
+      known(word.positional, at)
+      if (!behind)
+        throw new ToolProblem(
+          at,
+          'a positional argument stands behind a word `--`; write `flagsEnd: none` where the program does not know that',
+        )
+    } else if ('flag' in word) known(word.arg, at)
+    else {
+      known(word.file, at)
+      if (names.has(word.named)) throw new ToolProblem(at, `\`${word.named}\` is there twice`)
+      names.add(word.named)
+    }
+  }
+  if (cli.stdin !== undefined) known(cli.stdin, ['cli', 'stdin'])
+  if (secret && !isSecretName(secret.ref.replaceAll('{key}', 'k')))
+    throw new ToolProblem(['cli', 'secret', 'ref'], `\`${secret.ref}\` is no name of a secret`)
+  if (capture) throw new ToolProblem(['capture'], 'only answers over HTTP are captured')
 }
 
 function propertiesOf({ in: schema }: ToolDocument['spec']): ToolDeclaration['in']['properties'] {
@@ -74,6 +137,11 @@ function checkNames(declaration: ToolDeclaration): void {
   const odd = declaration.yields?.find((label) => !LABEL.test(label))
   if (odd !== undefined) throw new ToolProblem(['yields'], `\`${odd}\` is no label`)
   checkProperties(schema)
+}
+
+function checkTemplates(declaration: HttpDeclaration): void {
+  const { in: schema } = declaration
+  const known = new Set(Object.keys(schema.properties))
   for (const [where, template] of templatesOf(declaration)) {
     const wrong = placeholders(template).find((arg) => !known.has(arg))
     if (wrong !== undefined)
@@ -98,6 +166,22 @@ function checkProperties({ properties }: ToolDeclaration['in']): void {
     )
     if (!(given instanceof Map))
       throw new ToolProblem([...at, 'default'], 'the default is no argument of this kind')
+  }
+}
+
+function checkSecrets({ secret, http, capture, effect }: HttpDeclaration): void {
+  const wrong = secret && wrongSecret(secret.ref, secret.slot)
+  if (wrong) throw new ToolProblem(['http', 'secret', wrong.field], wrong.message)
+  if (secret?.slot.startsWith('body.') && http.body !== 'json')
+    throw new ToolProblem(['http', 'secret', 'slot'], 'this request has no body that a field could stand in')
+  for (const [field, ref] of Object.entries(capture ?? {})) {
+    if (!isSecretName(ref.replaceAll('{key}', 'k')))
+      throw new ToolProblem(['capture', field], `\`${ref}\` is no name of a secret`)
+    if (effect === 'read')
+      throw new ToolProblem(
+        ['effect'],
+        'what captures a secret changes the vault; write `idempotent` or `once`',
+      )
   }
 }
 
@@ -127,7 +211,7 @@ function isAlways(schema: ToolDeclaration['in'], arg: string): boolean {
   return schema.required?.includes(arg) === true || (filled !== undefined && filled !== null)
 }
 
-function checkRequest({ http, effect, idempotencyHeader }: ToolDeclaration): void {
+function checkRequest({ http, effect, idempotencyHeader }: HttpDeclaration): void {
   const bare = http.url.replaceAll(/\{[^{}]*\}/g, 'x')
   let url: URL
   try {

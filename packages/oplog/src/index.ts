@@ -14,6 +14,14 @@ export {
   ZERO_HASH,
 } from './format.ts'
 export {
+  checkDisclosed,
+  checkInclusion,
+  type Disclosed,
+  disclose,
+  type Inclusion,
+  proveEntry,
+} from './inclusion.ts'
+export {
   hmacSha256,
   KeySlots,
   type NodeKey,

@@ -236,19 +236,21 @@ export function sealPayload(body: Buffer, key: Buffer, iv: Buffer): void {
 }
 
 /** Decrypts a payload and checks it against the digest that its entry holds. */
-export function openPayload(
+export function openPayload(...of: Parameters<typeof openSalted>): Buffer {
+  return openSalted(...of).bytes
+}
+
+/** The same, with the salt that whoever has no key needs to check the bytes against their digest. */
+export function openSalted(
   parts: { digest: Buffer; iv: Buffer; tag: Buffer; sealed: Buffer },
   header: Buffer,
   key: Buffer,
-): Buffer {
+): { readonly salt: Buffer; readonly bytes: Buffer } {
   const opener = createDecipheriv('aes-256-gcm', createSecretKey(key), parts.iv)
   opener.setAAD(header)
   opener.setAuthTag(parts.tag)
   const clear = Buffer.concat([opener.update(parts.sealed), opener.final()])
-  const bytes = clear.subarray(SALT_BYTES)
-  assert(
-    payloadDigest(clear.subarray(0, SALT_BYTES), bytes).equals(parts.digest),
-    'a payload answers to its digest',
-  )
-  return bytes
+  const [salt, bytes] = [clear.subarray(0, SALT_BYTES), clear.subarray(SALT_BYTES)]
+  assert(payloadDigest(salt, bytes).equals(parts.digest), 'a payload answers to its digest')
+  return { salt, bytes }
 }

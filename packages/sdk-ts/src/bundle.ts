@@ -34,10 +34,12 @@ const EXPORTS = [
   'declassify',
   'event',
   'log',
+  'secret',
   'offers',
   'sleep',
   'spawn',
   'tool',
+  'tools',
 ]
 
 /** `@cardinal/sdk` is already in the image that a program is evaluated over; importing it reads it from there. */

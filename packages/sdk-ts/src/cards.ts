@@ -6,7 +6,7 @@
  */
 
 import { atEvents, effect, requireBirth, silenced } from './runtime.ts'
-import type { Call, Card, Json, Narrow, Offer, Opts, Ref, Tools, Verdict } from './types.ts'
+import type { Call, Card, Json, Narrow, Offer, Opts, Ref, ToolInfo, Tools, Verdict } from './types.ts'
 
 const handles = new WeakMap<object, number>()
 const known = new Map<number, Card>()
@@ -94,6 +94,16 @@ export function cards(): Card[] {
   born()
   const byHandle = [...known].sort(([a], [b]) => a - b)
   return byHandle.flatMap(([handle, card]) => (dropped.has(handle) ? [] : [card]))
+}
+
+/**
+ * The tools that this agent's cards let it call, with their JSON Schemas and help that reads well to a model;
+ * no others. How far each goes is told by `explain`. Asks the kernel, so that what it says is on record.
+ *
+ *     const offered = (await tools()).map(({ name, about, in: parameters }) => ({ name, description: about, parameters }))
+ */
+export function tools(): Promise<ToolInfo[]> {
+  return act('cards.tools', {}) as unknown as Promise<ToolInfo[]>
 }
 
 /** Offers that the agent may look at. What it costs to look is told by `preview`. */

@@ -1,7 +1,7 @@
 /** What agent programs import from `@cardinal/sdk`. */
 export { Agent, declassify, event, log, sleep, tool } from './agent.ts'
 export { agent, spawn } from './agents.ts'
-export { cards, offers } from './cards.ts'
+export { cards, offers, tools } from './cards.ts'
 export {
   Cancelled,
   CardinalError,
@@ -12,6 +12,7 @@ export {
   Unavailable,
   Withheld,
 } from './errors.ts'
+export { type Secret, secret } from './secret.ts'
 export type {
   Admits,
   Call,
@@ -27,6 +28,7 @@ export type {
   Ref,
   Schema,
   Stub,
+  ToolInfo,
   Tools,
   Verdict,
 } from './types.ts'

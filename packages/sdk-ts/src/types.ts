@@ -133,4 +133,18 @@ export interface Card {
   explain(tool: string, args: Json): Promise<Verdict>
 }
 
+/** A tool as a program may offer it to a model. */
+export interface ToolInfo {
+  readonly name: string
+  readonly about: string
+  readonly effect?: 'read' | 'idempotent' | 'once'
+  /** JSON Schemas. */
+  readonly in: { readonly [k: string]: Json }
+  readonly out?: { readonly [k: string]: Json }
+  readonly sinks: readonly string[]
+  readonly yields: readonly string[]
+  /** As a command line says it. */
+  readonly help: string
+}
+
 export type { Grant }

@@ -5,41 +5,13 @@
  * where each goes. The request leaves by the door of `http.fetch`, with the same checks of addresses;
  * it follows no redirect.
  */
-import { type GrantDefaults, placeOfPlainPath, placeOfResource, type Request } from '@cardinal/cards'
-import { type AnswerSchema, wrongAnswer } from './answer-schema.ts'
+import { maskerOf } from '@cardinal/secrets'
+import { wrongAnswer } from './answer-schema.ts'
+import { defaultsFor, describedBy, type HttpDeclaration, requestFor, spendOf } from './declaration.ts'
 import { type HttpPlan, translateHttp } from './http-request.ts'
-import { type ArgsSchema, checkArgs } from './schema.ts'
-import type { Attempt, EffectClass, Receipt, Tool, Translated, WireError } from './tool.ts'
-
-export interface ToolDeclaration {
-  /** Dotted, as `bank.pay`. */
-  readonly name: string
-  readonly about?: string | undefined
-  readonly in: ArgsSchema
-  /** What it must be answered; left out: any JSON. */
-  readonly out?: AnswerSchema | undefined
-  readonly effect: EffectClass
-  /** The header that carries the kernel's key; of an `idempotent` effect. */
-  readonly idempotencyHeader?: string | undefined
-  readonly http: {
-    readonly method: string
-    /** `{name}` in a segment of the path is an argument. */
-    readonly url: string
-    readonly query?: Readonly<Record<string, string>> | undefined
-    readonly headers?: Readonly<Record<string, string>> | undefined
-    /** What the body is: `json` of all arguments that stand nowhere else. */
-    readonly body?: 'json' | undefined
-  }
-  /** Which argument also stands in which dimension of a grant. */
-  readonly dimensions?:
-    | { readonly resource?: string | undefined; readonly path?: string | undefined }
-    | undefined
-  /** Which argument is an amount of which currency. */
-  readonly spend?: Readonly<Record<string, string>> | undefined
-  /** Where arguments can be carried to besides the host of the URL. */
-  readonly sinks?: readonly string[] | undefined
-  readonly yields?: readonly string[] | undefined
-}
+import { checkArgs } from './schema.ts'
+import { type FetchBinding, placeOfSecret } from './secret-slot.ts'
+import type { Attempt, Receipt, Tool, ToolSettings, Translated, WireError } from './tool.ts'
 
 const PLACEHOLDER = /\{([^{}]*)\}/g
 
@@ -49,104 +21,70 @@ export function placeholders(template: string): string[] {
 }
 
 /** Every template of a declaration, with where it stands. */
-export function templatesOf({ http }: ToolDeclaration): [where: string, template: string][] {
+export function templatesOf({ http }: HttpDeclaration): [where: string, template: string][] {
   const named = (part: 'query' | 'headers') =>
     Object.entries(http[part] ?? {}).map(([name, text]): [string, string] => [`${part}.${name}`, text])
   return [['url', http.url], ...named('query'), ...named('headers')]
 }
 
-/** What a grant for the tool must write: every argument that is always there. */
-function defaultsFor({ in: schema, dimensions, effect }: ToolDeclaration): GrantDefaults {
-  const always = Object.entries(schema.properties).filter(
-    ([name, p]) => schema.required?.includes(name) || (p.default !== undefined && p.default !== null),
-  )
-  const required = (['resource', 'path'] as const).filter((d) => dimensions?.[d] !== undefined)
-  return { required, requiredArgs: always.map(([name]) => name), irreversible: effect === 'once' }
-}
-
-/** What a grant for one of these tools, or for a subtree of them, fills in; a subtree asks by default if one of it does. */
-export function defaultsAmong(tool: string, tools: readonly ToolDeclaration[]): GrantDefaults | undefined {
-  const exact = tools.find(({ name }) => name === tool)
-  if (exact) return defaultsFor(exact)
-  const stem = tool.endsWith('*') ? tool.slice(0, -1) : undefined
-  const asks = ({ name, effect }: ToolDeclaration) =>
-    stem !== undefined && effect === 'once' && name.startsWith(stem) && name.length > stem.length
-  return tools.some(asks) ? { irreversible: true } : undefined
-}
-
 /** A declared tool; `http` performs what it becomes. */
-export function declaredTool(declaration: ToolDeclaration, http: Pick<Tool, 'perform'>): Tool {
+export function declaredTool(declaration: HttpDeclaration, http: Pick<Tool, 'perform'>): Tool {
   const { name, about } = declaration
   return {
     name,
     about: about ?? name,
     defaults: defaultsFor(declaration),
+    ...describedBy(declaration),
     // Whatever else its service may do with them: the arguments go to that host.
     sinks: [...new Set([hostOf(declaration), ...(declaration.sinks ?? [])])],
     yields: declaration.yields ?? [],
-    translate: (args) => translate(declaration, args),
-    perform: async (plan, attempt) => answerOf(declaration, await http.perform(plan, attempt as Attempt)),
+    translate: (args, settings) => translate(declaration, args, settings),
+    perform: async (plan, attempt) => {
+      const receipt = await http.perform((plan as DeclaredPlan).http, attempt)
+      return capturing(declaration, plan as DeclaredPlan, answerOf(declaration, receipt), attempt)
+    },
   }
 }
 
 /** The host that a declared tool talks to, which its declaration fixes. */
-function hostOf({ http }: ToolDeclaration): string {
+function hostOf({ http }: HttpDeclaration): string {
   return new URL(http.url.replaceAll(PLACEHOLDER, 'x')).hostname
 }
 
-function translate(declaration: ToolDeclaration, given: unknown): Translated | { readonly bad: string } {
+/** A request, and under which names what it is answered goes into the vault. */
+interface DeclaredPlan {
+  readonly http: HttpPlan
+  readonly captures: readonly (readonly [field: string, ref: string])[]
+}
+
+function translate(
+  declaration: HttpDeclaration,
+  given: unknown,
+  settings: ToolSettings,
+): Translated | { readonly bad: string } {
   const args = checkArgs(declaration.in, given)
   if (!(args instanceof Map)) return args
-  const request = requestOf(declaration, args)
+  const request = requestFor(declaration, args)
   if ('bad' in request) return request
-  const plan = planOf(declaration, args)
-  if ('bad' in plan) return plan
+  const http = planOf(declaration, args, settings)
+  if ('bad' in http) return http
   const spend = spendOf(declaration, args)
   if (spend && 'bad' in spend) return spend as { readonly bad: string }
-  const cost = { calls: 1, bytesOut: plan.body?.length ?? 0, ...(spend && { spend }) }
-  return { request, cost, effectClass: declaration.effect, plan }
-}
-
-const AMOUNT = /^\d{1,18}(\.\d{1,18})?$/
-
-/** What the call may cost, by currency, from the arguments that the declaration names. */
-function spendOf(
-  { spend }: ToolDeclaration,
-  args: Map<string, unknown>,
-): Record<string, string> | { readonly bad: string } | undefined {
-  if (!spend) return undefined
-  const amounts: Record<string, string> = {}
-  for (const [currency, from] of Object.entries(spend)) {
-    if (!args.has(from)) continue
-    const amount = String(args.get(from))
-    if (!AMOUNT.test(amount)) return { bad: `\`${from}\`, which is no plain amount` }
-    amounts[currency] = amount
-  }
-  return amounts
-}
-
-const PLACES = { resource: placeOfResource, path: placeOfPlainPath }
-
-function requestOf(
-  { name, dimensions }: ToolDeclaration,
-  args: Map<string, unknown>,
-): Request | { bad: string } {
-  const places: { resource?: readonly string[]; path?: readonly string[] } = {}
-  for (const dimension of ['resource', 'path'] as const) {
-    const from = dimensions?.[dimension]
-    if (from === undefined) continue
-    const value = args.get(from)
-    const segments = typeof value === 'string' ? PLACES[dimension](value) : undefined
-    if (!segments) return { bad: `\`${from}\`, which is no canonical ${dimension}` }
-    places[dimension] = segments
-  }
-  return { tool: name.split('.'), ...places, args }
+  const cost = { calls: 1, bytesOut: http.body?.length ?? 0, ...(spend && { spend }) }
+  const secret = http.injection && { secret: placeOfSecret(http.injection.ref) }
+  const captures = Object.entries(declaration.capture ?? {}).map(
+    ([field, ref]) => [field, ref.replaceAll('{key}', settings.key)] as const,
+  )
+  const plan: DeclaredPlan = { http, captures }
+  return { request: { ...request, ...secret }, cost, effectClass: declaration.effect, plan }
 }
 
 function planOf(
-  { http, effect, idempotencyHeader }: ToolDeclaration,
+  declaration: HttpDeclaration,
   args: Map<string, unknown>,
+  { key }: ToolSettings,
 ): HttpPlan | { bad: string } {
+  const { http, effect, idempotencyHeader, secret } = declaration
   const used = new Set<string>()
   const fill = (template: string, encode: (text: string) => string) =>
     template.replaceAll(PLACEHOLDER, (_whole, name: string) => {
@@ -169,13 +107,62 @@ function planOf(
   if (http.body === 'json') headers.push(['content-type', 'application/json'])
   // What `http.fetch` would refuse to send, nobody sends: paths that could be read in two ways, headers that break.
   const { method } = http
+  const own: FetchBinding | undefined = secret && { ...secret, tool: 'http.fetch', host: hostOf(declaration) }
   const sent = translateHttp(
-    { method, url: url.href, headers, redirect: 'error', ...body },
-    { idempotency: [] },
+    {
+      method,
+      url: url.href,
+      headers,
+      redirect: 'error',
+      ...body,
+      ...(secret && { secrets: { [secret.slot]: 'own' } }),
+    },
+    { idempotency: [], secrets: own ? { own } : {}, key },
   )
   if ('bad' in sent) return sent
   const keyed = effect === 'idempotent' && idempotencyHeader
   return { ...(sent.plan as HttpPlan), ...(keyed && { idempotencyHeader }) }
+}
+
+/**
+ * Puts fields of an answer into the vault and shows where they are in their place. If that fails, nothing of
+ * the answer is shown: it holds what nobody may see.
+ */
+async function capturing(
+  { effect, name }: HttpDeclaration,
+  { captures }: DeclaredPlan,
+  receipt: Receipt,
+  attempt: Attempt,
+): Promise<Receipt> {
+  if (captures.length === 0 || !receipt.ok) return receipt
+  const withheld = (message: string): Receipt => ({
+    ok: false,
+    error: { class: effect === 'read' ? 'Unavailable' : 'Withheld', code: 'NotCaptured', message },
+  })
+  const { value } = receipt
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return withheld(`\`${name}\` was answered something else than the secrets that it captures`)
+  let shown: Record<string, unknown> = { ...value }
+  for (const [field, ref] of captures) {
+    const found = Object.hasOwn(shown, field) ? shown[field] : undefined
+    if (found === undefined || found === null) continue
+    if (typeof found !== 'string') return withheld(`\`${field}\` of the answer is no text`)
+    const failed = await attempt.capture(ref, found)
+    if (failed) return withheld(`\`${field}\` of the answer could not be kept: ${failed.code}`)
+    delete shown[field]
+    // The same text may stand elsewhere in it.
+    const rest = JSON.stringify(shown)
+    const masked = maskerOf(Buffer.from(found), ref).maskText(rest)
+    if (masked !== undefined) {
+      try {
+        shown = JSON.parse(masked)
+      } catch {
+        return withheld(`\`${field}\` stands in the answer in a form that cannot be taken out of it`)
+      }
+    }
+    shown[field] = { $secret: ref }
+  }
+  return { ok: true, value: shown }
 }
 
 interface Answer {
@@ -185,7 +172,7 @@ interface Answer {
 }
 
 /** What the agent sees of an answer: its JSON. A refusal by the other side did nothing; its failure may have. */
-function answerOf({ effect, name, out }: ToolDeclaration, receipt: Receipt): Receipt {
+function answerOf({ effect, name, out }: HttpDeclaration, receipt: Receipt): Receipt {
   if (!receipt.ok) return receipt
   const { status, text } = receipt.value as Answer
   const failed = (cls: WireError['class'], code: string, message: string): Receipt => ({

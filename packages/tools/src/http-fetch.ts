@@ -2,26 +2,16 @@
  * `http.fetch`: the one door out. Every hop is translated and decided again, every address checked,
  * and nothing about a request is the guest's to frame.
  */
-import { Agent, type Dispatcher, request as send } from 'undici'
-import {
-  checkAddress,
-  checkedLookup,
-  checkHost,
-  EgressDenied,
-  type EgressPolicy,
-  isLiteral,
-} from './address.ts'
-import { type HttpPlan, translateHttp } from './http-request.ts'
+
+import { MIN_MASKABLE_BYTES, maskerOf, type OpenSecret } from '@cardinal/secrets'
+import { type Dispatcher, request as send } from 'undici'
+import { EgressDenied } from './address.ts'
+import type { EgressDoor } from './egress-door.ts'
+import { maskAll, readAnswer, type Search, TooLarge, Unsearchable } from './http-answer.ts'
+import { type HttpPlan, outgoingOf, translateHttp } from './http-request.ts'
+import { inject, type Outgoing } from './secret-slot.ts'
 import type { Attempt, Receipt, Tool, WireError } from './tool.ts'
 
-export interface HttpOptions {
-  readonly policy: EgressPolicy
-  /** Connections to one origin at a time; what is beyond waits, unstarted. */
-  readonly connections: number
-  readonly timeoutMs: number
-}
-
-const MAX_RESPONSE = 4 << 20
 const MAX_HOPS = 5
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 /** Failures that prove that nothing of the request was sent. */
@@ -34,40 +24,8 @@ const NOT_SENT = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
   'EGRESS_DENIED',
 ])
-/** Headers of the answer that belong to the connection, not to the guest. */
-const CONTROL = /[\ufffd\u0000-\u0008\u000b\u000c\u000e-\u001f]/
-const HIDDEN = new Set(['connection', 'keep-alive', 'transfer-encoding', 'set-cookie', 'set-cookie2'])
-
-export interface HttpTool extends Tool {
-  close(): Promise<void>
-}
-
-export function httpFetch(options: HttpOptions): HttpTool {
-  const gate = new OriginGate(options.connections)
-  const agents = new Map<number, Agent>()
-  const older = new Set<Agent>()
-  let version = options.policy.version()
-  const agentFor = (port: number) => {
-    // A connection that was made when its address was allowed outlives no change.
-    if (version !== options.policy.version()) {
-      for (const agent of agents.values()) {
-        older.add(agent)
-        void agent.close().finally(() => older.delete(agent))
-      }
-      agents.clear()
-      version = options.policy.version()
-    }
-    const known = agents.get(port)
-    if (known) return known
-    const lookup = checkedLookup(options.policy, () => port)
-    const made = new Agent({
-      connections: options.connections,
-      pipelining: 1,
-      connect: { lookup, timeout: options.timeoutMs },
-    })
-    agents.set(port, made)
-    return made
-  }
+export function httpFetch(door: EgressDoor): Tool {
+  const gate = new OriginGate(door.options.connections)
   return {
     name: 'http.fetch',
     about: 'sends one HTTP request to a host, method and path that a grant names',
@@ -82,28 +40,30 @@ export function httpFetch(options: HttpOptions): HttpTool {
       required: ['host', 'path'],
     },
     translate: translateHttp,
-    perform: (plan, attempt) => perform(plan as HttpPlan, attempt, options, gate, agentFor),
-    close: async () => {
-      await Promise.all([...agents.values(), ...older].map((agent) => agent.destroy()))
-    },
+    perform: (plan, attempt) => perform(plan as HttpPlan, attempt, door, gate),
   }
 }
 
 async function perform(
   first: HttpPlan,
   attempt: Attempt,
-  options: HttpOptions,
+  door: EgressDoor,
   gate: OriginGate,
-  agentFor: (port: number) => Dispatcher,
 ): Promise<Receipt> {
   let plan = first
+  const secret = await openFor(first, attempt)
+  if (secret && 'class' in secret) return { ok: false, error: secret }
+  // Whoever has had the secret may write it into every answer from then on.
+  const search = secret && searchFor(first, secret)
   for (let hop = 0; ; hop++) {
     const release = await gate.enter(new URL(plan.url).origin, attempt.signal)
     if (!release) return failed('Cancelled', 'Cancelled', 'cancelled before it was sent')
     let sent: Sent
     try {
       if (hop === 0) await attempt.started()
-      sent = await sendOnce(plan, attempt, options, agentFor, hop > 0)
+      // What goes elsewhere than the first request did goes without its secret.
+      const own = plan.injection && secret
+      sent = await sendOnce({ plan, secret: own, search, redirected: hop > 0 }, attempt, door)
     } catch (error) {
       // Only that it could not be noted as started: nothing left, and the place is somebody else's.
       release()
@@ -121,36 +81,100 @@ async function perform(
   }
 }
 
+/** The secret of a request, or why it must not be sent with one. Nothing has left yet. */
+async function openFor(plan: HttpPlan, attempt: Attempt): Promise<OpenSecret | WireError | undefined> {
+  const { injection } = plan
+  if (!injection) return undefined
+  const secret = await attempt.secret(injection.ref)
+  if ('class' in secret) return secret
+  const refused = (code: string, message: string): WireError => ({
+    class: 'Refused',
+    code,
+    by: 'middleware',
+    message: `secret \`${injection.ref}\` ${message}`,
+  })
+  if (!secret.masker && injection.binding.answer !== 'status')
+    return refused(
+      'SecretTooShort',
+      'is too short to be found in an answer: say `answer: status` where it is bound',
+    )
+  const password = injection.binding.as === 'basic' ? passwordOf(secret.value) : undefined
+  if (password && password.length < MIN_MASKABLE_BYTES && injection.binding.answer !== 'status')
+    return refused(
+      'SecretTooShort',
+      'has a password that is too short to be found in an answer: say `answer: status` where it is bound',
+    )
+  const bare = outgoingOf(plan)
+  const parts = [bare.url, ...Object.values(bare.headers), bare.body?.toString('latin1') ?? '']
+  if (parts.some((part) => secret.masker?.maskText(part) !== undefined))
+    return refused('SecretByValue', 'stands in the arguments, where its bytes are never written')
+  const filled = inject(bare, injection, secret)
+  return 'bad' in filled ? refused('SecretUnusable', filled.bad) : secret
+}
+
+/** What answers are searched for: the secret, and of a login the password by itself, which services take apart. */
+function searchFor({ injection }: HttpPlan, secret: OpenSecret): Search & { readonly secret: OpenSecret } {
+  const password = injection?.binding.as === 'basic' ? passwordOf(secret.value) : undefined
+  const maskers = [
+    ...(secret.masker ? [secret.masker] : []),
+    ...(password ? [maskerOf(password, secret.ref)] : []),
+  ]
+  return { secret, maskers, statusOnly: injection?.binding.answer === 'status' }
+}
+
+function passwordOf(login: Buffer): Buffer | undefined {
+  const at = login.indexOf(':')
+  return at < 0 ? undefined : login.subarray(at + 1)
+}
+
 type Sent = { readonly receipt: Receipt } | { readonly location: string }
 
+/** One request of an effect: the first, or one that a redirect asked for. */
+interface Hop {
+  readonly plan: HttpPlan
+  readonly secret: OpenSecret | undefined
+  readonly search: (Search & { readonly secret: OpenSecret }) | undefined
+  readonly redirected: boolean
+}
+
 async function sendOnce(
-  plan: HttpPlan,
+  { plan, secret, search, redirected }: Hop,
   attempt: Attempt,
-  options: HttpOptions,
-  agentFor: (port: number) => Dispatcher,
-  redirected: boolean,
+  door: EgressDoor,
 ): Promise<Sent> {
-  const url = new URL(plan.url)
-  const port = Number(url.port) || (url.protocol === 'https:' ? 443 : 80)
+  const outgoing = filledOf(plan, secret, attempt)
+  const url = new URL(outgoing.url)
+  const { timeoutMs } = door.options
   const repeatable = plan.method === 'GET' || plan.method === 'HEAD'
   let answered = false
   try {
-    const literal = url.hostname.replace(/^\[|\]$/g, '')
-    checkHost(literal, options.policy)
-    if (isLiteral(literal)) checkAddress(url.hostname, literal, port, options.policy)
+    door.check(url)
     const answer = await send(url, {
       method: plan.method as Dispatcher.HttpMethod,
-      headers: headersOf(plan, attempt),
-      body: plan.body ? Buffer.from(plan.body) : null,
-      dispatcher: agentFor(port),
-      signal: AbortSignal.any([attempt.signal, AbortSignal.timeout(options.timeoutMs)]),
-      headersTimeout: options.timeoutMs,
-      bodyTimeout: options.timeoutMs,
+      headers: outgoing.headers,
+      body: outgoing.body,
+      dispatcher: door.dispatcherFor(url),
+      signal: AbortSignal.any([attempt.signal, AbortSignal.timeout(timeoutMs)]),
+      headersTimeout: timeoutMs,
+      bodyTimeout: timeoutMs,
     })
     answered = true
     const location = answer.headers.location
     const elsewhere = REDIRECTS.has(answer.statusCode) && typeof location === 'string'
-    if (elsewhere && (plan.redirect === 'error' || (plan.redirect === 'follow' && repeatable))) {
+    const tells =
+      elsewhere && search && maskAll(search.maskers, location, (masker, now) => masker.maskText(now))
+    if (elsewhere && search && (tells !== undefined || search.maskers.length === 0)) {
+      await answer.body.dump()
+      if (tells !== undefined) attempt.masked(search.secret)
+      const cls = repeatable ? 'Unavailable' : 'Withheld'
+      const why =
+        tells === undefined ? 'and cannot be searched for the secret' : 'with the secret in the place'
+      return { receipt: failed(cls, 'SecretEchoed', `the answer points elsewhere ${why}`) }
+    }
+    if (
+      elsewhere &&
+      (plan.redirect === 'error' || (plan.redirect === 'follow' && repeatable && attempt.follows))
+    ) {
       await answer.body.dump()
       if (plan.redirect === 'follow') return { location: new URL(location, url).href }
       const cls = repeatable ? 'Unavailable' : 'Withheld'
@@ -158,7 +182,9 @@ async function sendOnce(
         receipt: failed(cls, 'Redirected', 'the answer points elsewhere, and the program wants none such'),
       }
     }
-    return { receipt: { ok: true, value: { ...(await readAnswer(answer, plan)), redirected } } }
+    const { seen, masked } = await readAnswer(answer, plan, search)
+    if (masked && search) attempt.masked(search.secret)
+    return { receipt: { ok: true, value: { ...seen, redirected } } }
   } catch (error) {
     if (repeatable && attempt.signal.aborted)
       return { receipt: failed('Cancelled', 'Cancelled', 'cancelled before it was answered') }
@@ -168,58 +194,37 @@ async function sendOnce(
   }
 }
 
-function headersOf(plan: HttpPlan, attempt: Attempt): Record<string, string> {
-  const headers: Record<string, string> = {}
-  for (const [name, value] of plan.headers) headers[name] = value
-  if (plan.idempotencyHeader) headers[plan.idempotencyHeader.toLowerCase()] = attempt.idempotencyKey
-  return headers
+/** Exactly what leaves. */
+function filledOf(plan: HttpPlan, secret: OpenSecret | undefined, attempt: Attempt): Outgoing {
+  const bare = outgoingOf(plan)
+  const keyed = plan.idempotencyHeader
+    ? { [plan.idempotencyHeader.toLowerCase()]: attempt.idempotencyKey }
+    : {}
+  const outgoing = { ...bare, headers: { ...bare.headers, ...keyed } }
+  if (!secret || !plan.injection) return outgoing
+  // What comes back is searched for the secret, which a compressed answer would hide.
+  const plain = { ...outgoing, headers: { ...outgoing.headers, 'accept-encoding': 'identity' } }
+  const filled = inject(plain, plan.injection, secret)
+  if ('bad' in filled) throw new Error('a secret that fitted its slot fits it still')
+  return filled
 }
 
-/** The next hop's plan, decided like any request; credentials do not follow to another origin. */
+/** The next hop's plan, decided like any request; credentials and secrets do not follow to another origin. */
 function follow(plan: HttpPlan, location: string, attempt: Attempt): HttpPlan | WireError {
   const sameOrigin = new URL(location).origin === new URL(plan.url).origin
   const headers = plan.headers.filter(
     ([name]) => sameOrigin || (name !== 'authorization' && name !== 'cookie'),
   )
-  const { method, redirect } = plan
-  const next = translateHttp({ method, url: location, headers, redirect }, { idempotency: [] })
+  const { method, redirect, injection } = plan
+  const secrets = sameOrigin && injection ? { [injection.binding.slot]: 'own' } : undefined
+  const own = injection ? { own: { ...injection.binding, ref: injection.ref } } : {}
+  const next = translateHttp(
+    { method, url: location, headers, redirect, secrets },
+    { idempotency: [], secrets: own, key: '' },
+  )
   if ('bad' in next)
     return { class: 'Unavailable', code: 'BadRedirect', message: `a redirect to ${next.bad}` }
   return attempt.decide(next.request) ?? (next.plan as HttpPlan)
-}
-
-class TooLarge extends Error {}
-
-async function readAnswer(answer: Dispatcher.ResponseData, plan: HttpPlan): Promise<object> {
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of answer.body) {
-    size += (chunk as Buffer).length
-    if (size > MAX_RESPONSE) throw new TooLarge(`an answer of more than ${MAX_RESPONSE} bytes`)
-    chunks.push(chunk as Buffer)
-  }
-  const bytes = Buffer.concat(chunks)
-  const headers = Object.entries(answer.headers).flatMap(([name, value]) =>
-    value === undefined || HIDDEN.has(name)
-      ? []
-      : (Array.isArray(value) ? value : [value]).map((v) => [name, v]),
-  )
-  return {
-    status: answer.statusCode,
-    statusText: '',
-    url: plan.url,
-    headers,
-    ...bodyOf(bytes),
-  }
-}
-
-/** Text where the bytes are text, so that a guest need not decode what was never binary. */
-function bodyOf(bytes: Buffer): { text: string } | { base64: string } {
-  const text = bytes.toString('utf8')
-  // Control characters take six bytes each in JSON: such a body is binary.
-  return Buffer.byteLength(text) === bytes.length && !CONTROL.test(text)
-    ? { text }
-    : { base64: bytes.toString('base64') }
 }
 
 /** Whether a failure leaves the world as it was (`Unavailable`) or nobody knows (`Indeterminate`). */
@@ -227,9 +232,9 @@ function sortFailure(error: NodeJS.ErrnoException, repeatable: boolean, answered
   const code = error.code ?? ''
   if (error instanceof EgressDenied)
     return { class: 'Refused', code: 'EgressDenied', by: 'middleware', message: error.message }
-  if (error instanceof TooLarge) {
-    return { class: repeatable ? 'Unavailable' : 'Withheld', code: 'AnswerTooLarge', message: error.message }
-  }
+  const withheld = repeatable ? 'Unavailable' : 'Withheld'
+  if (error instanceof TooLarge) return { class: withheld, code: 'AnswerTooLarge', message: error.message }
+  if (error instanceof Unsearchable) return { class: withheld, code: 'SecretScan', message: error.message }
   const what = code || error.name
   if (repeatable || NOT_SENT.has(code))
     return { class: 'Unavailable', code: 'NoAnswer', message: `no answer: ${what}`, retryAfterMs: 1000 }

@@ -1,5 +1,6 @@
 /** From a guest's `http.fetch` arguments to one canonical request, or the reason why there is none. */
 import type { Request } from '@cardinal/cards'
+import { type Injection, isTaken, parseSlot, placeOfSecret } from './secret-slot.ts'
 import type { BadArguments, EffectClass, ToolSettings, Translated } from './tool.ts'
 
 export interface HttpPlan {
@@ -8,6 +9,8 @@ export interface HttpPlan {
   readonly headers: readonly (readonly [string, string])[]
   readonly body?: Uint8Array
   readonly idempotencyHeader?: string
+  /** Which secret comes in at the last step, and where. */
+  readonly injection?: Injection
   /** What to do with an answer that points elsewhere: only reads follow it. */
   readonly redirect: 'follow' | 'manual' | 'error'
 }
@@ -44,6 +47,8 @@ interface Given {
   text?: unknown
   base64?: unknown
   redirect?: unknown
+  /** Which handle stands in which slot. */
+  secrets?: unknown
 }
 
 /** Parses and canonicalises; every later hop of the same effect goes through here too. */
@@ -67,7 +72,7 @@ export function translateHttp(args: unknown, settings: ToolSettings): Translated
     return { bad: 'a redirect mode that is none' }
   const requestArgs = argsOf(url, sent, body)
   if (typeof requestArgs === 'string') return { bad: requestArgs }
-  const plan: HttpPlan = {
+  const bare: HttpPlan = {
     method,
     url: url.href,
     headers: sent,
@@ -75,8 +80,48 @@ export function translateHttp(args: unknown, settings: ToolSettings): Translated
     ...(body && { body: body.bytes }),
     ...(effectClass === 'idempotent' && rule && { idempotencyHeader: rule.header }),
   }
+  const injection = injectionOf(given.secrets, bare, settings)
+  if (injection && 'bad' in injection) return injection
   const cost = { calls: 1, bytesOut: body?.bytes.length ?? 0 }
-  return { request: requestOf(url, method, requestArgs), cost, effectClass, plan }
+  const asked = requestOf(url, method, requestArgs)
+  if (!injection) return { request: asked, cost, effectClass, plan: bare }
+  const request = { ...asked, secret: placeOfSecret(injection.ref) }
+  return { request, cost, effectClass, plan: { ...bare, injection } satisfies HttpPlan }
+}
+
+/** One secret a request: each is decided by itself, and a request is decided once. */
+function injectionOf(
+  given: unknown,
+  plan: HttpPlan,
+  { secrets, key }: ToolSettings,
+): Injection | BadArguments | undefined {
+  if (given === undefined) return undefined
+  if (typeof given !== 'object' || given === null) return { bad: 'secrets that are no slots with handles' }
+  const slots = Object.entries(given)
+  if (slots.length !== 1) return { bad: 'not exactly one secret' }
+  const [slot = '', handle] = slots[0] ?? []
+  const binding = typeof handle === 'string' && Object.hasOwn(secrets, handle) ? secrets[handle] : undefined
+  if (!binding) return { bad: 'a secret that this agent has no handle of', code: 'NoSuchSecret' }
+  const misplaced = {
+    bad: `secret \`${String(handle)}\` in a place or for a host that it is not for`,
+    code: 'SecretSlot',
+  }
+  if (binding.tool !== 'http.fetch') return misplaced
+  const at = parseSlot(slot)
+  const own = parseSlot(binding.slot)
+  const fits = binding.host === new URL(plan.url).hostname && at?.part === own?.part && at?.name === own?.name
+  if (!fits) return misplaced
+  // Piece by piece, nothing of an answer could be recognised.
+  if (plan.headers.some(([name]) => name === 'range' || name === 'if-range'))
+    return { bad: 'a range of an answer to a request with a secret', code: 'SecretSlot' }
+  if (isTaken(slot, outgoingOf(plan)))
+    return { bad: `something else where secret \`${String(handle)}\` stands`, code: 'SecretSlot' }
+  return { binding, ref: binding.ref.replaceAll('{key}', key) }
+}
+
+/** A request as it leaves, but for its secret and the key that makes it repeatable. */
+export function outgoingOf({ url, headers, body }: HttpPlan) {
+  return { url, headers: Object.fromEntries(headers), body: body ? Buffer.from(body) : null }
 }
 
 function requestOf(url: URL, method: string, args: ReadonlyMap<string, unknown>): Request {

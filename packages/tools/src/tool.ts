@@ -3,11 +3,15 @@
  * performs it. It sees neither the guest nor the log, so it can forge no receipt.
  */
 import type { GrantDefaults, Request } from '@cardinal/cards'
+import type { OpenSecret } from '@cardinal/secrets'
+import type { SecretBinding } from './secret-slot.ts'
 
 /** What an effect takes from the budgets of its card and of all above it. */
 interface Cost {
   readonly calls: number
   readonly bytesOut: number
+  /** The most that a model may take. */
+  readonly tokens?: number
   /** Exact decimals by currency: reserved before, and given back if it is proven not to have been done. */
   readonly spend?: Readonly<Record<string, string>>
 }
@@ -26,6 +30,8 @@ export interface Translated {
 /** Arguments that are no request of this tool. */
 export interface BadArguments {
   readonly bad: string
+  /** The code of a refusal: well-formed, and never allowed, whatever a card says. */
+  readonly code?: string
 }
 
 export interface Attempt {
@@ -37,8 +43,21 @@ export interface Attempt {
    * time is given back then and not before, or a crash could leave more in doubt than ran.
    */
   readonly recorded: Promise<void>
+  /** Whether further requests may be made for it: where middleware saw the first, it has not seen those. */
+  readonly follows: boolean
   /** Decides a further request of the same effect: a redirect hop. Returns why not, or nothing. */
   readonly decide: (request: Request) => WireError | undefined
+  /**
+   * Opens the secret that the effect was decided for, or says why it cannot be had. It lives in this
+   * attempt only: nothing of it goes into a receipt.
+   */
+  readonly secret: (ref: string) => Promise<OpenSecret | WireError>
+  /** Notes that an answer held the secret. */
+  readonly masked: (secret: OpenSecret) => void
+  /** Puts what a service answered with into the vault; durable once it resolves. */
+  readonly capture: (ref: string, value: string) => Promise<WireError | undefined>
+  /** Shows whoever watches what has come so far; the agent has only the result. */
+  readonly progress?: (text: string) => void
   readonly signal: AbortSignal
 }
 
@@ -60,9 +79,17 @@ export interface WireError {
   readonly retryAfterMs?: number
 }
 
+/** What an effect took of budgets, where it is less than was reserved. */
+export interface Used {
+  readonly tokens?: number
+  /** Exact decimals by currency. */
+  readonly spend?: Readonly<Record<string, string>>
+}
+
 export type Receipt =
-  | { readonly ok: true; readonly value: unknown }
-  | { readonly ok: false; readonly error: WireError }
+  | { readonly ok: true; readonly value: unknown; readonly used?: Used }
+  /** `spent`: what was reserved may have been spent all the same. */
+  | { readonly ok: false; readonly error: WireError; readonly spent?: true }
 
 /** Standing declarations of one agent type that shape its effects. */
 export interface ToolSettings {
@@ -72,13 +99,22 @@ export interface ToolSettings {
     readonly method: readonly string[]
     readonly header: string
   }[]
+  /** Handles of secrets, by the name that the program knows them by. */
+  readonly secrets: Readonly<Record<string, SecretBinding>>
+  /** The key of the agent, which names of secrets may hold. */
+  readonly key: string
 }
 
 export interface Tool {
   readonly name: string
   readonly about: string
   readonly defaults: GrantDefaults
-  /** Every place that arguments can be carried to; `{host}` is the host of the request. */
+  /** JSON Schemas of what it takes and gives, where they are known. */
+  readonly input?: object
+  readonly output?: object
+  /** Left out where it depends on the arguments. */
+  readonly effect?: EffectClass
+  /** Every place that arguments can be carried to; `{host}` is the host of the request, `{model}` the model that it names. */
   readonly sinks: readonly string[]
   /** Labels of what it answers. */
   readonly yields: readonly string[]

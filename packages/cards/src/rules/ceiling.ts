@@ -5,7 +5,7 @@ import type { Box } from '../box.ts'
 import { type Cell, cellHas, cellsMeet, widest } from '../cell.ts'
 import { CardError } from '../errors.ts'
 import { ANYWHERE, ceilingSinks, type FlowCeiling, lower, type Reach } from '../flow.ts'
-import { HOME, sinkOfHost } from '../sink.ts'
+import { HOME, sinkOfHost, sinkOfModel } from '../sink.ts'
 import { isLive } from './live.ts'
 import type { Agent, Card, Confinement, EffectRequest, Influence, ScopePart, World } from './state.ts'
 
@@ -81,13 +81,18 @@ function sinksOf(world: World, bound: Bound): readonly Cell[] {
     for (const tool of world.tools.values()) {
       if (tool.sinks.length === 0 || !cellHas(box.tool, tool.place)) continue
       for (const sink of tool.sinks) {
-        const cell = sink === 'host' ? sinkOfHost(box.host) : sink
+        const cell = sinkIn(sink, box)
         if (cell) found.push(cell)
       }
     }
   const sinks = widest(found)
   world.derived.sinks.set(bound, sinks)
   return sinks
+}
+
+function sinkIn(sink: Cell | 'host' | 'model', { host, resource }: Box): Cell | undefined {
+  if (sink === 'host') return sinkOfHost(host)
+  return sink === 'model' ? sinkOfModel(resource) : sink
 }
 
 /**

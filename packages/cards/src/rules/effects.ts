@@ -97,6 +97,8 @@ export interface ReceiptOf {
   readonly outcome: 'done' | 'failed' | 'unknown'
   /** What was spent of the reserve; left out: all of it. */
   readonly spend?: ReadonlyMap<string, bigint>
+  /** What was taken of other budgets, by their plain names; left out: what was reserved. */
+  readonly used?: ReadonlyMap<string, bigint>
   /** A piece of a stream that goes on. */
   readonly more: boolean
   /** Whether something of what came back reaches the agent; left out: if it is done. */
@@ -117,6 +119,9 @@ export function receipt(world: World, of: ReceiptOf): Outcome {
         if (amount > 0n && plainName(name) === `spend.${currency}`) spent.set(name, amount)
     }
   }
+  for (const [budget, amount] of of.used ?? [])
+    for (const [name, most] of open.reserved)
+      if (plainName(name) === budget) spent.set(name, amount < most ? amount : most)
   if (of.learned ?? of.outcome === 'done') join(effect.agent, learned(world, effect))
   if (of.more && of.outcome === 'done') {
     if (of.spend) settlePart(open, of.spend)

@@ -75,8 +75,10 @@ export function judge(world: World, asked: Asked): Verdict {
   const short = asked.cost && budgetShort(card, asked.cost, world.nowMs)
   if (short) return { ...refuse('limit'), code: short }
 
-  if (!ways.every((boxes) => isApproved(boxes, approved))) {
-    const ask = fewest(ways.map((boxes) => boxes.map((box) => box.ask))).map((roles) => [...roles].sort())
+  const besides = new Set(request.ask)
+  if (!isWithin(besides, approved) || !ways.every((boxes) => isApproved(boxes, approved))) {
+    const choices = [...ways.map((boxes) => boxes.map((box) => box.ask)), [besides]]
+    const ask = fewest(choices).map((roles) => [...roles].sort())
     return { verdict: 'ask', card, ask: ask.sort(byText) }
   }
   const back: Flow = { sinks, roots: [] }
@@ -130,7 +132,8 @@ function requestSinks(world: World, { q, tool }: EffectRequest): Cell[] {
   const { sinks } = world.tools.get(tool) as ToolRow
   const cells: Cell[] = []
   for (const sink of sinks) {
-    if (sink !== 'host') cells.push(sink)
+    if (sink === 'model') cells.push(exact(['model', (q.resource ?? []).join('/')]))
+    else if (sink !== 'host') cells.push(sink)
     else if (q.host) cells.push(exact(['host', ...q.host]))
   }
   return cells

@@ -103,6 +103,8 @@ export interface EffectRequest {
   readonly spend: ReadonlyMap<string, bigint>
   /** What it takes of other budgets besides one call. */
   readonly takes?: ReadonlyMap<BudgetName, bigint>
+  /** Roles that must approve it whatever the grants say: what stands between the effect and the world asks, too. */
+  readonly ask?: readonly string[]
 }
 
 export interface Effect {
@@ -134,8 +136,8 @@ export interface Confinement {
 
 export interface ToolRow {
   readonly place: readonly string[]
-  /** `host` stands for the host of the request. */
-  readonly sinks: readonly (Cell | 'host')[]
+  /** `host` stands for the host of the request, `model` for the model that it names as its resource. */
+  readonly sinks: readonly (Cell | 'host' | 'model')[]
   readonly yields: readonly string[]
 }
 

@@ -127,9 +127,12 @@ function addReading(program: Command): void {
       )
     })
   const effects = program.command('effects').description('effects that were or are in doubt')
-  effects.command('list').action(async (_options: unknown, command: Command) => {
+  const list = effects.command('list').description('effects that were ever in doubt')
+  list.option('--in-doubt', 'only those that nobody has resolved yet')
+  list.action(async (options: { inDoubt?: true }, command: Command) => {
     const { body } = await ask(endpointOf(command), '/v1/effects')
-    const rows = body.effects as { effect: string; resolved: string | null }[]
+    const all = body.effects as { effect: string; resolved: string | null }[]
+    const rows = options.inDoubt ? all.filter(({ resolved }) => resolved === null) : all
     print(formatOf(command), rows, () => table(rows.map((e) => [e.effect, e.resolved ?? 'in doubt'])))
   })
   effects
@@ -145,10 +148,12 @@ function addReading(program: Command): void {
 }
 
 /** `type/key` means the default tenant, or the one that `CARDINAL_TENANT` names. */
-function full(address: string): string {
-  return address.split('@')[0]?.split('/').length === 2
-    ? `${process.env.CARDINAL_TENANT ?? DEFAULT_TENANT}/${address}`
-    : address
+export function full(address: string): string {
+  return address.split('@')[0]?.split('/').length === 2 ? `${defaultTenant()}/${address}` : address
+}
+
+export function defaultTenant(): string {
+  return process.env.CARDINAL_TENANT ?? DEFAULT_TENANT
 }
 
 export function route(agent: string): string {
@@ -160,7 +165,7 @@ export function route(agent: string): string {
 
 /** `type` means one of the default tenant, or of the one that `CARDINAL_TENANT` names. */
 export function typeRoute(type: string): string {
-  const parts = type.includes('/') ? type.split('/') : [process.env.CARDINAL_TENANT ?? DEFAULT_TENANT, type]
+  const parts = type.includes('/') ? type.split('/') : [defaultTenant(), type]
   if (parts.length !== 2 || parts.some((p) => /^\.*$/.test(p)))
     throw new CliError('Usage', 'BadAddress', `\`${type}\` is no type; write [tenant/]type`)
   return `/v1/types/${parts.map(encodeURIComponent).join('/')}`

@@ -2,13 +2,14 @@
 import type { Command } from 'commander'
 import { ask } from '../client.ts'
 import { endpointOf, formatOf, whole } from '../options.ts'
-import { print, table } from '../output.ts'
+import { inAscii, indented, print, table } from '../output.ts'
 
 interface Approval {
   readonly id: string
   readonly effect: string
   readonly tool: string
   readonly args: unknown
+  readonly given?: unknown
   readonly for: string
   readonly ask: readonly (readonly string[])[]
   readonly approved: readonly string[]
@@ -57,6 +58,12 @@ export function addApprovalCommands(program: Command): void {
     })
 }
 
+/** Who approves sees letters that only look like others: what is not ASCII is shown once more, spelt out. */
+function exactly(args: unknown): string[][] {
+  const text = JSON.stringify(args)
+  return inAscii(text) === text ? [] : [['exactly', inAscii(text)]]
+}
+
 function at(id: string): string {
   return `/v1/approvals/${encodeURIComponent(id)}`
 }
@@ -69,7 +76,9 @@ function show(command: Command, body: Record<string, unknown>): void {
       ['effect', a.effect],
       ['for', a.for],
       ['tool', a.tool],
-      ['arguments', JSON.stringify(a.args, null, 2)],
+      ['arguments', indented(JSON.stringify(a.args, null, 2))],
+      ...exactly(a.args),
+      ...(a.given === undefined ? [] : [['asked for', indented(JSON.stringify(a.given, null, 2))]]),
       ['asks', a.ask.map((roles) => roles.join(' and ')).join(', or ')],
       ['approved by', a.approved.join(', ') || 'nobody yet'],
       ['digest', a.digest],

@@ -13,10 +13,15 @@ import { ask, type Endpoint, findEndpoint, findProject } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { formatOf, whole } from '../options.ts'
 import { indented, note, print, table } from '../output.ts'
+import { type OwnFile, ownFile, ownModules } from '../own-middleware.ts'
 import { readProject } from '../project.ts'
+import { type SecretOptions, secretOptions, secretsOf } from '../secret-sources.ts'
 import { MANIFEST, PROGRAM } from '../templates/hello.ts'
 
-interface ServeOptions {
+interface ServeOptions extends SecretOptions {
+  readonly middleware?: readonly OwnFile[]
+  readonly auditLog?: string
+  readonly packages?: string
   readonly data?: string
   readonly port: number
   readonly connections?: number
@@ -36,7 +41,7 @@ export function addNodeCommands(program: Command): void {
     .action((folder: string) => init(folder))
   serveOptions(program.command('serve').description('run a node until it is told to stop')).action(
     async (options: ServeOptions) => {
-      await running(options)
+      await running(options, secretsOf(options, undefined))
     },
   )
   serveOptions(
@@ -77,10 +82,17 @@ export function addNodeCommands(program: Command): void {
 }
 
 function serveOptions(command: Command): Command {
-  return command
+  return secretOptions(command)
     .option('--data <folder>', 'the data folder; `.cardinal/data` here if left out')
     .option('--port <number>', 'port on loopback; 0 takes a free one', whole(0, MAX_PORT), 7700)
     .option('--connections <number>', 'connections to one origin at a time', whole(1))
+    .option(
+      '--middleware <name=file>',
+      'a TypeScript module that manifests call by its name; may be repeated',
+      ownFile,
+    )
+    .option('--packages <folder>', 'where packages of MCP servers lie, each in a folder of its own')
+    .option('--audit-log <file>', 'where middleware of kind `audit` writes its lines of JSON')
     .option('--accept-loss <position>', 'go on although the log ends earlier than it once did', whole(0))
 }
 
@@ -93,11 +105,18 @@ function ownData(given?: string): string {
   return path.resolve(given ?? path.join('.cardinal', 'data'))
 }
 
-async function running(options: ServeOptions): Promise<{ kernel: Kernel; api: Api }> {
+async function running(
+  options: ServeOptions,
+  secrets: ReturnType<typeof secretsOf>,
+): Promise<{ kernel: Kernel; api: Api }> {
   const { port, connections, acceptLoss } = options
   const data = ownData(options.data)
   const kernel = await openKernel({
     data,
+    ...secrets,
+    ...(options.packages !== undefined && { packages: path.resolve(options.packages) }),
+    modules: await ownModules(options.middleware ?? []),
+    ...(options.auditLog !== undefined && { onAudit: auditTo(options.auditLog) }),
     ...(connections !== undefined && { connections }),
     ...(acceptLoss !== undefined && { acceptLoss }),
     onTurn: (event) => {
@@ -164,11 +183,23 @@ function whenLauncherGoes(stop: () => void): void {
   pipe.unref()
 }
 
+/** Lines for whoever collects them; the record is the log. */
+function auditTo(file: string): (line: object) => void {
+  const stream = fs.createWriteStream(file, { flags: 'a', mode: 0o600 })
+  stream.on('error', (error) => note(`cardinal: the audit log cannot be written: ${error.message}`))
+  return (line) => void stream.write(`${JSON.stringify(line)}\n`)
+}
+
+/** Beside the data and not in it: who copies the folder has no secret. */
+function devKey({ data }: ServeOptions): string {
+  return path.join(path.dirname(ownData(data)), 'vault.key')
+}
+
 const WATCHED = /\.([cm]?[jt]sx?|json|ya?ml)$/
 
 async function dev(at: string | undefined, options: ServeOptions): Promise<void> {
   const folder = at ?? '.'
-  const { api } = await running(options)
+  const { api } = await running(options, secretsOf(options, devKey(options)))
   const watched = new Map<string, fs.FSWatcher>()
   const files = new Set<string>()
   let timer: NodeJS.Timeout | undefined

@@ -2,6 +2,7 @@
 import { viaOf } from '../cards.ts'
 import { running, runUnder } from '../current.ts'
 import { effect, silenced } from '../runtime.ts'
+import { type Secret, secretName } from '../secret.ts'
 import type { Card } from '../types.ts'
 import type { AbortSignal } from './abort.ts'
 import { Headers, hasBody, Request, Response, responseOf, textOf } from './body.ts'
@@ -16,19 +17,46 @@ interface Answer {
   readonly base64?: string
 }
 
-type Init = RequestInit & { via?: Card }
+type Init = RequestInit & { via?: Card; secrets?: Record<string, Secret> }
 
 function fetch(input: unknown, init: Init = {}): Promise<unknown> {
   return silenced(send(input, init))
 }
 
-async function send(input: unknown, init: Init): Promise<unknown> {
+/** Takes handles out of what the standard shapes would make texts of. */
+function takeSecrets({ headers, secrets, ...rest }: Init): { init: Init; secrets: Record<string, string> } {
+  const taken: Record<string, string> = {}
+  for (const [slot, handle] of Object.entries(secrets ?? {})) {
+    const name = secretName(handle)
+    if (name === undefined) throw new TypeError(`\`${slot}\` is not what \`secret()\` gave`)
+    taken[slot] = name
+  }
+  const pairs = Array.isArray(headers)
+    ? headers
+    : headers && Object.getPrototypeOf(headers) === Object.prototype
+      ? Object.entries(headers)
+      : undefined
+  if (!pairs) return { init: { ...rest, ...(headers && { headers }) }, secrets: taken }
+  const plain = pairs.filter(([header, value]) => {
+    const name = secretName(value)
+    if (name !== undefined) taken[`header.${String(header).toLowerCase()}`] = name
+    return name === undefined
+  })
+  return { init: { ...rest, headers: plain as [string, string][] }, secrets: taken }
+}
+
+async function send(input: unknown, given: Init): Promise<unknown> {
   const invocation = running()
+  const { init, secrets } = takeSecrets(given)
   const request = new Request(input, init)
   const signal = request.signal as unknown as AbortSignal | undefined
   signal?.throwIfAborted()
   const headers: [string, string][] = []
   request.headers.forEach((value: string, name: string) => {
+    if (/^\[secret .*\]$/.test(value))
+      throw new TypeError(
+        'a secret stands in a plain object of headers that `fetch` is given, and in no other',
+      )
     headers.push([name, value])
   })
   const { method, redirect } = request
@@ -40,6 +68,7 @@ async function send(input: unknown, init: Init): Promise<unknown> {
     url: new URL(request.url).href,
     headers,
     ...(redirect !== 'follow' && { redirect }),
+    ...(Object.keys(secrets).length > 0 && { secrets }),
     ...body,
   }
   // Reading the body took a while, and what was given up meanwhile must not be sent.

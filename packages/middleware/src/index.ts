@@ -1,0 +1,9 @@
+/** The public surface of middleware. */
+
+export { type Did, type Ran, runRequests, runResponses } from './chain.ts'
+export type { MiddlewareDeclaration } from './declaration.ts'
+export { parsePath } from './json.ts'
+export { type AuditLine, makeMiddleware, type OwnModule, type Ports } from './make.ts'
+export type { Back, Call, Middleware, Retry, Step } from './middleware.ts'
+export { ModuleHost } from './module-host.ts'
+export { wrongRedaction } from './redact.ts'
