@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::authorizer::{self, Control, Preparing};
 use crate::functions::{self, Scope};
-use crate::home::{host, of_machine, Done, Pair, PAGE};
+use crate::home::{host, of_machine, Done, Pair, AROUND, PAGE};
 use crate::meter::Meter;
 use crate::names::{self, RESERVED};
 use crate::rowids::Rowids;
@@ -28,6 +28,7 @@ pub struct Prepared {
     pub statement: Statement,
     pub control: Option<Control>,
     pub names_layout: bool,
+    pub over_tables: bool,
     /// Tables that it puts rows into.
     pub inserts: Vec<String>,
     /// It changes what tables there are.
@@ -254,6 +255,10 @@ impl Open {
             let text = format!("names that begin with {RESERVED} are the kernel's");
             return Err(SqlError::new(ffi::SQLITE_AUTH, text).into());
         }
+        let over_tables = names::may_go_over_tables(&lower);
+        if over_tables {
+            self.read_tables_anew().map_err(|e| host("read tables", &e))?;
+        }
         *self.preparing.lock().expect("preparing") = Preparing::guest(&lower);
         let shown = if names::may_name_schema(&lower) { Some(names::with_view(sql)) } else { None };
         let (statement, used) = match self.raw.prepare(shown.as_deref().unwrap_or(sql)) {
@@ -269,6 +274,7 @@ impl Open {
                 statement,
                 control,
                 names_layout: state.names_layout,
+                over_tables,
                 inserts: std::mem::take(&mut state.inserts),
                 defines: state.defines,
                 defers: state.defers,
@@ -281,10 +287,23 @@ impl Open {
         Ok((Some(prepared), used))
     }
 
+    /// SQLite goes over all tables in the order of a hash table in memory, which differs between a
+    /// connection that has created them and one that has read them. After this it is that of one that
+    /// has read them, whether the agent was suspended since or not.
+    fn read_tables_anew(&mut self) -> Result<(), SqlError> {
+        // What full-text indexes hold back is written when a savepoint begins.
+        self.kernel_run(AROUND[0])?;
+        self.kernel_run(AROUND[1])?;
+        self.as_kernel(|open| open.raw.run("pragma writable_schema = reset; select 1 from sqlite_schema limit 0"))
+    }
+
     /// A statement by its text, from those that were prepared before if it is among them.
     pub fn take(&mut self, sql: &str) -> Done<Option<Prepared>> {
         if let Some(at) = self.prepared.iter().rposition(|(text, _)| text == sql) {
-            return Ok(Some(self.prepared.remove(at).1));
+            let prepared = self.prepared.remove(at).1;
+            if !prepared.over_tables {
+                return Ok(Some(prepared));
+            }
         }
         Ok(self.prepare(sql)?.0)
     }
