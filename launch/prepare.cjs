@@ -157,6 +157,8 @@ function buildRust(folder, library, output) {
       { cwd: folder, env: { ...process.env, CARGO_TARGET_DIR: target } },
       cargo,
     )
+    if (digest(rustSources(folder)) !== key)
+      throw new Stop(`sources of ${path.basename(folder)} changed while it was built; start again`)
     fs.mkdirSync(path.dirname(kept), { recursive: true })
     copy(path.join(target, 'release', library), kept)
     say(`built in ${seconds(began)}`)

@@ -48,41 +48,49 @@ pub fn within<T>(clock_ms: i64, bytes: i64, work: impl FnOnce() -> T) -> T {
     done
 }
 
-extern "C" fn allocate(size: c_int) -> *mut c_void {
-    let after = ALLOCATED.get() + i64::from(size);
-    if after > MAY_ALLOCATE.get() {
+/// Before each allocation stands its size: what the C library would say of it differs from run to run, and
+/// the order of SQLite's hash tables, which statements show, depends on it.
+const HEADER: usize = 8;
+
+/// Room for `size` bytes at `old`, or anew where that is null.
+fn resize(old: *mut c_void, size: c_int) -> *mut c_void {
+    let (before, size) = (i64::from(size_of(old)), i64::from(round_up(size)));
+    if ALLOCATED.get() - before + size > MAY_ALLOCATE.get() {
         return std::ptr::null_mut();
     }
-    // SAFETY: a plain allocation, freed by `release`.
-    let at = unsafe { libc::malloc(size as usize) };
-    if !at.is_null() {
-        ALLOCATED.set(ALLOCATED.get() + i64::from(size_of(at)));
+    // SAFETY: null or an allocation of ours, which stays as it is on failure; the header is inside of it.
+    unsafe {
+        let start = if old.is_null() { old } else { old.byte_sub(HEADER) };
+        let moved = libc::realloc(start, size as usize + HEADER);
+        if moved.is_null() {
+            return moved;
+        }
+        moved.cast::<i64>().write(size);
+        ALLOCATED.set(ALLOCATED.get() - before + size);
+        moved.byte_add(HEADER)
     }
-    at
 }
 
-extern "C" fn release(at: *mut c_void) {
-    ALLOCATED.set(ALLOCATED.get() - i64::from(size_of(at)));
-    // SAFETY: SQLite frees what it got from `allocate`, once.
-    unsafe { libc::free(at) }
+extern "C" fn allocate(size: c_int) -> *mut c_void {
+    resize(std::ptr::null_mut(), size)
 }
 
 extern "C" fn reallocate(at: *mut c_void, size: c_int) -> *mut c_void {
-    let before = i64::from(size_of(at));
-    if ALLOCATED.get() - before + i64::from(size) > MAY_ALLOCATE.get() {
-        return std::ptr::null_mut();
+    resize(at, size)
+}
+
+extern "C" fn release(at: *mut c_void) {
+    if at.is_null() {
+        return;
     }
-    // SAFETY: as in `release`; on failure the old allocation stays.
-    let moved = unsafe { libc::realloc(at, size as usize) };
-    if !moved.is_null() {
-        ALLOCATED.set(ALLOCATED.get() - before + i64::from(size_of(moved)));
-    }
-    moved
+    ALLOCATED.set(ALLOCATED.get() - i64::from(size_of(at)));
+    // SAFETY: SQLite frees what it got from `resize`, once.
+    unsafe { libc::free(at.byte_sub(HEADER)) }
 }
 
 extern "C" fn size_of(at: *mut c_void) -> c_int {
-    // SAFETY: NULL or an allocation of `allocate`.
-    if at.is_null() { 0 } else { unsafe { libc::malloc_usable_size(at) as c_int } }
+    // SAFETY: null or an allocation of `resize`, behind its header.
+    if at.is_null() { 0 } else { unsafe { at.byte_sub(HEADER).cast::<i64>().read() as c_int } }
 }
 
 extern "C" fn round_up(size: c_int) -> c_int {
