@@ -2,26 +2,18 @@
 import { parseCard, type RootCard } from '@cardinal/cards'
 import type {
   AgentManifest,
+  DeclaringManifest,
   Manifest,
-  McpServerManifest,
-  McpToolsManifest,
   NetworkManifest,
   ZoneManifest,
 } from '@cardinal/manifests'
 import type { Pos } from '@cardinal/oplog'
 import type { Bundle } from '@cardinal/sdk/bundle'
-import {
-  cliTool,
-  declaredTool,
-  type McpServers,
-  mcpTool,
-  mcpToolName,
-  mcpTools,
-  type Tool,
-} from '@cardinal/tools'
+import { type McpServers, mcpToolName, type Tool } from '@cardinal/tools'
 import type { Agents } from './agents.ts'
 import type { Context } from './context.ts'
-import type { AgentWish, Egress, McpWish } from './control.ts'
+import type { AgentWish, Egress } from './control.ts'
+import type { Declarations, Declaring } from './declarations.ts'
 import type { DeclaredTools } from './declared-tools.ts'
 import { KernelError } from './errors.ts'
 import { type CardPlan, planCard } from './plan.ts'
@@ -55,7 +47,6 @@ export class Applying {
   readonly #agents: Agents
   readonly #own: readonly Tool[]
   readonly #declared: DeclaredTools
-  readonly #http: Tool
   readonly #servers: McpServers
 
   constructor(
@@ -64,7 +55,6 @@ export class Applying {
     tools: {
       readonly own: readonly Tool[]
       readonly declared: DeclaredTools
-      readonly http: Tool
       readonly servers: McpServers
     },
   ) {
@@ -72,16 +62,13 @@ export class Applying {
     this.#agents = agents
     this.#own = tools.own
     this.#declared = tools.declared
-    this.#http = tools.http
     this.#servers = tools.servers
   }
 
   /** Applies all or nothing: every program is built before anything is recorded. */
   async apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]> {
     const { control, images, log } = this.#ctx
-    requireDistinct(manifests)
-    this.#requireMiddleware(manifests)
-    this.#requireOneEach(manifests)
+    this.#require(manifests)
     const built = new Map<Manifest, string>()
     for (const manifest of manifests)
       if (manifest.kind === 'Agent')
@@ -92,14 +79,7 @@ export class Applying {
     const ordered = [...manifests].sort((a, b) => last(a) - last(b))
     const done = ordered.map((manifest): Applied & { pos: Pos } => {
       const named = { kind: manifest.kind, name: nameOf(manifest) }
-      if (manifest.kind === 'Tool')
-        return { ...named, ...control.applyTool(manifest.tenant, manifest.declaration) }
-      if (manifest.kind === 'Model')
-        return { ...named, ...control.applyModel(manifest.tenant, manifest.declaration) }
-      if (manifest.kind === 'McpServer' || manifest.kind === 'McpTools')
-        return { ...named, ...control.applyMcp(manifest.tenant, mcpWish(manifest)) }
-      if (manifest.kind === 'Middleware')
-        return { ...named, ...control.applyMiddleware(manifest.tenant, manifest.declaration) }
+      if (declares(manifest)) return { ...named, ...control.declare(manifest.tenant, declaringOf(manifest)) }
       if (manifest.kind !== 'Agent') return { ...named, ...control.applyEgress(egressOf(manifest)) }
       return { ...named, ...control.apply(wishOf(manifest, built.get(manifest) as string)) }
     })
@@ -111,75 +91,34 @@ export class Applying {
   /** What `apply` of the same would do. Programs are built and thrown away; nothing is recorded. */
   async plan(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Planned[]> {
     const { control, images } = this.#ctx
-    requireDistinct(manifests)
-    this.#requireMiddleware(manifests)
-    this.#requireOneEach(manifests)
+    const declarations = this.#require(manifests)
+    const declared = this.#declared.from(declarations)
     const planned: Planned[] = []
     for (const manifest of manifests) {
       const named = { kind: manifest.kind, name: nameOf(manifest) }
-      if (manifest.kind === 'Tool')
-        planned.push({ ...named, ...control.nextOfTool(manifest.tenant, manifest.declaration) })
-      else if (manifest.kind === 'Model')
-        planned.push({ ...named, ...control.nextOfModel(manifest.tenant, manifest.declaration) })
-      else if (manifest.kind === 'McpServer' || manifest.kind === 'McpTools')
-        planned.push({ ...named, ...control.nextOfMcp(manifest.tenant, mcpWish(manifest)) })
-      else if (manifest.kind === 'Middleware')
-        planned.push({ ...named, ...control.nextOfMiddleware(manifest.tenant, manifest.declaration) })
+      if (declares(manifest))
+        planned.push({ ...named, ...control.declarations.next(manifest.tenant, declaringOf(manifest)) })
       else if (manifest.kind !== 'Agent')
         planned.push({ ...named, changed: control.differs(egressOf(manifest)) })
       else {
         const image = await images.hashOf(bundleOf(manifest, programs), manifest.name)
-        const tools = this.#tools(manifest.tenant, manifests)
+        const tools = [...this.#own, ...declared.of(manifest.tenant)]
         planned.push(this.#planned(wishOf(manifest, image), manifest.card, tools))
       }
     }
     return planned
   }
 
-  /** What a type names must be there: where it is not, nothing that the type does would pass. */
-  #requireMiddleware(manifests: readonly Manifest[]): void {
-    const here = new Set(
-      manifests.flatMap((m) => (m.kind === 'Middleware' ? [`${m.tenant}/${m.declaration.name}`] : [])),
-    )
-    for (const manifest of manifests) {
-      if (manifest.kind !== 'Agent') continue
-      const { tenant, file } = manifest
-      const missing = manifest.middleware.find(
-        (name) => !here.has(`${tenant}/${name}`) && !this.#ctx.control.findMiddleware(tenant, name),
-      )
-      if (missing !== undefined)
-        throw new KernelError(
-          'Malformed',
-          'BadManifest',
-          `${file}: there is no middleware \`${tenant}/${missing}\``,
-        )
-    }
-  }
-
-  /** One name, one tool: whoever has a card for it must know which is meant. */
-  #requireOneEach(manifests: readonly Manifest[]): void {
-    const tenants = new Set(
-      manifests.flatMap((m) => (m.kind === 'Tool' || m.kind === 'McpTools' ? [m.tenant] : [])),
-    )
-    for (const tenant of tenants) {
-      const { control } = this.#ctx
-      const own = (m: Manifest) => 'tenant' in m && m.tenant === tenant
-      const declared = new Set([
-        ...control.toolsOf(tenant).map(({ name }) => name),
-        ...manifests.flatMap((m) => (own(m) && m.kind === 'Tool' ? [m.declaration.name] : [])),
-      ])
-      const accepted = new Map(control.acceptedOf(tenant).map((one) => [one.name, one]))
-      for (const m of manifests)
-        if (own(m) && m.kind === 'McpTools') accepted.set(m.accepted.name, m.accepted)
-      const seen = new Set(declared)
-      for (const { name, tools } of accepted.values())
-        for (const tool of tools) {
-          const known = mcpToolName(name, tool.name)
-          if (seen.has(known))
-            throw new KernelError('Conflict', 'ToolExists', `\`${tenant}\` would have two tools \`${known}\``)
-          seen.add(known)
-        }
-    }
+  /** Refuses what cannot be in force together. What will be declared, once these are applied. */
+  #require(manifests: readonly Manifest[]): Declarations {
+    requireDistinct(manifests)
+    const declaring = manifests
+      .filter(declares)
+      .map((manifest) => [manifest.tenant, declaringOf(manifest)] as const)
+    const next = this.#ctx.control.declarations.with(declaring)
+    for (const manifest of manifests) if (manifest.kind === 'Agent') requireMiddleware(manifest, next)
+    for (const tenant of new Set(declaring.map(([tenant]) => tenant))) requireOneEach(tenant, next)
+    return next
   }
 
   #planned(wish: AgentWish, card: RootCard, tools: readonly Tool[]): Planned {
@@ -240,34 +179,13 @@ export class Applying {
     const body = control.readApplied(found.pos)
     const wish = { tenant, name, image: found.image, body }
     const card = parseCard(body.card, 'spec.card', (tool) => control.defaultsOf(tool, tenant))
-    const planned = this.#planned(wish, card, this.#tools(tenant, []))
+    const planned = this.#planned(wish, card, [...this.#own, ...this.#declared.of(tenant)])
     if (dryRun) return planned
     const { pos } = control.apply(wish)
     this.#ctx.authority.reroot(tenant, name)
     this.#agents.sunk(tenant)
     await log.untilDurable(pos)
     return planned
-  }
-
-  /** The tools of a tenant as they will be once these manifests are applied. */
-  #tools(tenant: string, manifests: readonly Manifest[]): Tool[] {
-    const next = manifests.flatMap((m) =>
-      m.kind === 'Tool' && m.tenant === tenant
-        ? [m.declaration.cli ? cliTool(m.declaration) : declaredTool(m.declaration, this.#http)]
-        : [],
-    )
-    const servers = manifests.flatMap((m) =>
-      m.kind === 'McpServer' && m.tenant === tenant ? [m.declaration] : [],
-    )
-    const accepted = manifests.flatMap((m) =>
-      m.kind === 'McpTools' && m.tenant === tenant ? [m.accepted] : [],
-    )
-    for (const one of accepted) {
-      const server = servers.find(({ name }) => name === one.name)
-      if (server) next.push(...mcpTools(server, one).map((tool) => mcpTool(tool, this.#servers)))
-    }
-    const all = [...this.#own, ...this.#declared.of(tenant), ...next]
-    return [...new Map(all.map((tool) => [tool.name, tool])).values()]
   }
 
   /** What was applied holds from the next decision on, for whoever is awake and whoever sleeps (R18). */
@@ -281,7 +199,7 @@ export class Applying {
       if (manifest.kind !== 'Agent') authority.refresh(manifest.tenant)
       else authority.reroot(manifest.tenant, manifest.name)
     }
-    this.#servers.retire(this.#ctx.control.mcpServers())
+    this.#servers.retire(this.#ctx.control.declarations.mcpServers())
     for (const tenant of tenants) this.#agents.sunk(tenant)
   }
 }
@@ -294,9 +212,44 @@ function wishOf(manifest: AgentManifest, image: string): AgentWish {
   return { tenant, name, image, body }
 }
 
-function mcpWish(manifest: McpServerManifest | McpToolsManifest): McpWish {
-  if (manifest.kind === 'McpServer') return { kind: 'mcp-server', is: manifest.declaration }
-  return { kind: 'mcp-tools', is: manifest.accepted }
+/** The kind of the log's entry that each of them becomes. */
+const DECLARES = {
+  Tool: 'tool',
+  Model: 'model',
+  McpServer: 'mcp-server',
+  McpTools: 'mcp-tools',
+  Middleware: 'middleware',
+} as const satisfies Record<DeclaringManifest['kind'], Declaring['kind']>
+
+function declares(manifest: Manifest): manifest is DeclaringManifest {
+  return manifest.kind in DECLARES
+}
+
+function declaringOf({ kind, declaration }: DeclaringManifest): Declaring {
+  return { kind: DECLARES[kind], is: declaration } as Declaring
+}
+
+/** What a type names must be there: where it is not, nothing that the type does would pass. */
+function requireMiddleware({ tenant, file, middleware }: AgentManifest, next: Declarations): void {
+  const missing = middleware.find((name) => !next.find('middleware', tenant, name))
+  if (missing === undefined) return
+  throw new KernelError(
+    'Malformed',
+    'BadManifest',
+    `${file}: there is no middleware \`${tenant}/${missing}\``,
+  )
+}
+
+/** One name, one tool: whoever has a card for it must know which is meant. */
+function requireOneEach(tenant: string, next: Declarations): void {
+  const seen = new Set(next.of('tool', tenant).map(({ name }) => name))
+  for (const { name, tools } of next.of('mcp-tools', tenant))
+    for (const tool of tools) {
+      const known = mcpToolName(name, tool.name)
+      if (seen.has(known))
+        throw new KernelError('Conflict', 'ToolExists', `\`${tenant}\` would have two tools \`${known}\``)
+      seen.add(known)
+    }
 }
 
 function egressOf(manifest: ZoneManifest | NetworkManifest): Egress {
@@ -313,13 +266,7 @@ function bundleOf({ tenant, name }: AgentManifest, programs: ReadonlyMap<string,
 
 function nameOf(manifest: Manifest): string {
   if (!('tenant' in manifest)) return manifest.name
-  const { name } =
-    manifest.kind === 'Agent'
-      ? manifest
-      : manifest.kind === 'McpTools'
-        ? manifest.accepted
-        : manifest.declaration
-  return `${manifest.tenant}/${name}`
+  return `${manifest.tenant}/${manifest.kind === 'Agent' ? manifest.name : manifest.declaration.name}`
 }
 
 function requireDistinct(manifests: readonly Manifest[]): void {

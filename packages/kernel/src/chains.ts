@@ -10,30 +10,31 @@ const DEFAULT_ORDER = 100
 
 /** The declarations that stand before an effect of `tool` by `card`, as they are in force. */
 export function chainFor(
-  control: Pick<Control, 'middlewareOf' | 'findGeneration' | 'findMiddleware'>,
+  control: Pick<Control, 'declarations' | 'findGeneration'>,
   row: AgentRow,
   tool: string,
   card: CardRow | undefined,
 ): MiddlewareDeclaration[] {
   const { tenant } = row
-  const bound = control
-    .middlewareOf(tenant)
+  const { declarations } = control
+  const bound = declarations
+    .of('middleware', tenant)
     .filter(({ tools = [] }) => tools.some((pattern) => matches(pattern, tool)))
     .sort((a, b) => (a.order ?? DEFAULT_ORDER) - (b.order ?? DEFAULT_ORDER) || (a.name < b.name ? -1 : 1))
   const types: string[] = [row.type]
   for (let at = card; at; at = at.parent) types.push(at.owner.type)
   const names = types.reverse().flatMap((type) => control.findGeneration(tenant, type)?.middleware ?? [])
   // One that is named and not there refuses: it was there for a reason.
-  const named = names.map((name) => control.findMiddleware(tenant, name) ?? { name })
+  const named = names.map((name) => declarations.find('middleware', tenant, name) ?? { name })
   return [...new Map([...bound, ...named].map((one) => [one.name, one])).values()]
 }
 
 /** Whether anything in a tenant could stand before an effect: where nothing can, nothing is looked for. */
 export function mayMediate(
-  control: Pick<Control, 'middlewareOf' | 'namesMiddleware'>,
+  control: Pick<Control, 'declarations' | 'namesMiddleware'>,
   tenant: string,
 ): boolean {
-  return control.middlewareOf(tenant).length > 0 || control.namesMiddleware(tenant)
+  return control.declarations.of('middleware', tenant).length > 0 || control.namesMiddleware(tenant)
 }
 
 function matches(pattern: string, tool: string): boolean {

@@ -3,26 +3,12 @@
  * own chain; this is that chain folded.
  */
 import { codec, type Grant, parseCard, parseRecordJson, type RootCard, type World } from '@cardinal/cards'
-import type { MiddlewareDeclaration } from '@cardinal/middleware'
 import type { Entry, KeySlots, Log, PayloadKey, Pos, ScannedEntry, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
-import {
-  CHAT_DEFAULTS,
-  type Defaulted,
-  defaultedOf,
-  type McpAccepted,
-  type McpServerDeclaration,
-  type McpToolDeclaration,
-  type ModelDeclaration,
-  mcpDefaults,
-  mcpTools,
-  type Network,
-  type SecretBinding,
-  type ToolDeclaration,
-  type Zone,
-} from '@cardinal/tools'
+import type { Network, SecretBinding, Zone } from '@cardinal/tools'
 import { appendEntry, type Sink } from './append.ts'
 import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
+import { Declarations, type Declaring, isDeclarable, type Next, nextAfter } from './declarations.ts'
 import { KernelError } from './errors.ts'
 
 export const NODE_AGENT = Buffer.alloc(16)
@@ -31,11 +17,6 @@ export const NODE_AGENT = Buffer.alloc(16)
 export type Egress =
   | { readonly kind: 'zone'; readonly is: Zone }
   | { readonly kind: 'network'; readonly is: Network }
-
-/** How a server is reached, or what was accepted of it. */
-export type McpWish =
-  | { readonly kind: 'mcp-server'; readonly is: McpServerDeclaration }
-  | { readonly kind: 'mcp-tools'; readonly is: McpAccepted }
 
 /** One applied version of an agent's manifest. */
 export interface Generation {
@@ -96,13 +77,6 @@ interface AppliedRow {
   readonly timeMs: number
 }
 
-/** One applied version of a declared tool or middleware. */
-interface Declared<T> {
-  readonly generation: number
-  readonly declaration: T
-  readonly wish: string
-}
-
 type DefaultsOf = (tool: string, tenant: string) => ReturnType<Parameters<typeof parseCard>[2]>
 
 /** A confinement by the host, as it is on record. */
@@ -126,14 +100,9 @@ export class Control {
   readonly #zones = new Map<string, Zone>()
   readonly #networks = new Map<string, Network>()
   #egressVersion = 0
-  readonly #tools = new Map<string, Declared<ToolDeclaration>>()
-  readonly #models = new Map<string, Declared<ModelDeclaration>>()
-  readonly #modelsOf = new Map<string, readonly ModelDeclaration[]>()
-  readonly #servers = new Map<string, Declared<McpServerDeclaration>>()
-  readonly #accepted = new Map<string, Declared<McpAccepted>>()
-  readonly #mcpTools = new Map<string, readonly McpToolDeclaration[]>()
-  readonly #ofTenant = new Map<string, readonly MiddlewareDeclaration[]>()
-  readonly #middleware = new Map<string, Declared<MiddlewareDeclaration>>()
+  readonly #declarations = new Declarations()
+  /** Tenants of which some type ever named middleware. */
+  readonly #namesMiddleware = new Set<string>()
   readonly #confinements = new Map<string, ConfinementData>()
   /** The newest version of each secret that was ever on record. */
   readonly #secrets = new Map<string, number>()
@@ -183,35 +152,9 @@ export class Control {
     if (kind === 'zone') this.#zones.set((body as Zone).name, body as Zone)
     if (kind === 'network') this.#networks.set((body as Network).name, body as Network)
     if (kind === 'zone' || kind === 'network') this.#egressVersion++
-    if (kind === 'tool') {
-      const { tenant, name, generation } = meta as unknown as AppliedMeta
-      const wish = JSON.stringify(body)
-      this.#tools.set(`${tenant}/${name}`, { generation, declaration: body as ToolDeclaration, wish })
-    }
-    if (kind === 'model') {
-      const { tenant, name, generation } = meta as unknown as AppliedMeta
-      const wish = JSON.stringify(body)
-      this.#models.set(`${tenant}/${name}`, { generation, declaration: body as ModelDeclaration, wish })
-      this.#modelsOf.delete(tenant)
-    }
-    if (kind === 'mcp-server' || kind === 'mcp-tools') {
-      const { tenant, name, generation } = meta as unknown as AppliedMeta
-      const wish = JSON.stringify(body)
-      const declared = { generation, wish }
-      if (kind === 'mcp-server')
-        this.#servers.set(`${tenant}/${name}`, { ...declared, declaration: body as McpServerDeclaration })
-      else this.#accepted.set(`${tenant}/${name}`, { ...declared, declaration: body as McpAccepted })
-      this.#mcpTools.delete(tenant)
-    }
-    if (kind === 'middleware') {
-      const { tenant, name, generation } = meta as unknown as AppliedMeta
-      const wish = JSON.stringify(body)
-      this.#middleware.set(`${tenant}/${name}`, {
-        generation,
-        declaration: body as MiddlewareDeclaration,
-        wish,
-      })
-      this.#ofTenant.delete(tenant)
+    if (isDeclarable(kind)) {
+      const { tenant, generation } = meta as unknown as AppliedMeta
+      this.#declarations.fold(tenant, { kind, is: body } as Declaring, generation)
     }
     if (kind === 'confined') this.#confinements.set((body as ConfinementData).id, body as ConfinementData)
     if (kind === 'exported') this.#exported.push(...(body as { blocks: [string, string][] }).blocks)
@@ -221,6 +164,7 @@ export class Control {
     const { card, timeoutMs, idleMs, idempotency, secrets = {}, middleware = [] } = body as AppliedBody
     const parsed = parseCard(card, 'spec.card', (tool) => this.#defaultsOf(tool, tenant))
     const wish = wishText({ image, body: body as AppliedBody })
+    if (middleware.length > 0) this.#namesMiddleware.add(tenant)
     const rows = this.#history.get(`${tenant}/${name}`) ?? []
     this.#history.set(`${tenant}/${name}`, [...rows, { generation, image, pos: this.#tip.pos, timeMs }])
     this.#generations.set(`${tenant}/${name}`, {
@@ -267,121 +211,21 @@ export class Control {
     return this.#egressVersion
   }
 
-  /** The declaration of a tool that is in force for a tenant now. */
-  findTool(tenant: string, name: string): ToolDeclaration | undefined {
-    return this.#tools.get(`${tenant}/${name}`)?.declaration
+  /** What manifests declare beside agents. */
+  get declarations(): Omit<Declarations, 'fold'> {
+    return this.#declarations
   }
 
-  /** The tools that are declared for a tenant. */
-  toolsOf(tenant: string): ToolDeclaration[] {
-    return [...this.#tools].filter(([at]) => at.startsWith(`${tenant}/`)).map(([, tool]) => tool.declaration)
-  }
-
-  /** The tools of MCP servers that were accepted for a tenant; the same list until one of them changes. */
-  mcpToolsOf(tenant: string): readonly McpToolDeclaration[] {
-    const known = this.#mcpTools.get(tenant)
-    if (known) return known
-    const found = [...this.#accepted].flatMap(([at, { declaration }]) => {
-      const server = at.startsWith(`${tenant}/`) ? this.#servers.get(at)?.declaration : undefined
-      return server ? mcpTools(server, declaration) : []
-    })
-    this.#mcpTools.set(tenant, found)
-    return found
-  }
-
-  /** The models that are declared for a tenant; the same list until one of them changes. */
-  modelsOf(tenant: string): readonly ModelDeclaration[] {
-    const known = this.#modelsOf.get(tenant)
-    if (known) return known
-    const found = [...this.#models].flatMap(([at, { declaration }]) =>
-      at.startsWith(`${tenant}/`) ? [declaration] : [],
-    )
-    this.#modelsOf.set(tenant, found)
-    return found
-  }
-
-  nextOfModel(tenant: string, declaration: ModelDeclaration): { generation: number; changed: boolean } {
-    return next(this.#models.get(`${tenant}/${declaration.name}`), JSON.stringify(declaration))
-  }
-
-  applyModel(
-    tenant: string,
-    declaration: ModelDeclaration,
-  ): { generation: number; changed: boolean; pos: Pos } {
-    const { generation, changed } = this.nextOfModel(tenant, declaration)
-    if (changed) this.#record('model', { tenant, name: declaration.name, generation }, declaration)
+  /** Records a declaration if it is new. Durable once the returned position is. */
+  declare(tenant: string, declaring: Declaring): Next & { readonly pos: Pos } {
+    const { generation, changed } = this.#declarations.next(tenant, declaring)
+    if (changed) this.#record(declaring.kind, { tenant, name: declaring.is.name, generation }, declaring.is)
     return { generation, changed, pos: this.#tip.pos }
   }
 
-  /** What was accepted of servers for a tenant, whether they are declared yet or not. */
-  acceptedOf(tenant: string): McpAccepted[] {
-    return [...this.#accepted].flatMap(([at, { declaration }]) =>
-      at.startsWith(`${tenant}/`) ? [declaration] : [],
-    )
-  }
-
-  /** The servers behind accepted tools, of all tenants. */
-  mcpServers(): ReadonlySet<McpServerDeclaration> {
-    const tenants = new Set([...this.#accepted.keys()].map((at) => at.slice(0, at.indexOf('/'))))
-    return new Set([...tenants].flatMap((tenant) => this.mcpToolsOf(tenant).map(({ server }) => server)))
-  }
-
-  /** Everything that is declared for a tenant, with what grants for it fill in. */
-  defaultedOf(tenant: string): Defaulted[] {
-    return [
-      ...this.toolsOf(tenant).map(defaultedOf),
-      ...this.mcpToolsOf(tenant).map((tool) => ({ name: tool.name, defaults: mcpDefaults(tool) })),
-      ...(this.modelsOf(tenant).length > 0 ? [{ name: 'llm.chat', defaults: CHAT_DEFAULTS }] : []),
-    ]
-  }
-
-  nextOfMcp(tenant: string, wish: McpWish): { generation: number; changed: boolean } {
-    const known = wish.kind === 'mcp-server' ? this.#servers : this.#accepted
-    return next(known.get(`${tenant}/${wish.is.name}`), JSON.stringify(wish.is))
-  }
-
-  applyMcp(tenant: string, wish: McpWish): { generation: number; changed: boolean; pos: Pos } {
-    const { generation, changed } = this.nextOfMcp(tenant, wish)
-    if (changed) this.#record(wish.kind, { tenant, name: wish.is.name, generation }, wish.is)
-    return { generation, changed, pos: this.#tip.pos }
-  }
-
-  /** The middleware that is declared for a tenant; the same list until one of it changes. */
-  middlewareOf(tenant: string): readonly MiddlewareDeclaration[] {
-    const known = this.#ofTenant.get(tenant)
-    if (known) return known
-    const found = [...this.#middleware].flatMap(([at, { declaration }]) =>
-      at.startsWith(`${tenant}/`) ? [declaration] : [],
-    )
-    this.#ofTenant.set(tenant, found)
-    return found
-  }
-
-  findMiddleware(tenant: string, name: string): MiddlewareDeclaration | undefined {
-    return this.#middleware.get(`${tenant}/${name}`)?.declaration
-  }
-
-  /** Whether the manifest of some type of a tenant names middleware, be it there or not. */
+  /** Whether a manifest of some type of a tenant ever named middleware, be it there or not. */
   namesMiddleware(tenant: string): boolean {
-    for (const one of this.#generations.values())
-      if (one.tenant === tenant && one.middleware.length > 0) return true
-    return false
-  }
-
-  nextOfMiddleware(
-    tenant: string,
-    declaration: MiddlewareDeclaration,
-  ): { generation: number; changed: boolean } {
-    return next(this.#middleware.get(`${tenant}/${declaration.name}`), JSON.stringify(declaration))
-  }
-
-  applyMiddleware(
-    tenant: string,
-    declaration: MiddlewareDeclaration,
-  ): { generation: number; changed: boolean; pos: Pos } {
-    const { generation, changed } = this.nextOfMiddleware(tenant, declaration)
-    if (changed) this.#record('middleware', { tenant, name: declaration.name, generation }, declaration)
-    return { generation, changed, pos: this.#tip.pos }
+    return this.#namesMiddleware.has(tenant)
   }
 
   generations(): readonly Generation[] {
@@ -473,13 +317,9 @@ export class Control {
   }
 
   /** The generation that a wish is or would be. */
-  nextOf({ tenant, name, ...wish }: AgentWish): { generation: number; changed: boolean } {
+  nextOf({ tenant, name, ...wish }: AgentWish): Next {
     const before = this.findGeneration(tenant, name)
-    return next(before, wishText(wish))
-  }
-
-  nextOfTool(tenant: string, declaration: ToolDeclaration): { generation: number; changed: boolean } {
-    return next(this.#tools.get(`${tenant}/${declaration.name}`), JSON.stringify(declaration))
+    return nextAfter(before, wishText(wish))
   }
 
   /** Whether this is another zone or network than the one of its name that is in force. */
@@ -489,19 +329,10 @@ export class Control {
   }
 
   /** Records a wish if it is new. Durable once the returned position is. */
-  apply(wish: AgentWish): { generation: number; changed: boolean; pos: Pos } {
+  apply(wish: AgentWish): Next & { readonly pos: Pos } {
     const { tenant, name, image, body } = wish
     const { generation, changed } = this.nextOf(wish)
     if (changed) this.#record('applied', { tenant, name, generation, image }, body)
-    return { generation, changed, pos: this.#tip.pos }
-  }
-
-  applyTool(
-    tenant: string,
-    declaration: ToolDeclaration,
-  ): { generation: number; changed: boolean; pos: Pos } {
-    const { generation, changed } = this.nextOfTool(tenant, declaration)
-    if (changed) this.#record('tool', { tenant, name: declaration.name, generation }, declaration)
     return { generation, changed, pos: this.#tip.pos }
   }
 
@@ -551,12 +382,4 @@ export class Control {
 
 function wishText({ image, body }: Pick<AgentWish, 'image' | 'body'>): string {
   return JSON.stringify([image, body])
-}
-
-function next(
-  before: { readonly generation: number; readonly wish: string } | undefined,
-  wish: string,
-): { generation: number; changed: boolean } {
-  if (before?.wish === wish) return { generation: before.generation, changed: false }
-  return { generation: (before?.generation ?? 0) + 1, changed: true }
 }

@@ -314,7 +314,7 @@ class Node implements Kernel {
     })
     const own = new Map([http, secretReveal(), ...(options.tools ?? [])].map((tool) => [tool.name, tool]))
     this.#own = own
-    const declared = new DeclaredTools(control, http, servers, {
+    const declared = new DeclaredTools(control.declarations, http, servers, {
       door,
       scripted: (name) => options.models?.get(name),
     })
@@ -369,7 +369,7 @@ class Node implements Kernel {
     this.mcp = new McpLook(this.#ctx, servers)
     this.receipts = new Receipts(this.#ctx, this.view, folder.log, this.publicKey)
     const delivery = new Delivery(this.#ctx, this.#agents, this.view, this.#fatal)
-    const parts = { own: [...own.values()], declared, http, servers }
+    const parts = { own: [...own.values()], declared, servers }
     this.applying = new Applying(this.#ctx, this.#agents, parts)
     this.cards = new HostCards(this.#ctx, this.#agents)
     this.tokens = new HostTokens(this.#ctx, this.cards, purposeKey(nodeKey, 'cardinal.cards.1'))
@@ -457,7 +457,7 @@ class Node implements Kernel {
       defaultsOf: (control) => (tool, tenant) =>
         defaultsOfAgents(tool) ??
         this.#own.get(tool)?.defaults ??
-        defaultsAmong(tool, control.defaultedOf(tenant)),
+        defaultsAmong(tool, control.declarations.defaultedOf(tenant)),
     })
     let taken = 0
     for (const pos of log.positions()) {
@@ -553,7 +553,7 @@ class Node implements Kernel {
   readonly defaultsOf: Kernel['defaultsOf'] = (tool, tenant) =>
     defaultsOfAgents(tool) ??
     this.#ctx.findTool(tenant, tool)?.defaults ??
-    defaultsAmong(tool, this.#ctx.control.defaultedOf(tenant))
+    defaultsAmong(tool, this.#ctx.control.declarations.defaultedOf(tenant))
 
   ownPort(port: number): void {
     this.#ownPorts.add(port)

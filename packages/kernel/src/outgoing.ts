@@ -97,7 +97,7 @@ export class Outgoing {
     const agent = this.#agent
     const controller = new AbortController()
     this.#attempts.set(effect.id, controller)
-    const mediating = this.#chainOf(effect, effect.mediated ? effect.mediated.given : effect.args)
+    const mediating = this.#mediatingOf(effect, effect.mediated ? effect.mediated.given : effect.args)
     const decided = (ran: Ran) => {
       if (this.#attempts.get(effect.id) !== controller) return
       this.#attempts.delete(effect.id)
@@ -112,19 +112,22 @@ export class Outgoing {
   #standingBefore(effect: OpenEffect): Mediating | undefined {
     const { control } = this.#around.ctx
     if (!effect.mediated && !mayMediate(control, this.#agent.address.tenant)) return undefined
-    return this.#chainOf(effect, effect.args)
+    return this.#mediatingOf(effect, effect.args)
   }
 
-  #chainOf(effect: OpenEffect, args: unknown): Mediating {
-    const { ctx } = this.#around
+  #chainOf(effect: OpenEffect): Middleware[] {
     const who = this.#agent.standing.actor()
-    const chain = ctx.chains.of(who.row, effect.tool, cardOf(who, effect.via))
-    return { chain, call: callOf(ctx, who, effect, args) }
+    return this.#around.ctx.chains.of(who.row, effect.tool, cardOf(who, effect.via))
+  }
+
+  #mediatingOf(effect: OpenEffect, args: unknown): Mediating {
+    const call = callOf(this.#around.ctx, this.#agent.standing.actor(), effect, args)
+    return { chain: this.#chainOf(effect), call }
   }
 
   /** Whether something before an effect of these reaches out of the node itself: then its turn is durable first. */
   leaves(effect: OpenEffect): boolean {
-    return this.#chainOf(effect, effect.args).chain.some(({ leaves }) => leaves)
+    return this.#chainOf(effect).some(({ leaves }) => leaves)
   }
 
   /** decide₂: on exactly what is to go out, and on record in the same step. */

@@ -3,9 +3,9 @@ export { manifestJsonSchema } from './document.ts'
 export { ManifestError } from './errors.ts'
 export {
   type AgentManifest,
+  type DeclaringManifest,
   type Manifest,
   type McpServerManifest,
-  type McpToolsManifest,
   type MiddlewareManifest,
   type NetworkManifest,
   type ParseOptions,

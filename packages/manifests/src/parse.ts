@@ -59,12 +59,27 @@ export interface ZoneManifest {
   readonly ranges: readonly string[]
 }
 
-export interface ToolManifest {
-  readonly kind: 'Tool'
+/** A manifest that declares something for a tenant. */
+interface Declares<Kind extends string, Declaration> {
+  readonly kind: Kind
   readonly file: string
   readonly tenant: string
-  readonly declaration: ToolDeclaration
+  readonly declaration: Declaration
 }
+
+export type ToolManifest = Declares<'Tool', ToolDeclaration>
+export type MiddlewareManifest = Declares<'Middleware', MiddlewareDeclaration>
+export type McpServerManifest = Declares<'McpServer', McpServerDeclaration>
+/** What was accepted of a server: its package, and its tools as they described themselves. */
+type McpToolsManifest = Declares<'McpTools', McpAccepted>
+type ModelManifest = Declares<'Model', ModelDeclaration>
+
+export type DeclaringManifest =
+  | ToolManifest
+  | MiddlewareManifest
+  | McpServerManifest
+  | McpToolsManifest
+  | ModelManifest
 
 /** Where no agent goes, whatever its card says: hosts as `a.example` or `*.example`, and ranges. */
 export interface NetworkManifest {
@@ -74,44 +89,7 @@ export interface NetworkManifest {
   readonly deny: readonly string[]
 }
 
-export interface MiddlewareManifest {
-  readonly kind: 'Middleware'
-  readonly file: string
-  readonly tenant: string
-  readonly declaration: MiddlewareDeclaration
-}
-
-export interface McpServerManifest {
-  readonly kind: 'McpServer'
-  readonly file: string
-  readonly tenant: string
-  readonly declaration: McpServerDeclaration
-}
-
-/** What was accepted of a server: its package, and its tools as they described themselves. */
-export interface McpToolsManifest {
-  readonly kind: 'McpTools'
-  readonly file: string
-  readonly tenant: string
-  readonly accepted: McpAccepted
-}
-
-interface ModelManifest {
-  readonly kind: 'Model'
-  readonly file: string
-  readonly tenant: string
-  readonly declaration: ModelDeclaration
-}
-
-export type Manifest =
-  | AgentManifest
-  | ZoneManifest
-  | NetworkManifest
-  | ToolManifest
-  | MiddlewareManifest
-  | McpServerManifest
-  | McpToolsManifest
-  | ModelManifest
+export type Manifest = AgentManifest | ZoneManifest | NetworkManifest | DeclaringManifest
 
 export interface ParseOptions {
   /** What a tool of a tenant fills in; those that the same documents declare are known besides. */
@@ -178,7 +156,7 @@ function otherOf(
       case 'McpServer':
         return { kind: 'McpServer', file, tenant, declaration: mcpServerOf(document) }
       case 'McpTools':
-        return { kind: 'McpTools', file, tenant, accepted: mcpAcceptedOf(document) }
+        return { kind: 'McpTools', file, tenant, declaration: mcpAcceptedOf(document) }
     }
   })
 }
@@ -204,9 +182,9 @@ function defaultedIn(manifests: readonly (Manifest | undefined)[], tenant: strin
     .flatMap((m): Defaulted[] => {
       if (m?.kind === 'Tool' && m.tenant === tenant) return [defaultedOf(m.declaration)]
       if (m?.kind !== 'McpTools' || m.tenant !== tenant) return []
-      const server = servers.find(({ name }) => name === m.accepted.name)
+      const server = servers.find(({ name }) => name === m.declaration.name)
       return server
-        ? mcpTools(server, m.accepted).map((tool) => ({ name: tool.name, defaults: mcpDefaults(tool) }))
+        ? mcpTools(server, m.declaration).map((tool) => ({ name: tool.name, defaults: mcpDefaults(tool) }))
         : []
     })
     .concat(chat)
