@@ -16,6 +16,7 @@ import { address, json, OPERATOR, on, param, parse } from './api-parts.ts'
 import { secretRoutes } from './api-secrets.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
 import type { Kernel } from './kernel.ts'
+import { serveMcp, within } from './mcp-server.ts'
 import type { Reply } from './reply.ts'
 import * as routes from './routes.ts'
 
@@ -36,6 +37,7 @@ const DEFAULT_WAIT_S = 30
 const MAX_BODY = 5 << 20
 const MAX_APPLY = 128 << 20
 const CLOSE_GRACE_MS = 500
+const MCP_PATH = '/mcp'
 
 /** The token of this data folder, made once; readable by its owner only. */
 export function readToken(file: string): string {
@@ -93,7 +95,9 @@ function makeApp(served: Served): OpenAPIHono {
     problem(c, new KernelError('NotFound', 'NoSuchRoute', `no route \`${c.req.method} ${c.req.path}\``)),
   )
   app.use('*', async (c, next) => {
-    const given = Buffer.from(/^bearer (.*)$/i.exec(c.req.header('authorization') ?? '')?.[1] ?? '')
+    // Clients have tokens of their own there, and this one is none of them.
+    if (c.req.path === MCP_PATH) return next()
+    const given = Buffer.from(bearerOf(c))
     if (given.length === expected.length && timingSafeEqual(given, expected)) return next()
     const error = new KernelError(
       'Refused',
@@ -120,6 +124,7 @@ function makeApp(served: Served): OpenAPIHono {
   cardRoutes(app, served.kernel)
   approvalRoutes(app, served.kernel)
   secretRoutes(app, served.kernel)
+  mcpRoutes(app, served)
   app.doc31('/v1/openapi.json', {
     openapi: '3.1.0',
     info: { title: 'Cardinal', version: '1', description: 'Agents under cards. Loopback only, one token.' },
@@ -185,6 +190,34 @@ function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
     await kernel.resolveEffect(effect, outcome, OPERATOR)
     return c.json({ effect, outcome })
   })
+}
+
+/** Agents as tools of the Model Context Protocol, and who may call them so. */
+function mcpRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
+  const serveClient = serveMcp(kernel, closing)
+  app.all(MCP_PATH, (c) => {
+    const client = kernel.mcpClients.authenticate(bearerOf(c))
+    if (client) return serveClient(c.req.raw, client)
+    c.header('WWW-Authenticate', 'Bearer')
+    const text = 'the token of a client is needed: `cardinal mcp clients add`'
+    return problem(c, new KernelError('Refused', 'NoToken', text), 401)
+  })
+  on(app, routes.listMcpClients, async (c) => {
+    const { tenant } = parse(routes.listMcpClients.request.query, c.req.query())
+    return c.json({ clients: kernel.mcpClients.list(tenant) })
+  })
+  on(app, routes.addMcpClient, async (c) => {
+    const wish = parse(routes.addMcpClient.request.body.content['application/json'].schema, await json(c))
+    return c.json({ ...(await kernel.mcpClients.add(wish, OPERATOR)), path: MCP_PATH })
+  })
+  on(app, routes.removeMcpClient, async (c) => {
+    await kernel.mcpClients.remove(param(c, 'tenant'), param(c, 'name'), OPERATOR)
+    return c.json({ removed: `${param(c, 'tenant')}/${param(c, 'name')}` })
+  })
+}
+
+function bearerOf(c: Context): string {
+  return /^bearer (.*)$/i.exec(c.req.header('authorization') ?? '')?.[1] ?? ''
 }
 
 function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
@@ -323,22 +356,6 @@ async function answer(
   if (reply.ok) return c.json({ invocation: id, state: 'done', value: reply.value })
   const { class: cls, code, message, ...rest } = reply.error
   return problem(c, new KernelError(cls as KernelErrorClass, code, message, { invocation: id, ...rest }))
-}
-
-async function within<T>(
-  promise: Promise<T>,
-  ms: number,
-  closing: Promise<undefined>,
-): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, ms, undefined)
-  })
-  try {
-    return await Promise.race([promise, late, closing])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 /** `application/problem+json`; what is not one of our errors is a bug, and its text stays inside. */

@@ -10,6 +10,7 @@ import { appendEntry, type Sink } from './append.ts'
 import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
 import { Declarations, type Declaring, isDeclarable, type Next, nextAfter } from './declarations.ts'
 import { KernelError } from './errors.ts'
+import type { RecordedClient } from './mcp-clients.ts'
 
 export const NODE_AGENT = Buffer.alloc(16)
 
@@ -106,6 +107,7 @@ export class Control {
   readonly #confinements = new Map<string, ConfinementData>()
   /** The newest version of each secret that was ever on record. */
   readonly #secrets = new Map<string, number>()
+  readonly #mcpClients = new Map<string, RecordedClient>()
   readonly #exported: (readonly [string, string])[] = []
   readonly #history = new Map<string, AppliedRow[]>()
   /** Which SQLite answers from which position on. */
@@ -157,6 +159,9 @@ export class Control {
       this.#declarations.fold(tenant, { kind, is: body } as Declaring, generation)
     }
     if (kind === 'confined') this.#confinements.set((body as ConfinementData).id, body as ConfinementData)
+    if (kind === 'mcp-client')
+      this.#mcpClients.set(`${meta.tenant}/${meta.name}`, body as unknown as RecordedClient)
+    if (kind === 'mcp-client-removed') this.#mcpClients.delete(`${meta.tenant}/${meta.name}`)
     if (kind === 'exported') this.#exported.push(...(body as { blocks: [string, string][] }).blocks)
     if (kind === 'lifted') this.#confinements.delete((body as ConfinementData).id)
     if (kind !== 'applied') return
@@ -261,6 +266,25 @@ export class Control {
 
   exported(blocks: readonly (readonly [string, string])[], by: string): Pos {
     this.#record('exported', { cards: blocks.map(([card]) => card), by }, { blocks })
+    return this.#tip.pos
+  }
+
+  listMcpClients(): readonly RecordedClient[] {
+    return [...this.#mcpClients.values()]
+  }
+
+  findMcpClient(tenant: string, name: string): RecordedClient | undefined {
+    return this.#mcpClients.get(`${tenant}/${name}`)
+  }
+
+  addMcpClient(client: RecordedClient, by: string): Pos {
+    const { tenant, name, card } = client
+    this.#record('mcp-client', { tenant, name, card, by }, client)
+    return this.#tip.pos
+  }
+
+  removeMcpClient(tenant: string, name: string, by: string): Pos {
+    this.#record('mcp-client-removed', { tenant, name, by }, {})
     return this.#tip.pos
   }
 

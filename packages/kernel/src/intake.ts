@@ -218,6 +218,13 @@ export class Intake {
     await this.#ctx.log.untilDurable(tip.pos)
   }
 
+  /** What callers may ask of an agent: of its own image, or of the one that it would be born with. */
+  async methods(address: string): Promise<LoadedImage['methods']> {
+    const parsed = parseAddress(address)
+    const row = this.#ctx.derived.findAgent(parsed)
+    return (row ? await this.#ctx.images.get(row.image) : await this.#imageOf(parsed)).methods
+  }
+
   async requireBorn(address: Address): Promise<LiveAgent> {
     const agent = await this.#agents.find(address)
     if (!agent) throw new KernelError('NotFound', 'NoSuchAgent', `no agent \`${showAddress(address)}\``)

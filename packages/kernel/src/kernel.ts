@@ -63,6 +63,7 @@ import { type InvocationId, parseAddress, parseEffectRef } from './ids.ts'
 import { Images } from './images.ts'
 import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
 import { Invocations } from './invocations.ts'
+import { McpClients } from './mcp-clients.ts'
 import { McpLook } from './mcp-look.ts'
 import { postJson } from './post-json.ts'
 import { Receipts } from './receipts.ts'
@@ -154,6 +155,7 @@ export interface Kernel {
   readonly transfer: HomeTransfer
   readonly secrets: HostSecrets
   readonly mcp: McpLook
+  readonly mcpClients: McpClients
   readonly receipts: Receipts
   readonly applying: Pick<Applying, 'plan' | 'generations'>
   apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
@@ -161,6 +163,8 @@ export interface Kernel {
   invoke(call: Invoke): Promise<{ id: InvocationId; reply: Promise<Reply> }>
   begin(call: Invoke): Promise<Begun>
   result(id: string): Promise<Result>
+  /** What callers may ask of an agent, born or not. */
+  methods(address: string): ReturnType<Intake['methods']>
   cancel(id: string, why: string): Promise<void>
   emit(address: string, name: string, value: unknown): Promise<void>
   replay(address: string, toSeq?: number): Promise<{ turns: number; entries: number }>
@@ -242,6 +246,7 @@ class Node implements Kernel {
   readonly transfer: HomeTransfer
   readonly secrets: HostSecrets
   readonly mcp: McpLook
+  readonly mcpClients: McpClients
   readonly receipts: Receipts
   readonly #door: EgressDoor
   readonly #servers: McpServers
@@ -367,6 +372,7 @@ class Node implements Kernel {
     )
     this.view = new View(this.#ctx)
     this.mcp = new McpLook(this.#ctx, servers)
+    this.mcpClients = new McpClients(this.#ctx)
     this.receipts = new Receipts(this.#ctx, this.view, folder.log, this.publicKey)
     const delivery = new Delivery(this.#ctx, this.#agents, this.view, this.#fatal)
     const parts = { own: [...own.values()], declared, servers }
@@ -413,6 +419,10 @@ class Node implements Kernel {
 
   result(id: string): Promise<Result> {
     return this.#intake.result(id)
+  }
+
+  methods(address: string): ReturnType<Intake['methods']> {
+    return this.#intake.methods(address)
   }
 
   cancel(id: string, why: string): Promise<void> {

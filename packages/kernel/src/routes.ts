@@ -160,6 +160,48 @@ export const mcpLook = route(
   }),
 )
 
+const offered = z.strictObject({
+  name: z.string(),
+  agent: z.string().openapi({ description: '`type/key`' }),
+  method: z.string(),
+})
+const mcpClient = z.strictObject({
+  tenant: z.string(),
+  name: z.string(),
+  card: z.string().openapi({ description: 'what is done for its calls lies within this card' }),
+  tools: z.array(offered).max(1000),
+})
+
+export const listMcpClients = route(
+  {
+    method: 'get',
+    path: '/v1/mcp/clients',
+    summary: 'who may call agents over the Model Context Protocol',
+    request: { query: z.object({ tenant: z.string().optional() }) },
+  },
+  z.object({ clients: z.array(mcpClient) }),
+)
+
+export const addMcpClient = route(
+  {
+    method: 'post',
+    path: '/v1/mcp/clients',
+    summary: 'let a client call methods of agents as tools; its token is in this answer and in no other',
+    request: { body: json(mcpClient) },
+  },
+  z.object({ token: z.string(), path: z.string() }),
+)
+
+export const removeMcpClient = route(
+  {
+    method: 'delete',
+    path: '/v1/mcp/clients/{tenant}/{name}',
+    summary: 'end a client: its token is worth nothing from then on',
+    request: { params: z.object({ tenant: z.string(), name: z.string() }) },
+  },
+  z.object({ removed: z.string() }),
+)
+
 const typeOf = z.object({ tenant: z.string(), type: z.string() })
 
 export const generations = route(

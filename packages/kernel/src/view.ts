@@ -210,6 +210,16 @@ export class View {
     return this.#ctx.derived.lastInvocation((await this.requireRow(parseAddress(address))).id)
   }
 
+  /** Who asked from outside for an invocation, and of whose agent. */
+  callerOf(id: string): { readonly tenant: string; readonly principal: string } | undefined {
+    this.#ctx.derived.apply()
+    const invocation = this.#ctx.derived.findInvocation(id)
+    const row = invocation && this.#ctx.derived.findAgentByRow(invocation.agent)
+    if (!row) return undefined
+    const { principal } = JSON.parse(this.#ctx.log.read(invocation.accepted).header.meta) as AcceptedMeta
+    return { tenant: row.tenant, principal }
+  }
+
   /** The answer of an invocation that has ended, from the entry that holds it. */
   readReply(invocation: InvocationRow): Reply {
     const row = this.#ctx.derived.findAgentByRow(invocation.agent)

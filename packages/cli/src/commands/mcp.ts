@@ -6,7 +6,8 @@ import { stringify } from 'yaml'
 import { ask } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { endpointOf, formatOf } from '../options.ts'
-import { print } from '../output.ts'
+import { print, table } from '../output.ts'
+import { defaultTenant } from './agents.ts'
 
 interface Tool {
   readonly name: string
@@ -30,6 +31,92 @@ export function addMcpCommands(program: Command): void {
     )
     .option('--check', 'write nothing; fail if what is there differs')
     .action(pin)
+  addClientCommands(mcp)
+}
+
+interface Offered {
+  readonly name: string
+  readonly agent: string
+  readonly method: string
+}
+
+interface Client {
+  readonly tenant: string
+  readonly name: string
+  readonly card: string
+  readonly tools: readonly Offered[]
+}
+
+interface AddOptions {
+  readonly tenant?: string
+  readonly card: string
+  readonly tool: readonly string[]
+}
+
+function addClientCommands(mcp: Command): void {
+  const clients = mcp.command('clients').description('who may call agents as tools, each within a card')
+  clients
+    .command('add <name>')
+    .description('let a client in, and print its token: once, and never again')
+    .requiredOption('--card <card>', 'what is done for its calls lies within this card: `cards mint`')
+    .requiredOption(
+      '--tool <[name=]type/key:method...>',
+      'a method that it may call; by its own name, if none is given',
+    )
+    .option('--tenant <tenant>', 'whose; else CARDINAL_TENANT, else `default`')
+    .action(addClient)
+  clients
+    .command('list')
+    .description('clients and what they may call')
+    .option('--tenant <tenant>', 'of one tenant')
+    .action(listClients)
+  clients
+    .command('rm <name>')
+    .description('end a client: its token is worth nothing from then on')
+    .option('--tenant <tenant>', 'whose; else CARDINAL_TENANT, else `default`')
+    .action(removeClient)
+}
+
+/** `[NAME=]type/key:method`. */
+function offeredOf(text: string): Offered {
+  const [, name, agent, method] = /^(?:([^=]*)=)?([^=:]+):([^=:]+)$/.exec(text) ?? []
+  if (agent === undefined || method === undefined)
+    throw new CliError(
+      'Usage',
+      'BadClient',
+      `\`${text}\` is no tool: write \`type/key:method\`, or \`NAME=type/key:method\``,
+    )
+  return { name: name ?? method, agent, method }
+}
+
+async function addClient(name: string, options: AddOptions, command: Command): Promise<void> {
+  const endpoint = endpointOf(command)
+  const tenant = options.tenant ?? defaultTenant()
+  const wish = { tenant, name, card: options.card, tools: options.tool.map(offeredOf) }
+  const { body } = await ask(endpoint, '/v1/mcp/clients', { body: wish })
+  const added = { tenant, name, url: `${endpoint.url}${String(body.path)}`, token: String(body.token) }
+  print(formatOf(command), added, () => `url    ${added.url}\ntoken  ${added.token}`)
+}
+
+async function listClients(options: { readonly tenant?: string }, command: Command): Promise<void> {
+  const query = options.tenant === undefined ? '' : `?${new URLSearchParams({ tenant: options.tenant })}`
+  const { body } = await ask(endpointOf(command), `/v1/mcp/clients${query}`)
+  const clients = body.clients as readonly Client[]
+  const rows = clients.flatMap(({ tenant, name, card, tools }) =>
+    tools.map((tool) => [`${tenant}/${name}`, card, tool.name, `${tool.agent}:${tool.method}`]),
+  )
+  print(formatOf(command), clients, () => table(rows))
+}
+
+async function removeClient(
+  name: string,
+  options: { readonly tenant?: string },
+  command: Command,
+): Promise<void> {
+  const tenant = options.tenant ?? defaultTenant()
+  const path = `/v1/mcp/clients/${encodeURIComponent(tenant)}/${encodeURIComponent(name)}`
+  const { body } = await ask(endpointOf(command), path, { method: 'DELETE' })
+  print(formatOf(command), body, () => `removed ${String(body.removed)}`)
 }
 
 async function pin(manifest: string, options: { check?: true }, command: Command): Promise<void> {
