@@ -97,26 +97,9 @@ const zoneDocument = z.strictObject({
   }),
 })
 
-const TYPE = z.enum(['string', 'number', 'integer', 'boolean'])
+const TYPE = z.enum(['string', 'number', 'integer', 'boolean', 'object', 'array'])
 const ANSWER_TYPE = z.enum(['object', 'array', 'string', 'number', 'integer', 'boolean', 'null'])
 const scalar = z.union([z.string(), z.number(), z.boolean()])
-/** `anyOf` a type and null is how generators write an argument that may be left out. */
-const nullable = z.tuple([z.strictObject({ type: TYPE }), z.strictObject({ type: z.literal('null') })])
-const property = z
-  .strictObject({
-    type: TYPE.optional(),
-    anyOf: nullable.optional(),
-    title: z.string().optional(),
-    description: z.string().optional(),
-    enum: z.array(scalar).min(1).optional(),
-    minLength: z.int().min(0).optional(),
-    maxLength: z.int().min(0).optional(),
-    minimum: z.number().optional(),
-    maximum: z.number().optional(),
-    default: z.union([scalar, z.null()]).optional(),
-  })
-  .refine((p) => (p.type === undefined) !== (p.anyOf === undefined), 'one of `type` and `anyOf`')
-
 /** JSON Schema of an answer. Patterns and references are left out: the node checks answers itself. */
 const answer: z.ZodType<AnswerSchema> = z.lazy(() =>
   z.strictObject({
@@ -141,6 +124,29 @@ const answer: z.ZodType<AnswerSchema> = z.lazy(() =>
     maxItems: z.int().min(0).optional(),
   }),
 )
+
+/** `anyOf` a type and null is how generators write an argument that may be left out. */
+const nullable = z.tuple([z.strictObject({ type: TYPE }), z.strictObject({ type: z.literal('null') })])
+const property = z
+  .strictObject({
+    type: TYPE.optional(),
+    anyOf: nullable.optional(),
+    title: z.string().optional(),
+    description: z.string().optional(),
+    enum: z.array(scalar).min(1).optional(),
+    minLength: z.int().min(0).optional(),
+    maxLength: z.int().min(0).optional(),
+    minimum: z.number().optional(),
+    maximum: z.number().optional(),
+    default: z.union([scalar, z.null()]).optional(),
+    properties: z.record(z.string(), answer).optional(),
+    required: z.array(z.string()).optional(),
+    additionalProperties: z.union([z.boolean(), answer]).optional(),
+    items: answer.optional(),
+    minItems: z.int().min(0).optional(),
+    maxItems: z.int().min(0).optional(),
+  })
+  .refine((p) => (p.type === undefined) !== (p.anyOf === undefined), 'one of `type` and `anyOf`')
 
 const plainEnv = z.string().regex(/^[A-Z][A-Z0-9_]*$/, 'a variable, as API_KEY')
 const cliSpec = z.strictObject({

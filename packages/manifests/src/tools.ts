@@ -6,6 +6,7 @@ import {
   type CliDeclaration,
   checkArgs,
   type HttpDeclaration,
+  isNested,
   isOwnHeader,
   MAX_ANSWER_DEPTH,
   placeholders,
@@ -81,7 +82,10 @@ function checkCommand({ cli, in: schema, secret, capture }: CliDeclaration): voi
   if (SHELLS.test(cli.program))
     throw new ToolProblem(['cli', 'program'], `\`${cli.program}\` runs whatever it is told to`)
   const known = (name: string, at: readonly (string | number)[]) => {
-    if (!Object.hasOwn(schema.properties, name)) throw new ToolProblem(at, `there is no argument \`${name}\``)
+    const property = Object.hasOwn(schema.properties, name) ? schema.properties[name] : undefined
+    if (!property) throw new ToolProblem(at, `there is no argument \`${name}\``)
+    if (isNested(property))
+      throw new ToolProblem(at, `\`${name}\` is no text: an ${property.type} is no word`)
   }
   let behind = cli.flagsEnd === 'none'
   const names = new Set<string>()
@@ -146,6 +150,12 @@ function checkTemplates(declaration: HttpDeclaration): void {
     const wrong = placeholders(template).find((arg) => !known.has(arg))
     if (wrong !== undefined)
       throw new ToolProblem(['http', ...where.split('.')], `there is no argument \`${wrong}\``)
+    const nested = placeholders(template).find((arg) => !canStandIn(where, template, arg, schema))
+    if (nested !== undefined)
+      throw new ToolProblem(
+        ['http', ...where.split('.')],
+        `\`${nested}\` is not one plain value: it stands in a body, or a list of such in the query`,
+      )
     if (where === 'query' || where.startsWith('query.')) continue
     const loose = placeholders(template).find((arg) => !isAlways(schema, arg))
     if (loose !== undefined)
@@ -153,10 +163,20 @@ function checkTemplates(declaration: HttpDeclaration): void {
   }
 }
 
+/** A list of plain values may be a whole part of the query: it then stands there once for each. */
+function canStandIn(where: string, template: string, arg: string, schema: ToolDeclaration['in']): boolean {
+  const property = schema.properties[arg]
+  if (!property || !isNested(property)) return true
+  const items = [property.items?.type].flat()
+  const plain = items.every((type) => ['string', 'number', 'integer', 'boolean'].includes(String(type)))
+  return where.startsWith('query.') && template === `{${arg}}` && property.type === 'array' && plain
+}
+
 /** A default that is no argument, and bounds that hold nothing, would only be noticed by whoever calls. */
 function checkProperties({ properties }: ToolDeclaration['in']): void {
   for (const [name, property] of Object.entries(properties)) {
     const at = ['in', 'properties', name]
+    checkNested(property, at)
     const { minimum = -Infinity, maximum = Infinity, minLength = 0, maxLength = Infinity } = property
     if (minimum > maximum || minLength > maxLength) throw new ToolProblem(at, 'nothing lies in these bounds')
     if (property.default === undefined || property.default === null) continue
@@ -167,6 +187,15 @@ function checkProperties({ properties }: ToolDeclaration['in']): void {
     if (!(given instanceof Map))
       throw new ToolProblem([...at, 'default'], 'the default is no argument of this kind')
   }
+}
+
+const NESTED = ['properties', 'required', 'additionalProperties', 'items', 'minItems', 'maxItems'] as const
+
+/** What is said of members is said of what has members, and ends somewhere. */
+function checkNested(property: ToolDeclaration['in']['properties'][string], at: readonly string[]): void {
+  const said = NESTED.find((key) => property[key] !== undefined)
+  if (isNested(property)) return checkDepth(property as AnswerSchema, at)
+  if (said !== undefined) throw new ToolProblem([...at, said], `a ${property.type} has no \`${said}\``)
 }
 
 function checkSecrets({ secret, http, capture, effect }: HttpDeclaration): void {
@@ -189,7 +218,7 @@ function checkSecrets({ secret, http, capture, effect }: HttpDeclaration): void 
 function checkDepth(schema: AnswerSchema | undefined, at: readonly (string | number)[]): void {
   if (schema === undefined) return
   if (at.length > MAX_ANSWER_DEPTH)
-    throw new ToolProblem(['out'], `this is nested more than ${MAX_ANSWER_DEPTH} deep`)
+    throw new ToolProblem([at[0] as string], `this is nested more than ${MAX_ANSWER_DEPTH} deep`)
   const { properties = {}, items, anyOf = [], additionalProperties } = schema
   for (const [name, one] of Object.entries(properties)) checkDepth(one, [...at, name])
   for (const [i, one] of anyOf.entries()) checkDepth(one, [...at, i])

@@ -98,7 +98,7 @@ function planOf(
   for (const [name, template] of Object.entries(http.query ?? {})) {
     const missing = placeholders(template).some((arg) => !args.has(arg))
     const value = fill(template, (text) => text)
-    if (!missing) url.searchParams.set(name, value)
+    if (!missing && !listIn(template, args)) url.searchParams.set(name, value)
   }
   const headers = Object.entries(http.headers ?? {}).map(([name, text]) => [name, fill(text, (t) => t)])
   headers.push(['accept', 'application/json'])
@@ -121,7 +121,27 @@ function planOf(
   )
   if ('bad' in sent) return sent
   const keyed = effect === 'idempotent' && idempotencyHeader
-  return { ...(sent.plan as HttpPlan), ...(keyed && { idempotencyHeader }) }
+  const plan = sent.plan as HttpPlan
+  return { ...plan, url: withLists(plan.url, http, args), ...(keyed && { idempotencyHeader }) }
+}
+
+/** `http.fetch` bounds each name of a query by itself, and knows none twice; here the arguments are bounded. */
+function withLists(
+  href: string,
+  { query = {} }: HttpDeclaration['http'],
+  args: ReadonlyMap<string, unknown>,
+): string {
+  const url = new URL(href)
+  for (const [name, template] of Object.entries(query))
+    for (const one of listIn(template, args) ?? []) url.searchParams.append(name, String(one))
+  return url.href
+}
+
+/** The values of a list that a part of the query is: it stands there once for each. */
+function listIn(template: string, args: ReadonlyMap<string, unknown>): readonly unknown[] | undefined {
+  const [arg] = placeholders(template)
+  const given = arg === undefined || template !== `{${arg}}` ? undefined : args.get(arg)
+  return Array.isArray(given) ? given : undefined
 }
 
 /**

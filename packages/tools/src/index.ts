@@ -28,7 +28,7 @@ export {
 export { McpProblem, McpServers } from './mcp-servers.ts'
 export { mcpDefaults, mcpTool } from './mcp-tool.ts'
 export { type ModelDeclaration, PROVIDERS } from './model-declaration.ts'
-export { checkArgs } from './schema.ts'
+export { checkArgs, isNested } from './schema.ts'
 export { secretReveal } from './secret-reveal.ts'
 export { parseSlot, type SecretBinding } from './secret-slot.ts'
 export type {

@@ -6,8 +6,11 @@
  * anything is decided.
  */
 
+import { type AnswerSchema, wrongAnswer } from './answer-schema.ts'
+
 interface PropertySchema {
-  readonly type: 'string' | 'number' | 'integer' | 'boolean'
+  /** An `object` or an `array` goes into a JSON body as it is, and is checked as answers are. */
+  readonly type: 'string' | 'number' | 'integer' | 'boolean' | 'object' | 'array'
   readonly description?: string | undefined
   readonly enum?: readonly (string | number | boolean)[] | undefined
   readonly minLength?: number | undefined
@@ -16,6 +19,17 @@ interface PropertySchema {
   readonly maximum?: number | undefined
   /** Filled in where the argument is left out; `null`: left out then, and `null` is taken for that. */
   readonly default?: string | number | boolean | null | undefined
+  readonly properties?: Readonly<Record<string, AnswerSchema>> | undefined
+  readonly required?: readonly string[] | undefined
+  readonly additionalProperties?: boolean | AnswerSchema | undefined
+  readonly items?: AnswerSchema | undefined
+  readonly minItems?: number | undefined
+  readonly maxItems?: number | undefined
+}
+
+/** Whether it is more than one value, which can stand in a body alone. */
+export function isNested({ type }: PropertySchema): boolean {
+  return type === 'object' || type === 'array'
 }
 
 export interface ArgsSchema {
@@ -52,6 +66,10 @@ export function checkArgs(
 
 function wrongWith(property: PropertySchema, value: unknown): string | undefined {
   const { type, minLength, maxLength, minimum, maximum } = property
+  if (isNested(property)) {
+    const at = wrongAnswer(property as AnswerSchema, value)
+    return at && `is not as described, at ${at}`
+  }
   const is =
     type === 'integer' ? Number.isSafeInteger(value) : typeof value === (type === 'number' ? 'number' : type)
   if (!is) return `is no ${type}`

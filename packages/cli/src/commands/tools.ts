@@ -1,11 +1,13 @@
 /** Commands about tools: which there are, how each is called, and their types for programs. */
 import fs from 'node:fs'
+import path from 'node:path'
 import { type ToolInfo, typesOf } from '@cardinal/tools'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
+import { stringify } from 'yaml'
 import { ask } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { endpointOf, formatOf } from '../options.ts'
-import { print, table } from '../output.ts'
+import { note, print, table } from '../output.ts'
 import { defaultTenant, route } from './agents.ts'
 
 const TENANT = ['--tenant <tenant>', 'whose; else CARDINAL_TENANT, else `default`'] as const
@@ -22,6 +24,24 @@ export function addToolCommands(program: Command): void {
     .description('how a tool is called, what it does, and where its arguments go')
     .option(...TENANT)
     .action(show)
+  tools
+    .command('import <file>')
+    .description(
+      'make a manifest of tools from an OpenAPI document (2.0 to 3.1, JSON or YAML), to be read and applied; needs no node',
+    )
+    .option(...TENANT)
+    .option('--server <url>', 'where the service is; the first server of the document, if left out')
+    .option('--prefix <name>', 'how names of the tools begin; the title of the document, if left out')
+    .option('--only <operation...>', 'these operations, by their ids; all, if left out')
+    .option('--secret <name>', 'the secret that they carry where the document says that they need one')
+    .addOption(
+      new Option('--answers <which>', 'whose answers are held to the document')
+        .choices(['reads', 'all', 'none'])
+        .default('reads'),
+    )
+    .option('--out <file>', 'where to; `PREFIX.tools.yaml`, if left out, and `-` is standard output')
+    .option('--check', 'write nothing; fail if what is there differs')
+    .action(importTools)
   program
     .command('types [file]')
     .description(
@@ -59,6 +79,52 @@ async function show(name: string, options: { tenant?: string }, command: Command
       `no tool \`${name}\`; \`cardinal tools list\` shows those that there are`,
     )
   print(formatOf(command), found, () => found.help)
+}
+
+interface ImportFlags {
+  readonly tenant?: string
+  readonly server?: string
+  readonly prefix?: string
+  readonly only?: readonly string[]
+  readonly secret?: string
+  readonly answers: 'reads' | 'all' | 'none'
+  readonly out?: string
+  readonly check?: true
+}
+
+async function importTools(from: string, options: ImportFlags, command: Command): Promise<void> {
+  if (!fs.existsSync(from)) throw new CliError('NotFound', 'NoSuchFile', `\`${from}\` does not exist`)
+  // Whoever imports nothing does not wait for it.
+  const { toolsOfOpenApi } = await import('@cardinal/manifests/openapi')
+  const { tenant = defaultTenant(), out, check, ...rest } = options
+  const { tools, left, notes, bare } = toolsOfOpenApi(fs.readFileSync(from, 'utf8'), from, {
+    tenant,
+    ...rest,
+  })
+  for (const { operation, why } of left) note(`left out ${operation}: ${why}`)
+  for (const { tool, note: text } of notes) note(`${tool}: ${text}`)
+  if (bare.length > 0) note(`${bare.length} of them need a secret: name it with \`--secret\``)
+  if (tools.length === 0)
+    throw new CliError('Malformed', 'BadManifest', `no operation of \`${from}\` can be a tool`)
+  const name = tools[0]?.metadata.name.split('.')[0] as string
+  const to = out ?? `${name}.tools.yaml`
+  const after = `# Made by \`cardinal tools import ${path.basename(from)}\`: read it before it is applied.\n${tools
+    .map((tool) => stringify(tool, { aliasDuplicateObjects: false, lineWidth: 0 }))
+    .join('---\n')}`
+  if (to === '-') {
+    process.stdout.write(after)
+    return
+  }
+  const same = fs.existsSync(to) && fs.readFileSync(to, 'utf8') === after
+  if (check && !same)
+    throw new CliError('Conflict', 'ToolChanged', `\`${to}\` is not what \`${from}\` says; import it again`)
+  if (!same) fs.writeFileSync(to, after)
+  const said = { file: to, changed: !same, tools: tools.map(({ metadata }) => metadata.name), left, notes }
+  print(
+    formatOf(command),
+    said,
+    () => `${to}${same ? ' (as it was)' : ''}: ${tools.length} tools, ${left.length} operations left out`,
+  )
 }
 
 async function types(
