@@ -424,7 +424,7 @@ describe('where middleware stands', () => {
     expect(order).toEqual(['b>', 'a>', 'c>', '<c', '<a', '<b'])
   })
 
-  it('binds whatever is done under cards that are taken from one that it binds (R22)', async () => {
+  it('63: binds whatever is done under cards that are taken from one that it binds (R22)', async () => {
     t = await openTestKernel([], { tools: tools(), modules })
     await middleware('own', '{ module: { name: own } }')
     const spawns = '{ tool: agent.spawn, resource: "*" }'
@@ -516,7 +516,7 @@ describe('middleware that asks a person', () => {
     own = { request: (call) => ({ do: 'rewrite', args: { ...(call.args as object), note: 'as shown' } }) }
   })
 
-  it('shows what would go out, and performs exactly that, over restarts and suspensions', async () => {
+  it('70: shows what would go out, and performs exactly that, over restarts and suspensions', async () => {
     expect(await pay()).toMatchObject(OK)
     const { id } = await begin()
     expect(performed).toHaveLength(1)
@@ -648,7 +648,7 @@ describe('middleware that asks a person', () => {
     expect(performed).toHaveLength(1)
   })
 
-  it('takes of the limit on how often a person is asked', async () => {
+  it('71: takes of the limit on how often a person is asked', async () => {
     await open('', '{ asks: 1 }')
     await middleware('boss', '{ tools: [bank.pay], approval: { roles: [boss] } }')
     const { id } = await begin()

@@ -1,5 +1,6 @@
 /** `cardinal secrets` as an operator types it, on nodes that are started in every way. */
-import type { ChildProcess } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import fs from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -193,4 +194,48 @@ describe('cardinal secrets', () => {
       expect((await send('kv')).out).toContain('SecretSource')
     })
   })
+})
+
+const dumpsBeside = () => /^core/.test(fs.readFileSync('/proc/sys/kernel/core_pattern', 'utf8'))
+
+describe.runIf(process.platform === 'linux' && dumpsBeside())('45: a core dump', () => {
+  const { folder, run, runBeside, begin, end, remove } = commandLine()
+  const dumpOf = async (child: ChildProcess, cwd: string): Promise<Buffer> => {
+    spawnSync('prlimit', ['--pid', String(child.pid), '--core=unlimited'], { stdio: 'inherit' })
+    const ended = once(child, 'exit')
+    child.kill('SIGABRT')
+    await ended
+    const name = fs.readdirSync(cwd).find((file) => /^core(\.\d+)?$/.test(file))
+    const bytes = name === undefined ? Buffer.alloc(0) : fs.readFileSync(path.join(cwd, name))
+    if (name !== undefined) fs.rmSync(path.join(cwd, name))
+    return bytes
+  }
+  afterAll(remove)
+
+  it('of a node that has used a secret holds none of it; one of another process that has it does', async () => {
+    const service = await startReflecting()
+    fs.copyFileSync(programFile('messenger.ts'), path.join(folder, 'messenger.ts'))
+    fs.writeFileSync(path.join(folder, 'cardinal.yaml'), manifest(service.port))
+    const { child } = await begin(['dev', '--port', '0'], /applied default\/messenger/)
+    try {
+      expect(run(['secrets', 'set', 'ledger-token'], folder, VALUE).status).toBe(0)
+      const asked = {
+        url: `http://127.0.0.1:${service.port}/plain`,
+        headerSecrets: { authorization: 'ledger' },
+      }
+      await runBeside(['invoke', 'messenger/a', 'send', JSON.stringify(asked)])
+      expect(service.seen.at(-1)?.headers.authorization).toBe(`Bearer ${VALUE}`)
+      expect((await dumpOf(child, folder)).includes(VALUE)).toBe(false)
+    } finally {
+      if (child.exitCode === null && child.signalCode === null) await end(child)
+      await service.close()
+    }
+    const other = spawn(
+      process.execPath,
+      ['-e', `const it = Buffer.from('${VALUE}'); console.log('up'); setInterval(() => it, 1000)`],
+      { cwd: folder },
+    )
+    await once(other.stdout, 'data')
+    expect((await dumpOf(other, folder)).includes(VALUE)).toBe(true)
+  }, 60_000)
 })

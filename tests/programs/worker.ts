@@ -78,9 +78,14 @@ export default class Worker extends Agent {
   random() {
     return [Math.random(), Math.random(), crypto.randomUUID(), Date.now()]
   }
-  async get({ url, method, body }: { url: string; method?: string; body?: string }) {
+  async get(asked: { url: string; method?: string; body?: string; headers?: Record<string, string> }) {
+    const { url, method, body, headers } = asked
     try {
-      const r = await fetch(url, { ...(method && { method }), ...(body !== undefined && { body }) })
+      const r = await fetch(url, {
+        ...(method && { method }),
+        ...(headers && { headers }),
+        ...(body !== undefined && { body }),
+      })
       return { status: r.status, text: await r.text() }
     } catch (e) {
       const error = e as Refused

@@ -46,7 +46,7 @@ function nth(entries: readonly ForgedEntry[], kind: string, n: number): ForgedEn
   return found
 }
 
-describe('a log rewritten by somebody who holds the signing key', () => {
+describe('44: a log rewritten by somebody who holds the signing key', () => {
   let t: TestKernel
   beforeEach(async () => {
     t = await openTestKernel(programs, { tools })

@@ -22,6 +22,7 @@ import {
   type SecretBinding,
   type ToolDeclaration,
 } from '@cardinal/tools'
+import { parse as parseName } from 'tldts'
 import { type Document, isNode, LineCounter, parseAllDocuments, visit } from 'yaml'
 import type { z } from 'zod'
 import { type AgentDocument, KINDS, type NetworkDocument, type ZoneDocument } from './document.ts'
@@ -322,6 +323,13 @@ function cardOf(
       grants.forEach((grant: object, i) => {
         // Of an agent, methods are what its program calls them.
         const { tool, method } = grant as { tool: string; method?: unknown }
+        const suffix = suffixOf(grant)
+        if (suffix !== undefined)
+          throw new CardError(
+            'BadGrant',
+            `spec.card.${side}[${i}].host`,
+            `anybody may have a name below \`${suffix}\`: name the hosts, or a suffix that is somebody's`,
+          )
         const small = (tool.startsWith('agent.') ? [] : [method].flat()).find((m) =>
           /[a-z]/.test(String(m ?? '')),
         )
@@ -338,6 +346,17 @@ function cardOf(
     if (!(error instanceof CardError)) throw error
     throw at(source, splitPath(error.path), error.message)
   }
+}
+
+/** The public suffix, as `com` or `github.io`, below which a grant would reach every name. */
+function suffixOf(grant: object): string | undefined {
+  const hosts = [(grant as { host?: unknown }).host].flat()
+  return hosts
+    .flatMap((host) => (typeof host === 'string' && host.startsWith('*.') ? [host.slice(2)] : []))
+    .find((name) => {
+      const { publicSuffix, isIcann, isPrivate } = parseName(name, { allowPrivateDomains: true })
+      return publicSuffix === name && (isIcann === true || isPrivate === true)
+    })
 }
 
 /** Grants name handles as the program does; a card is of secrets, whatever some program calls them. */
