@@ -1,4 +1,5 @@
 /** Effects that ask a person: they wait, are approved on their digest, denied, or cut. */
+import { VirtualClock } from '@cardinal/kernel'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
   applyPrograms,
@@ -17,6 +18,7 @@ const tools = [
 ]
 const PAY = '{ tool: bank.pay, args: "*", ask: [approver] }'
 const READ = '{ tool: db.read, args: "*", flow: [log, "caller:*"] }'
+const TEST_PAY = '{ tool: test.pay, args: "*", ask: [approver] }'
 const TALK = '{ tool: agent.*, resource: "*", method: "*" }'
 const boss = (now: readonly string[]) => ({
   name: 'boss',
@@ -118,6 +120,61 @@ describe('a payment that asks', () => {
     await old2.close()
     expect(await t.kernel.approvals.list()).toEqual([])
     expect(paid.length).toBe(1)
+  })
+
+  it('waits for two days over three restarts, its agent asleep, while a shared method answers', async () => {
+    const START = Date.parse('2026-03-01T00:00:00Z')
+    const HOUR = 3_600_000
+    const clock = new VirtualClock(START)
+    await t.close()
+    const worker = {
+      name: 'worker',
+      file: programFile('worker.ts'),
+      now: [TEST_PAY],
+      spec: '  timeout: 7d\n',
+    }
+    const own = [functionTool('test.pay', 'once', (args) => ({ id: paid.push(args) }))]
+    t = await openTestKernel([worker], { tools: own, clock })
+    const { id } = await t.kernel.invoke({ address: 'acme/worker/ann', method: 'pay', args: { to: 'bo' } })
+    const before = await one()
+    for (const hours of [16, 32, 48]) {
+      clock.moveTo(START + hours * HOUR)
+      await t.kernel.poll()
+      const old = t
+      t = await crashCopy(t, { tools: own, clock })
+      await old.close()
+      expect(await t.kernel.approvals.list()).toEqual([before])
+      expect(await t.call('worker/ann', 'status', null)).toMatchObject({ ok: true })
+      expect(await t.kernel.suspend('acme/worker/ann')).toBe(true)
+      expect(t.kernel.stats().live).toBe(0)
+    }
+    expect(paid).toEqual([])
+    await t.kernel.approvals.approve(before.id, before.digest, undefined, 'operator')
+    await expect.poll(async () => (await t.kernel.result(id)).state).toBe('done')
+    expect(paid).toEqual([{ to: 'bo' }])
+  })
+
+  it('ends with the time of its call, where that is shorter: then nobody can approve it', async () => {
+    const START = Date.parse('2026-03-01T00:00:00Z')
+    const clock = new VirtualClock(START)
+    await t.close()
+    const worker = {
+      name: 'worker',
+      file: programFile('worker.ts'),
+      now: [TEST_PAY],
+      spec: '  timeout: 1d\n',
+    }
+    const own = [functionTool('test.pay', 'once', (args) => ({ id: paid.push(args) }))]
+    t = await openTestKernel([worker], { tools: own, clock })
+    const { reply } = await t.kernel.invoke({ address: 'acme/worker/ann', method: 'pay', args: { to: 'bo' } })
+    const before = await one()
+    clock.moveTo(START + 25 * 3_600_000)
+    await t.kernel.poll()
+    expect(await reply).toMatchObject({ ok: false, error: { class: 'TimedOut' } })
+    await expect(
+      t.kernel.approvals.approve(before.id, before.digest, undefined, 'operator'),
+    ).rejects.toMatchObject({ code: 'AlreadyDecided' })
+    expect(paid).toEqual([])
   })
 
   it('is cut when the card under it sinks, whether its agent sleeps or not', async () => {
