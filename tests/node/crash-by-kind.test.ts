@@ -10,7 +10,7 @@ import net, { type AddressInfo } from 'node:net'
 import path from 'node:path'
 import { type McpServerManifest, parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
-import { isRange } from '@cardinal/tools'
+import { isRange, ownFunction } from '@cardinal/tools'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
@@ -42,6 +42,9 @@ const KINDS: [kind: string, cls: Class, tool: string, args: object][] = [
         ['a program', 'once', 'prog.pay', { n: 0 }],
       ] as [string, Class, string, object][])
     : []),
+  ['a function of the operator', 'read', 'own.look', { n: 1 }],
+  ['a function of the operator', 'idempotent', 'own.order', { n: 2 }],
+  ['a function of the operator', 'once', 'own.pay', { n: 1 }],
   ['a model', 'read', 'llm.chat', { model: 'script', messages: [{ role: 'user', content: 'hi' }] }],
 ]
 const POINTS = ['turn.appended', 'effect.before', 'effect.started', 'effect.performed', 'receipt.appended']
@@ -51,6 +54,12 @@ const CASES = KINDS.flatMap(([kind, cls, tool, args]) =>
     (point) => [kind, cls, point, tool, args] as const,
   ),
 )
+
+/** Tells the service of what must arrive with one key. */
+const OWN = ownFunction(`module.exports = async ({ n }, { key }) => {
+  if (n === 2) await fetch(process.env.SERVICE_OF_THE_TEST, { headers: { 'idempotency-key': key } })
+  return { done: true }
+}`)
 
 let t: TestKernel
 let packages: string
@@ -64,6 +73,7 @@ let count = 0
 const options = () => ({
   packages,
   models: new Map([['echo', () => ({ text: 'said' })]]),
+  functions: new Map([['own', OWN]]),
 })
 
 const declared = (port: number) => {
@@ -78,6 +88,10 @@ const declared = (port: number) => {
     tool('shop.pay', `  effect: once\n${n}  ${at('POST')} }`),
     tool('prog.look', `  effect: read\n${n}  cli: { program: sleep, args: [--, { positional: n }] }`),
     tool('prog.pay', `  effect: once\n${n}  cli: { program: sleep, args: [--, { positional: n }] }`),
+    ...(['look read', 'order idempotent', 'pay once'] as const).map((text) => {
+      const [name, effect] = text.split(' ')
+      return tool(`own.${name}`, `  effect: ${effect}\n${n}  host: { function: own }`)
+    }),
     'apiVersion: cardinal/v1\nkind: Model\nmetadata: { tenant: acme, name: script }\nspec: { provider: scripted, model: echo }\n',
   ].join('')
 }
@@ -129,6 +143,7 @@ beforeAll(async () => {
     response.end('{"done":true}')
   })
   await new Promise<void>((resolve) => service.listen(0, '127.0.0.1', resolve))
+  process.env.SERVICE_OF_THE_TEST = `http://127.0.0.1:${(service.address() as AddressInfo).port}/`
   t = await openTestKernel([], { ...options(), crashPoint: (name) => atPoint(name) })
   await applyZone(t.kernel, '127.0.0.1', '127.0.0.0/8')
   const parsing = { isRange, defaultsOf: t.kernel.defaultsOf }
@@ -138,7 +153,7 @@ beforeAll(async () => {
   )
   await accept('far', `{ http: { url: "http://127.0.0.1:${port}/mcp" }, effects: { echo: read } }`)
   if (hasSandbox) await accept('near', '{ stdio: { package: everything, command: [node, index.mjs] } }')
-  const grants = ['shop.*', 'prog.*', 'far.*', 'near.*'].map(
+  const grants = ['shop.*', 'prog.*', 'own.*', 'far.*', 'near.*'].map(
     (name) => `{ tool: ${name}, args: "*", ask: [] }`,
   )
   const now = [...grants, '{ tool: llm.chat, resource: "*" }'].map((g) => `      - ${g}\n`).join('')

@@ -243,7 +243,7 @@ describe('a declared tool', () => {
 
   it('carries its arguments to its own host, whatever else it says', () => {
     const [manifest] = parse(declared().replace('effect: once', 'sinks: [log]\n  effect: once'))
-    if (manifest?.kind !== 'Tool' || manifest.declaration.cli) throw new Error('a tool')
+    if (manifest?.kind !== 'Tool' || !manifest.declaration.http) throw new Error('a tool')
     const made = declaredTool(manifest.declaration, { perform: () => Promise.reject(new Error('not sent')) })
     expect(made.sinks).toEqual(['127.0.0.1', 'log'])
   })

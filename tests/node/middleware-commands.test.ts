@@ -181,7 +181,7 @@ describe('a node with middleware', () => {
     fs.writeFileSync(path.join(folder, 'broken.ts'), 'export default {')
     const broken = await begin(
       ['serve', '--port', '0', '--data', 'other', '--middleware', 'x=broken.ts'],
-      /\[BadMiddleware\]/,
+      /\[BadOwnCode\]/,
     )
     expect(broken.said).toMatch(/middleware `x`: .*broken\.ts:1/)
     expect(run(['serve', '--middleware', 'broken.ts'])).toMatchObject({

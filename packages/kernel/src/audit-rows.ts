@@ -93,12 +93,7 @@ export class AuditRows {
     this.control = new Control(sink, from.slots, (tool, tenant) =>
       from.defaultsOf(this.control)(tool, tenant),
     )
-    const declared = new DeclaredTools(
-      this.control.declarations,
-      NOBODY as never,
-      NOBODY as never,
-      NOBODY as never,
-    )
+    const declared = new DeclaredTools(this.control.declarations, NOBODY as never)
     this.findTool = (tenant, name) => from.own.get(name) ?? declared.find(tenant, name)
     this.toolsOf = (tenant) => [...from.own.values(), ...declared.of(tenant)]
     this.authority = new Authority({

@@ -3,9 +3,11 @@ import {
   type ChatOptions,
   cliTool,
   declaredTool,
+  hostTool,
   llmChat,
   type McpServers,
   mcpTool,
+  type OwnFunction,
   type Tool,
 } from '@cardinal/tools'
 import type { Declarations } from './declarations.ts'
@@ -15,23 +17,28 @@ type Declared = Pick<Declarations, 'find' | 'of' | 'mcpToolsOf'>
 /** The one tool that all models of a tenant are called by. */
 const CHAT = 'llm.chat'
 
+/** What tools are performed with. */
+export interface ToolPorts {
+  readonly http: Tool
+  readonly servers: McpServers
+  readonly chat: ChatOptions
+  /** The operator's own, by name. */
+  readonly functions: (name: string) => OwnFunction | undefined
+}
+
 export class DeclaredTools {
   readonly #declared: Declared
-  readonly #http: Tool
-  readonly #servers: McpServers
-  readonly #chat: ChatOptions
+  readonly #ports: ToolPorts
   readonly #made = new WeakMap<object, Tool>()
 
-  constructor(declared: Declared, http: Tool, servers: McpServers, chat: ChatOptions) {
+  constructor(declared: Declared, ports: ToolPorts) {
     this.#declared = declared
-    this.#http = http
-    this.#servers = servers
-    this.#chat = chat
+    this.#ports = ports
   }
 
   /** The tools as they would be of other declarations. */
   from(declared: Declared): DeclaredTools {
-    return new DeclaredTools(declared, this.#http, this.#servers, this.#chat)
+    return new DeclaredTools(declared, this.#ports)
   }
 
   of(tenant: string): Tool[] {
@@ -44,11 +51,12 @@ export class DeclaredTools {
   find(tenant: string, name: string): Tool | undefined {
     const declared = this.#declared.find('tool', tenant, name)
     if (declared?.cli) return this.#once(declared, () => cliTool(declared))
-    if (declared) return this.#once(declared, () => declaredTool(declared, this.#http))
+    if (declared?.host) return this.#once(declared, () => hostTool(declared, this.#ports.functions))
+    if (declared) return this.#once(declared, () => declaredTool(declared, this.#ports.http))
     const models = name === CHAT ? this.#declared.of('model', tenant) : []
-    if (models.length > 0) return this.#once(models, () => llmChat(models, this.#chat))
+    if (models.length > 0) return this.#once(models, () => llmChat(models, this.#ports.chat))
     const ofServer = this.#declared.mcpToolsOf(tenant).find((tool) => tool.name === name)
-    return ofServer && this.#once(ofServer, () => mcpTool(ofServer, this.#servers))
+    return ofServer && this.#once(ofServer, () => mcpTool(ofServer, this.#ports.servers))
   }
 
   #once(declaration: object, make: () => Tool): Tool {

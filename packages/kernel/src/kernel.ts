@@ -30,6 +30,7 @@ import {
   httpFetch,
   infoOf,
   McpServers,
+  type OwnFunction,
   type ScriptedModel,
   secretReveal,
   type Tool,
@@ -102,6 +103,8 @@ export interface KernelOptions {
   readonly onBroken?: (effect: string, tool: string, error: unknown) => void
   /** Where packages of MCP servers lie; left out: none is started here. */
   readonly packages?: string
+  /** The operator's own functions, by the name that manifests of tools call them. */
+  readonly functions?: ReadonlyMap<string, OwnFunction>
   /** The operator's own middleware, by the name that manifests call it. */
   readonly modules?: ReadonlyMap<string, OwnModule>
   /** Told of every effect that `audit` stands before, once it has ended. */
@@ -319,9 +322,11 @@ class Node implements Kernel {
     })
     const own = new Map([http, secretReveal(), ...(options.tools ?? [])].map((tool) => [tool.name, tool]))
     this.#own = own
-    const declared = new DeclaredTools(control.declarations, http, servers, {
-      door,
-      scripted: (name) => options.models?.get(name),
+    const declared = new DeclaredTools(control.declarations, {
+      http,
+      servers,
+      chat: { door, scripted: (name) => options.models?.get(name) },
+      functions: (name) => options.functions?.get(name),
     })
     const findTool = (tenant: string, name: string) => own.get(name) ?? declared.find(tenant, name)
     const authority = new Authority({

@@ -232,6 +232,14 @@ const toolDocument = z.strictObject({
         })
         .optional(),
       cli: cliSpec.optional().describe('a program in the sandbox'),
+      host: z
+        .strictObject({
+          function: name.describe('which function of the operator (`cardinal serve --tool NAME=FILE`)'),
+          secret: z.strictObject({ ref }).optional(),
+          timeout: duration.optional().describe('30s if left out'),
+        })
+        .optional()
+        .describe('code of the host'),
       capture: z
         .record(z.string(), z.string())
         .optional()
@@ -252,7 +260,10 @@ const toolDocument = z.strictObject({
         .describe('where the arguments can be carried to besides the host of the URL'),
       yields: z.array(z.string()).optional().describe('labels of what it answers'),
     })
-    .refine((spec) => (spec.http === undefined) !== (spec.cli === undefined), 'one of `http` and `cli`'),
+    .refine(
+      (spec) => [spec.http, spec.cli, spec.host].filter((kind) => kind !== undefined).length === 1,
+      'one of `http`, `cli` and `host`',
+    ),
 })
 
 const networkDocument = z.strictObject({

@@ -42,10 +42,15 @@ export function declarationOf({ metadata, spec }: ToolDocument): ToolDeclaration
   const rest = { dimensions: spec.dimensions, spend: spec.spend, sinks: spec.sinks, yields: spec.yields }
   const declaration: ToolDeclaration = spec.cli
     ? { ...shared, ...cliOf(spec.cli), ...rest }
-    : { ...shared, ...httpOf(spec), ...rest }
+    : spec.host
+      ? { ...shared, ...hostOf(spec.host), ...rest }
+      : { ...shared, ...httpOf(spec), ...rest }
   checkDepth(spec.out, ['out'])
   checkNames(declaration)
+  if (spec.capture && !declaration.http)
+    throw new ToolProblem(['capture'], 'only answers over HTTP are captured')
   if (declaration.cli) checkCommand(declaration)
+  else if (declaration.host) checkSecretName(declaration.secret?.ref, ['host', 'secret', 'ref'])
   else {
     checkTemplates(declaration)
     checkSecrets(declaration)
@@ -74,11 +79,16 @@ function cliOf({ secret, timeout, memory, ...cli }: NonNullable<ToolDocument['sp
   }
 }
 
+function hostOf({ function: named, secret, timeout }: NonNullable<ToolDocument['spec']['host']>) {
+  const timeoutMs = timeout === undefined ? TIMEOUT_MS : durationMs(timeout)
+  return { host: { function: named, timeoutMs }, ...(secret && { secret }) }
+}
+
 const SHELLS =
   /^(.*\/)?(a|ba|da|k|z|c|tc|fi)?sh$|^(.*\/)?(busybox|env|xargs|find|sudo|su|nohup|setsid|timeout|nice)$/
 
 /** Words of the command are arguments or stand there; none can be read as a flag that nobody wrote. */
-function checkCommand({ cli, in: schema, secret, capture }: CliDeclaration): void {
+function checkCommand({ cli, in: schema, secret }: CliDeclaration): void {
   if (SHELLS.test(cli.program))
     throw new ToolProblem(['cli', 'program'], `\`${cli.program}\` runs whatever it is told to`)
   const known = (name: string, at: readonly (string | number)[]) => {
@@ -108,9 +118,12 @@ function checkCommand({ cli, in: schema, secret, capture }: CliDeclaration): voi
     }
   }
   if (cli.stdin !== undefined) known(cli.stdin, ['cli', 'stdin'])
-  if (secret && !isSecretName(secret.ref.replaceAll('{key}', 'k')))
-    throw new ToolProblem(['cli', 'secret', 'ref'], `\`${secret.ref}\` is no name of a secret`)
-  if (capture) throw new ToolProblem(['capture'], 'only answers over HTTP are captured')
+  checkSecretName(secret?.ref, ['cli', 'secret', 'ref'])
+}
+
+function checkSecretName(ref: string | undefined, at: readonly string[]): void {
+  if (ref !== undefined && !isSecretName(ref.replaceAll('{key}', 'k')))
+    throw new ToolProblem(at, `\`${ref}\` is no name of a secret`)
 }
 
 function propertiesOf({ in: schema }: ToolDocument['spec']): ToolDeclaration['in']['properties'] {

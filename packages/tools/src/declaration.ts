@@ -27,6 +27,7 @@ interface Declared {
 /** One typed HTTP request. */
 export interface HttpDeclaration extends Declared {
   readonly cli?: undefined
+  readonly host?: undefined
   /** The header that carries the kernel's key; of an `idempotent` effect. */
   readonly idempotencyHeader?: string | undefined
   readonly http: {
@@ -57,6 +58,7 @@ export type CliWord =
 /** One program in the sandbox. */
 export interface CliDeclaration extends Declared {
   readonly http?: undefined
+  readonly host?: undefined
   readonly cli: {
     /** A name on the path of the sandbox; never a shell. */
     readonly program: string
@@ -79,7 +81,22 @@ export interface CliDeclaration extends Declared {
   readonly idempotencyHeader?: undefined
 }
 
-export type ToolDeclaration = HttpDeclaration | CliDeclaration
+/** One function of the operator's own. */
+export interface HostDeclaration extends Declared {
+  readonly http?: undefined
+  readonly cli?: undefined
+  readonly host: {
+    /** The name that the operator gave it when the node was started. */
+    readonly function: string
+    readonly timeoutMs: number
+  }
+  /** The secret that it is told. */
+  readonly secret?: { readonly ref: string } | undefined
+  readonly capture?: undefined
+  readonly idempotencyHeader?: undefined
+}
+
+export type ToolDeclaration = HttpDeclaration | CliDeclaration | HostDeclaration
 
 /** The name of a tool, and what a grant for it fills in. */
 export interface Defaulted {

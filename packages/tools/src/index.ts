@@ -9,11 +9,13 @@ export {
   type Defaulted,
   defaultedOf,
   defaultsAmong,
+  type HostDeclaration,
   type HttpDeclaration,
   type ToolDeclaration,
 } from './declaration.ts'
 export { declaredTool, placeholders, templatesOf } from './declared.ts'
 export { type DoorOptions, EgressDoor } from './egress-door.ts'
+export { hostTool, type OwnFunction, ownFunction } from './host-tool.ts'
 export { httpFetch } from './http-fetch.ts'
 export { isOwnHeader } from './http-request.ts'
 export { CHAT_DEFAULTS, type ChatOptions, llmChat, type ScriptedModel } from './llm-chat.ts'
@@ -28,6 +30,7 @@ export {
 export { McpProblem, McpServers } from './mcp-servers.ts'
 export { mcpDefaults, mcpTool } from './mcp-tool.ts'
 export { type ModelDeclaration, PROVIDERS } from './model-declaration.ts'
+export { OwnCode } from './own-code.ts'
 export { checkArgs, isNested } from './schema.ts'
 export { secretReveal } from './secret-reveal.ts'
 export { parseSlot, type SecretBinding } from './secret-slot.ts'

@@ -7,19 +7,22 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Api, type Kernel, layout, openKernel, serveApi } from '@cardinal/kernel'
 import { manifestJsonSchema } from '@cardinal/manifests'
+import { ModuleHost } from '@cardinal/middleware'
 import { verifyLog } from '@cardinal/oplog'
+import { ownFunction } from '@cardinal/tools'
 import { type Command, InvalidArgumentError } from 'commander'
 import { ask, type Endpoint, findEndpoint, findProject } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { formatOf, whole } from '../options.ts'
 import { indented, note, print, table } from '../output.ts'
-import { type OwnFile, ownFile, ownModules } from '../own-middleware.ts'
+import { type OwnFile, ownCode, ownFile } from '../own-files.ts'
 import { readProject } from '../project.ts'
 import { type SecretOptions, secretOptions, secretsOf } from '../secret-sources.ts'
 import { MANIFEST, PROGRAM } from '../templates/hello.ts'
 
 interface ServeOptions extends SecretOptions {
   readonly middleware?: readonly OwnFile[]
+  readonly tool?: readonly OwnFile[]
   readonly auditLog?: string
   readonly packages?: string
   readonly data?: string
@@ -91,6 +94,11 @@ function serveOptions(command: Command): Command {
       'a TypeScript module that manifests call by its name; may be repeated',
       ownFile,
     )
+    .option(
+      '--tool <name=file>',
+      'a TypeScript function that manifests of tools call by its name; may be repeated',
+      ownFile,
+    )
     .option('--packages <folder>', 'where packages of MCP servers lie, each in a folder of its own')
     .option('--audit-log <file>', 'where middleware of kind `audit` writes its lines of JSON')
     .option('--accept-loss <position>', 'go on although the log ends earlier than it once did', whole(0))
@@ -115,7 +123,8 @@ async function running(
     data,
     ...secrets,
     ...(options.packages !== undefined && { packages: path.resolve(options.packages) }),
-    modules: await ownModules(options.middleware ?? []),
+    modules: await ownCode(options.middleware ?? [], 'middleware', (code) => new ModuleHost(code)),
+    functions: await ownCode(options.tool ?? [], 'tool', ownFunction),
     ...(options.auditLog !== undefined && { onAudit: auditTo(options.auditLog) }),
     ...(connections !== undefined && { connections }),
     ...(acceptLoss !== undefined && { acceptLoss }),

@@ -1,6 +1,5 @@
-/** The operator's own middleware: TypeScript modules that the node is started with. */
+/** The operator's own tools and middleware: TypeScript files that the node is started with. */
 import path from 'node:path'
-import { ModuleHost, type OwnModule } from '@cardinal/middleware'
 import { InvalidArgumentError } from 'commander'
 import { build } from 'esbuild'
 import { CliError } from './errors.ts'
@@ -19,7 +18,11 @@ export function ownFile(text: string, before: readonly OwnFile[] = []): OwnFile[
 }
 
 /** Bundles each with what it imports: what changes on disk afterwards changes nothing. */
-export async function ownModules(files: readonly OwnFile[]): Promise<ReadonlyMap<string, OwnModule>> {
+export async function ownCode<T>(
+  files: readonly OwnFile[],
+  what: string,
+  make: (code: string) => T,
+): Promise<ReadonlyMap<string, T>> {
   const made = files.map(async ({ name, file }) => {
     try {
       const { outputFiles } = await build({
@@ -31,13 +34,13 @@ export async function ownModules(files: readonly OwnFile[]): Promise<ReadonlyMap
         target: 'node24',
         logLevel: 'silent',
       })
-      return [name, new ModuleHost(outputFiles[0]?.text ?? '')] as const
+      return [name, make(outputFiles[0]?.text ?? '')] as const
     } catch (error) {
       const [line] = (error as Error).message.split('\n').slice(1)
       throw new CliError(
         'Malformed',
-        'BadMiddleware',
-        `middleware \`${name}\`: ${line ?? (error as Error).message}`,
+        'BadOwnCode',
+        `${what} \`${name}\`: ${line ?? (error as Error).message}`,
       )
     }
   })
