@@ -8,12 +8,14 @@ import http from 'node:http'
 import { createRequire } from 'node:module'
 import net, { type AddressInfo } from 'node:net'
 import path from 'node:path'
-import { type McpServerManifest, parseManifests } from '@cardinal/manifests'
+import { type McpServerManifest, nameOfComponent, parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
 import { isRange, ownFunction } from '@cardinal/tools'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
+import { componentDigest } from '../../packages/kernel/src/components.ts'
+import { componentOf } from '../support/component.ts'
 import {
   applyZone,
   crashCopy,
@@ -45,6 +47,8 @@ const KINDS: [kind: string, cls: Class, tool: string, args: object][] = [
   ['a function of the operator', 'read', 'own.look', { n: 1 }],
   ['a function of the operator', 'idempotent', 'own.order', { n: 2 }],
   ['a function of the operator', 'once', 'own.pay', { n: 1 }],
+  ['a component', 'read', 'part.look', { n: 1 }],
+  ['a component', 'once', 'part.pay', { n: 1 }],
   ['a model', 'read', 'llm.chat', { model: 'script', messages: [{ role: 'user', content: 'hi' }] }],
 ]
 const POINTS = ['turn.appended', 'effect.before', 'effect.started', 'effect.performed', 'receipt.appended']
@@ -88,6 +92,10 @@ const declared = (port: number) => {
     tool('shop.pay', `  effect: once\n${n}  ${at('POST')} }`),
     tool('prog.look', `  effect: read\n${n}  cli: { program: sleep, args: [--, { positional: n }] }`),
     tool('prog.pay', `  effect: once\n${n}  cli: { program: sleep, args: [--, { positional: n }] }`),
+    ...['look read', 'pay once'].map((text) => {
+      const [name, effect] = text.split(' ')
+      return tool(`part.${name}`, `  effect: ${effect}\n${n}  wasm: { component: x.wasm }`)
+    }),
     ...(['look read', 'order idempotent', 'pay once'] as const).map((text) => {
       const [name, effect] = text.split(' ')
       return tool(`own.${name}`, `  effect: ${effect}\n${n}  host: { function: own }`)
@@ -146,14 +154,19 @@ beforeAll(async () => {
   process.env.SERVICE_OF_THE_TEST = `http://127.0.0.1:${(service.address() as AddressInfo).port}/`
   t = await openTestKernel([], { ...options(), crashPoint: (name) => atPoint(name) })
   await applyZone(t.kernel, '127.0.0.1', '127.0.0.0/8')
-  const parsing = { isRange, defaultsOf: t.kernel.defaultsOf }
+  const part = await componentOf('export function run() { return "{}" }')
+  const components = new Map(
+    ['part.look', 'part.pay'].map((name) => [nameOfComponent('Tool', 'acme', name), componentDigest(part)]),
+  )
+  const parsing = { isRange, defaultsOf: t.kernel.defaultsOf, components }
   await t.kernel.apply(
     parseManifests(declared((service.address() as AddressInfo).port), 'tools.yaml', parsing),
     new Map(),
+    [part],
   )
   await accept('far', `{ http: { url: "http://127.0.0.1:${port}/mcp" }, effects: { echo: read } }`)
   if (hasSandbox) await accept('near', '{ stdio: { package: everything, command: [node, index.mjs] } }')
-  const grants = ['shop.*', 'prog.*', 'own.*', 'far.*', 'near.*'].map(
+  const grants = ['shop.*', 'prog.*', 'own.*', 'part.*', 'far.*', 'near.*'].map(
     (name) => `{ tool: ${name}, args: "*", ask: [] }`,
   )
   const now = [...grants, '{ tool: llm.chat, resource: "*" }'].map((g) => `      - ${g}\n`).join('')

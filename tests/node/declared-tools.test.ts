@@ -309,6 +309,16 @@ describe('the declaration of a tool', () => {
       /scheme and host of a URL are fixed/,
     ],
     [
+      'an argument for the end of a host',
+      (s) => s.replace(/url: "http:\/\/[^/]+\/accounts/, 'url: "http://api.example.{to}/accounts'),
+      /scheme and host of a URL are fixed/,
+    ],
+    [
+      'an argument for a port',
+      (s) => s.replace(/url: "http:\/\/[^/]+\/accounts/, 'url: "http://api.example:{to}/accounts'),
+      /is no URL/,
+    ],
+    [
       'a pattern in what it answers',
       (s) => s.replace('maxLength: 9', 'pattern: "^D"'),
       /spec\.out\.properties\.id\.pattern: unknown field/,

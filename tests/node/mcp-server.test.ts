@@ -163,7 +163,10 @@ describe('a client', () => {
   it('is on record as who it is', async () => {
     const answer = await ask(narrow.token, 'read', { text: 'b' })
     const invocation = String(answer._meta?.['cardinal/invocation'])
-    expect(t.kernel.view.callerOf(invocation)).toEqual({ tenant: 'acme', principal: 'mcp.narrow' })
+    expect(t.kernel.view.callerOf(invocation)).toEqual({
+      tenant: 'acme',
+      principal: expect.stringMatching(/^mcp\.narrow\.[0-9a-f]{12}$/),
+    })
   })
 
   it('asks for the result of its own calls, and of nobody else’s', async () => {
@@ -224,10 +227,53 @@ describe('nobody', () => {
     expect((await post({ authorization, origin: 'http://localhost:3000' })).status).toBe(200)
   })
 
-  it('finds a token in the log', async () => {
-    const found = await run('grep', ['-rlaF', wide.token, t.data]).catch((error: { stdout: string }) => error)
-    expect(found.stdout).toBe('')
+  it('is shown a token again', () => {
+    expect(JSON.stringify(t.kernel.mcpClients.list())).not.toContain(wide.token)
+    expect(t.kernel.mcpClients.authenticate(wide.token)).toMatchObject({ name: 'wide' })
   })
+
+  it('gets what was made for another client of its name, by result or by key', async () => {
+    const meta = { 'cardinal/idempotency-key': 'shared' }
+    const add = (card: string) =>
+      t.kernel.mcpClients.add(
+        { tenant: 'acme', name: 'twice', card, tools: offered(['read', 'write']) },
+        'it',
+      )
+    const first = await add(await mint())
+    const answer = await ask(first.token, 'write', { text: 'once' }, meta)
+    const invocation = String(answer._meta?.['cardinal/invocation'])
+    expect(await ask(first.token, 'cardinal_result', { invocation })).toMatchObject({
+      structuredContent: { done: 'written' },
+    })
+    await t.kernel.mcpClients.remove('acme', 'twice', 'it')
+    const second = await add(narrowCard)
+    expect(textOf(await ask(second.token, 'cardinal_result', { invocation }))).toMatch(/NoSuchInvocation/)
+    const again = await ask(second.token, 'write', { text: 'once' }, meta)
+    expect(again).toMatchObject({ isError: true, _meta: { 'cardinal/error': { class: 'Refused' } } })
+    await t.kernel.mcpClients.remove('acme', 'twice', 'it')
+  })
+
+  it.each(['removed', 'revoked'])(
+    'is told what came of a call that was at work while it was %s',
+    async (how) => {
+      const card = await mint()
+      const name = `late-${how}`
+      const { token } = await t.kernel.mcpClients.add(
+        { tenant: 'acme', name, card, tools: offered(['later']) },
+        'it',
+      )
+      const client = await connect(token)
+      const asked = client.callTool({ name: 'later', arguments: {} }).catch((error: Error) => error)
+      await expect
+        .poll(async () => JSON.stringify(await t.kernel.view.history('acme/desk/ann', { limit: 3 })))
+        .toContain(name)
+      if (how === 'removed') await t.kernel.mcpClients.remove('acme', name, 'it')
+      else await t.kernel.cards.revoke(card, 'it')
+      await t.kernel.emit('acme/desk/ann', 'said', 'the word').catch(() => {})
+      expect(JSON.stringify(await asked)).not.toContain('the word')
+      await client.close()
+    },
+  )
 })
 
 describe('a client that cannot be', () => {

@@ -85,7 +85,11 @@ describe('what cannot be imported', () => {
   it.each([
     ['is no document', 'hello', /neither `openapi/],
     ['is no YAML', '{', /^api\.yaml:1:1 /],
-    ['expands without end', 'a: &a [1]\nopenapi: 3.0.0\npaths: *a\n', /alias/i],
+    [
+      'expands without end',
+      `openapi: 3.0.0\na0: &a0 [x]\n${Array.from({ length: 9 }, (_, i) => `a${i + 1}: &a${i + 1} [${`*a${i}, `.repeat(9)}]\n`).join('')}paths: *a9\n`,
+      /alias/i,
+    ],
     ['has no paths', 'openapi: 3.1.0\n', /without `paths`/],
   ])('%s', (_what, text, message) => {
     expect(() => toolsOfOpenApi(text, 'api.yaml', options)).toThrow(message)
@@ -107,6 +111,100 @@ describe('what cannot be imported', () => {
     })
     const same = toolsOfOpenApi(at('https://api.example/v2'), 'api.yaml', { tenant: 'acme' })
     expect(same.tools[0]?.spec).toMatchObject({ http: { url: 'https://api.example/v2/a' } })
+  })
+
+  it('leads to no other host, port or scheme than it was asked of, whatever its paths and servers are', () => {
+    const made = (path: string, servers?: string) => {
+      const get = { operationId: 'a', ...(servers && { servers: [{ url: servers }] }) }
+      const text = JSON.stringify({
+        openapi: '3.1.0',
+        security: [{ k: [] }],
+        components: { securitySchemes: { k: { type: 'http', scheme: 'bearer' } } },
+        paths: { [path]: { get } },
+      })
+      const { tools, left } = toolsOfOpenApi(text, 'api.json', {
+        tenant: 'acme',
+        server: 'https://api.example',
+        secret: 's',
+      })
+      const made = tools[0]?.spec.http as { url: string } | undefined
+      return made ? made.url : left[0]?.why
+    }
+    for (const path of ['.evil.example/x', ':8443/x', '@evil.example/x', '__proto__', 'x', '//{h}/x', ''])
+      expect(made(path), path).not.toMatch(/^https?:/)
+    for (const server of [
+      'http://api.example',
+      'https://api.example:8443',
+      'https://a@evil.example',
+      '/v2',
+      'https://api.example.{h}/',
+    ])
+      expect(made('/x', server), server).not.toMatch(/^https?:/)
+    expect(made('/x')).toBe('https://api.example/x')
+    expect(made('/x', 'https://api.example/v2')).toBe('https://api.example/v2/x')
+  })
+
+  it('holds itself, or grows without end, or is of another shape: it is left out, or taken as far as it goes', () => {
+    const doc = (more: object) => JSON.stringify({ openapi: '3.1.0', ...more })
+    const body = (name: string) => ({
+      content: { 'application/json': { schema: { $ref: `#/components/schemas/${name}` } } },
+    })
+    const schemas: Record<string, object> = {
+      self: { allOf: [{ $ref: '#/components/schemas/self' }], properties: { a: { type: 'string' } } },
+      s0: { type: 'string' },
+    }
+    for (let i = 1; i <= 30; i++) {
+      const next = { $ref: `#/components/schemas/s${i - 1}` }
+      schemas[`s${i}`] = { type: 'object', properties: { a: next, b: next } }
+    }
+    const paths = {
+      '/self': { post: { operationId: 'self', requestBody: body('self') } },
+      '/wide': { post: { operationId: 'wide', requestBody: body('s30') } },
+      '/odd': {
+        get: {
+          operationId: 'odd',
+          parameters: [null, 3],
+          requestBody: null,
+          responses: { 200: null },
+          security: [null],
+        },
+      },
+    }
+    const began = Date.now()
+    const { tools, left } = toolsOfOpenApi(doc({ components: { schemas }, paths }), 'api.json', options)
+    expect(Date.now() - began).toBeLessThan(10_000)
+    expect(tools.map(({ spec }) => (spec.in as { properties: object }).properties)).toEqual([
+      { a: { type: 'string' } },
+      {},
+    ])
+    expect(left).toEqual([{ operation: 'wide', why: expect.stringContaining('schemas') }])
+    expect(() => toolsOfOpenApi(doc({ paths }), 'api.json', { tenant: 'acme', server: 'nonsense' })).toThrow(
+      ManifestError,
+    )
+  })
+
+  it('sends nothing that nobody wrote: a default is told, and what is only ever answered is not asked for', () => {
+    const property = {
+      private: { type: 'boolean', default: false },
+      id: { type: 'string', readOnly: true },
+      pin: { type: 'string', writeOnly: true },
+    }
+    const schema = { type: 'object', required: ['id', 'pin'], properties: property }
+    const content = { 'application/json': { schema } }
+    const operation = {
+      operationId: 'a',
+      requestBody: { required: true, content },
+      responses: { 200: { content } },
+    }
+    const text = JSON.stringify({ openapi: '3.1.0', paths: { '/a': { patch: operation } } })
+    const [tool] = toolsOfOpenApi(text, 'api.json', { ...options, answers: 'all' }).tools
+    expect(tool?.spec.in).toEqual({
+      type: 'object',
+      properties: { private: { type: 'boolean', description: 'false if left out' }, pin: { type: 'string' } },
+      required: ['pin'],
+    })
+    expect(tool?.spec.out).toMatchObject({ required: ['id'], properties: { id: {}, private: {} } })
+    expect(tool?.spec.out).not.toHaveProperty('properties.pin')
   })
 
   it('is an operation that is not there', () => {
@@ -192,6 +290,11 @@ describe('a service by its document', () => {
       value: [],
     })
     expect(seen[0]?.url).toBe('/v2/pet/findByStatus?status=sold&status=pending')
+    // Without it, it would be another request; and no longer than any other.
+    expect(await use('pets.find_pets_by_status', { status: [] })).toMatchObject({ code: 'BadArguments' })
+    const many = Array.from({ length: 2000 }, () => 'sold')
+    expect(await use('pets.find_pets_by_status', { status: many })).toMatchObject({ code: 'BadArguments' })
+    expect(seen).toHaveLength(1)
   })
 
   it('gets its secret where the document says', async () => {
@@ -221,6 +324,13 @@ describe('cardinal tools import', () => {
     expect(run(again).status).toBe(0)
     fs.appendFileSync(path.join(folder, 'pets.tools.yaml'), '# changed\n')
     expect(run(again)).toMatchObject({ status: 5, err: expect.stringContaining('ToolChanged') })
+    // A document does not choose which file is written over.
+    fs.writeFileSync(path.join(folder, 'pets.tools.yaml'), '# ours\n')
+    expect(run(['tools', 'import', from, '--prefix', 'pets'])).toMatchObject({
+      status: 5,
+      err: expect.stringContaining('FileExists'),
+    })
+    expect(fs.readFileSync(path.join(folder, 'pets.tools.yaml'), 'utf8')).toBe('# ours\n')
   })
 
   it('says what is wrong with a document, a file and an option', () => {

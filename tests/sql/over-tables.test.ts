@@ -3,7 +3,7 @@
  * read them from the file.
  */
 import { afterEach, expect, it } from 'vitest'
-import { openTestKernel, type TestKernel } from '../support/kernel.ts'
+import { openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
 import type { Step } from './corpus.ts'
 import { KEEPER } from './keeper.ts'
 
@@ -70,4 +70,17 @@ it('answers the same', async () => {
   expect(once[3]?.[1]?.ok).toHaveLength(1)
   expect(once[3]?.[3]?.ok).toHaveLength(5)
   expect(once[3]?.[4]?.ok).toHaveLength(5)
+})
+
+it('waits for no iterator that is open, and a text that only names them is no such statement', async () => {
+  const t = await openTestKernel([{ name: 'iterating', file: programFile('iterating.ts'), now: [] }])
+  open.push(t)
+  const midway = async (sql: string) => {
+    const reply = await t.call('iterating/ann', 'midway', { sql })
+    return reply.ok ? reply.value : reply.error
+  }
+  for (const sql of ['analyze', 'pragma foreign_key_check', 'select * from pragma_foreign_key_check'])
+    expect(await midway(sql), sql).toEqual({ seen: 1, error: expect.stringContaining('an iterator is open') })
+  for (const sql of ["select 'analyze'", 'pragma foreign_key_check(t)', "select 'pragma foreign_key_check'"])
+    expect(await midway(sql), sql).toEqual({ seen: 3000 })
 })

@@ -1,13 +1,15 @@
 /** A folder of manifests and programs, read and bundled for `apply`. */
 import fs from 'node:fs'
 import path from 'node:path'
-import { findPrograms } from '@cardinal/manifests'
+import { findComponents, findPrograms } from '@cardinal/manifests'
 import { type Bundle, bundleProgram } from '@cardinal/sdk/bundle'
 import { CliError } from './errors.ts'
 
 export interface Project {
   readonly documents: { file: string; text: string }[]
   readonly programs: Record<string, Bundle>
+  /** Base64. */
+  readonly components: Record<string, string>
 }
 
 /** Reads a manifest, or all manifests of a folder. Notes in `files` what it read, also where it fails: what `dev` watches. */
@@ -18,7 +20,15 @@ export async function readProject(at: string, files: Set<string> = new Set()): P
     text: fs.readFileSync(file, 'utf8'),
   }))
   const programs: Record<string, Bundle> = {}
+  const components: Record<string, string> = {}
   for (const file of found) files.add(path.resolve(file))
+  for (const [i, document] of documents.entries())
+    for (const { name, component } of findComponents(document.text)) {
+      const local = path.resolve(path.dirname(found[i] as string), component)
+      files.add(local)
+      const what = `${document.file}: the component \`${component}\` of \`${name}\``
+      components[name] = readInitial(local, what).toString('base64')
+    }
   for (const [i, document] of documents.entries()) {
     for (const { agent, program, files: initial } of findPrograms(document.text)) {
       const file = path.resolve(path.dirname(found[i] as string), program)
@@ -39,7 +49,7 @@ export async function readProject(at: string, files: Set<string> = new Set()): P
       programs[agent] = bundle
     }
   }
-  return { documents, programs }
+  return { documents, programs, components }
 }
 
 function readInitial(file: string, what: string): Buffer {

@@ -15,6 +15,8 @@ pub struct Preparing {
     pub kernel: bool,
     /// The guest's SQL names one of these itself; otherwise it is FTS5 or R-tree who asks.
     pub names_layout: bool,
+    /// It goes over all tables, one after another.
+    pub over_tables: bool,
     pub found: Option<Control>,
     /// Tables that take rows.
     pub inserts: Vec<String>,
@@ -107,6 +109,10 @@ fn decide(context: &AuthContext<'_>, state: &mut Preparing) -> Authorization {
             Authorization::Allow
         }
         A::Read { table_name, .. } if is_view(table_name) => Authorization::Allow,
+        A::Read { table_name: "pragma_foreign_key_check", .. } => {
+            state.over_tables = true;
+            Authorization::Allow
+        }
         A::Read { table_name, .. } | A::Insert { table_name } | A::Delete { table_name } | A::Update { table_name, .. } => {
             let temporary = table_name.eq_ignore_ascii_case("sqlite_temp_master");
             allowed(!reserved(table_name) && (!temporary || state.altering))
@@ -129,10 +135,13 @@ fn decide(context: &AuthContext<'_>, state: &mut Preparing) -> Authorization {
         }
         A::Reindex { .. } => Authorization::Allow,
         // ANALYZE without a name goes over all tables.
-        A::Analyze { table_name } if reserved(table_name) => Authorization::Ignore,
-        A::Analyze { .. } => Authorization::Allow,
+        A::Analyze { table_name } => {
+            state.over_tables = true;
+            if reserved(table_name) { Authorization::Ignore } else { Authorization::Allow }
+        }
         A::Pragma { pragma_name, pragma_value } => {
             state.defers |= pragma_name.eq_ignore_ascii_case("defer_foreign_keys");
+            state.over_tables |= pragma_name.eq_ignore_ascii_case("foreign_key_check") && pragma_value.is_none();
             pragma(pragma_name, pragma_value, state)
         }
         A::Function { function_name } => {

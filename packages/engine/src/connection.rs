@@ -255,17 +255,18 @@ impl Open {
             let text = format!("names that begin with {RESERVED} are the kernel's");
             return Err(SqlError::new(ffi::SQLITE_AUTH, text).into());
         }
-        let over_tables = names::may_go_over_tables(&lower);
-        if over_tables {
-            self.read_tables_anew().map_err(|e| host("read tables", &e))?;
-        }
-        *self.preparing.lock().expect("preparing") = Preparing::guest(&lower);
         let shown = if names::may_name_schema(&lower) { Some(names::with_view(sql)) } else { None };
-        let (statement, used) = match self.raw.prepare(shown.as_deref().unwrap_or(sql)) {
-            Ok((statement, used)) => (statement, shown.map_or(used, |_| names::place_before(sql, used))),
-            Err(error) if of_machine(&error) => return Err(host("prepare", &error)),
-            Err(error) => return Err(error.into()),
+        let text = shown.as_deref().unwrap_or(sql);
+        let (statement, used) = self.prepare_guest(text, &lower)?;
+        let over_tables = self.preparing.lock().expect("preparing").over_tables;
+        let (statement, used) = if over_tables {
+            drop(statement);
+            self.read_tables_anew()?;
+            self.prepare_guest(text, &lower)?
+        } else {
+            (statement, used)
         };
+        let used = shown.map_or(used, |_| names::place_before(sql, used));
         let Some(statement) = statement else { return Ok((None, used)) };
         let mut prepared = {
             let mut state = self.preparing.lock().expect("preparing");
@@ -287,14 +288,27 @@ impl Open {
         Ok((Some(prepared), used))
     }
 
+    fn prepare_guest(&mut self, text: &str, lower: &str) -> Done<(Option<Statement>, usize)> {
+        *self.preparing.lock().expect("preparing") = Preparing::guest(lower);
+        self.raw.prepare(text).map_err(|error| if of_machine(&error) { host("prepare", &error) } else { error.into() })
+    }
+
     /// SQLite goes over all tables in the order of a hash table in memory, which differs between a
     /// connection that has created them and one that has read them. After this it is that of one that
     /// has read them, whether the agent was suspended since or not.
-    fn read_tables_anew(&mut self) -> Result<(), SqlError> {
-        // What full-text indexes hold back is written when a savepoint begins.
-        self.kernel_run(AROUND[0])?;
-        self.kernel_run(AROUND[1])?;
-        self.as_kernel(|open| open.raw.run("pragma writable_schema = reset; select 1 from sqlite_schema limit 0"))
+    fn read_tables_anew(&mut self) -> Done<()> {
+        // Full-text indexes and R-trees would not know of iterators that began before.
+        if !self.cursors.is_empty() {
+            let text = "an iterator is open: end it before a statement that goes over all tables";
+            return Err(SqlError::new(ffi::SQLITE_BUSY_SNAPSHOT, text).into());
+        }
+        let anew = |open: &mut Open| {
+            // What full-text indexes hold back is written when a savepoint begins.
+            open.kernel_run(AROUND[0])?;
+            open.kernel_run(AROUND[1])?;
+            open.as_kernel(|open| open.raw.run("pragma writable_schema = reset; select 1 from sqlite_schema limit 0"))
+        };
+        anew(self).map_err(|e| host("read tables", &e))
     }
 
     /// A statement by its text, from those that were prepared before if it is among them.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use napi::bindgen_prelude::{Buffer, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
+use wasmtime::component::Component;
 use wasmtime::{Engine as Wasmtime, InstancePre, Module};
 
 use crate::guest::{Failure, Guest, Turn};
@@ -15,7 +16,7 @@ use crate::host::{self, Host};
 use crate::image::{self, Handles};
 use crate::module::{self, Cache};
 use crate::pool::{HOST_LANE, Job, Pool};
-use crate::{portable, rows, snapshot, sys};
+use crate::{component, portable, rows, snapshot, sys};
 
 #[napi(object)]
 pub struct EngineOptions {
@@ -97,6 +98,8 @@ struct Shared {
     images: Mutex<HashMap<u32, Arc<Image>>>,
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
     homes: Mutex<HashMap<u32, Home>>,
+    components: Mutex<HashMap<u32, Component>>,
+    optimize: bool,
     outbox: Outbox,
 }
 
@@ -229,6 +232,8 @@ impl Engine {
             images: Mutex::default(),
             slots: Mutex::default(),
             homes: Mutex::default(),
+            components: Mutex::default(),
+            optimize: options.optimize,
             outbox: Outbox { ended: Mutex::default(), notify },
         };
         Ok(Engine { shared: Arc::new(shared), pool: Pool::new(options.threads.max(1) as usize) })
@@ -507,6 +512,42 @@ impl Engine {
         });
     }
 
+    /// Compiles a component under a number. What is wrong with it is a failure of its own.
+    #[napi]
+    pub fn load_component(&self, job: f64, id: u32, bytes: Buffer) {
+        let bytes = bytes.to_vec();
+        self.submit(job, HOST_LANE, move |s| {
+            let engine = component::engine(s.optimize).map_err(host)?;
+            let refused = |detail| Failure::Guest { kind: "BadComponent", detail };
+            let loaded = component::load(&engine, &bytes).map_err(refused)?;
+            s.components.lock().expect("components").insert(id, loaded);
+            Ok(Vec::new().into())
+        });
+    }
+
+    #[napi]
+    pub fn unload_component(&self, id: u32) {
+        self.shared.components.lock().expect("components").remove(&id);
+    }
+
+    /// Calls a component once. The output is one byte, 1 for an answer and 0 for an error of its own, and the text.
+    #[napi]
+    pub fn run_component(&self, job: f64, id: u32, lane: u32, input: String, fuel: f64, memory: f64) {
+        self.submit(job, lane, move |s| {
+            let found = s.components.lock().expect("components").get(&id).cloned();
+            let component = found.ok_or_else(|| host(format!("no component {id}")))?;
+            let answer = component::run(&component, &input, fuel as u64, memory as usize)
+                .map_err(|stopped| Failure::Guest { kind: stopped.kind, detail: stopped.detail })?;
+            let (mark, text) = match answer {
+                Ok(text) => (1, text),
+                Err(text) => (0, text),
+            };
+            let mut bytes = vec![mark];
+            bytes.extend_from_slice(text.as_bytes());
+            Ok(bytes.into())
+        });
+    }
+
     /// Releases an instance. A turn that is running ends first, on its thread.
     #[napi]
     pub fn drop(&self, instance: u32) {
@@ -525,6 +566,7 @@ impl Engine {
         self.shared.slots.lock().expect("slots").clear();
         self.shared.homes.lock().expect("homes").clear();
         self.shared.images.lock().expect("images").clear();
+        self.shared.components.lock().expect("components").clear();
     }
 }
 

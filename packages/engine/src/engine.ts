@@ -63,6 +63,9 @@ interface NativeEngine {
   checkExport(job: number, file: string): void
   adoptHome(job: number, id: number, from: string, to: string): void
   checkpointHome(job: number, instance: number, lane: number): void
+  loadComponent(job: number, id: number, bytes: Buffer): void
+  unloadComponent(id: number): void
+  runComponent(job: number, id: number, lane: number, input: string, fuel: number, memory: number): void
   save(job: number, instance: number, lane: number): void
   drop(instance: number): void
   take(): NativeOutcome[]
@@ -177,6 +180,16 @@ export interface Image {
   readonly about: string
 }
 
+/** Code of others as a function from a text to a text. Lives until `unloadComponent`. */
+export interface Component {
+  readonly id: number
+}
+
+/** What a component answered, by its own word `ok` or not; or why it did not. */
+export type Called =
+  | { readonly done: true; readonly ok: boolean; readonly text: string }
+  | ({ readonly done: false } & GuestFailure)
+
 /** One guest. Turns and saves of one instance must not overlap; the caller sees to that. */
 export interface Instance {
   readonly id: number
@@ -271,6 +284,36 @@ export class Engine {
     const given = typeof home === 'object' ? { file: home.file, found: home.id } : home && { file: home }
     this.#native.create(id, image.id, options.maximumBytes, options.saved, given || undefined)
     return { id }
+  }
+
+  /**
+   * Compiles a component (component model, without imports, exporting `run: func(args: string) ->
+   * result<string, string>`), or says what is wrong with it. Lives until `unloadComponent`.
+   */
+  async loadComponent(bytes: Buffer): Promise<Component | GuestFailure> {
+    const id = this.#nextId++
+    const outcome = await this.#job((job) => this.#native.loadComponent(job, id, bytes))
+    return outcome.status === 'guest' ? guestFailure(outcome) : { id }
+  }
+
+  unloadComponent(component: Component): void {
+    this.#native.unloadComponent(component.id)
+  }
+
+  /** Calls a component in an instance of its own, which ends with the call. It keeps nothing. */
+  async runComponent(
+    component: Component,
+    lane: number,
+    input: string,
+    bounds: { readonly fuel: number; readonly memoryBytes: number },
+  ): Promise<Called> {
+    const { fuel, memoryBytes } = bounds
+    const outcome = await this.#job((job) =>
+      this.#native.runComponent(job, component.id, lane, input, fuel, memoryBytes),
+    )
+    if (outcome.status === 'guest') return { done: false, ...guestFailure(outcome) }
+    const bytes = requireOutput(outcome)
+    return { done: true, ok: bytes[0] === 1, text: bytes.subarray(1).toString() }
   }
 
   /**

@@ -1,6 +1,8 @@
 /** The public surface of the engine. */
 export {
   type Built,
+  type Called,
+  type Component,
   ENGINE_VERSION,
   Engine,
   EngineFailure,

@@ -8,12 +8,15 @@
 //! what `host` binds, `image` and `snapshot` are the two byte formats, `pool` owns the threads, `engine` is
 //! what JavaScript sees.
 //!
+//! `component` runs what others compiled, as functions without imports.
+//!
 //! `home` is an agent's SQLite as its turns see it, `connection`, `running` and `transaction` are parts of it;
 //! `bridge` leads there from the guest. `authorizer` and `names` say what SQL of a guest may name,
 //! `functions` what it finds, `meter` and `rowids` where it is stopped, `rows` how operators see it, `portable` how it leaves a node and comes in.
 
 mod authorizer;
 mod bridge;
+mod component;
 mod connection;
 mod engine;
 mod functions;

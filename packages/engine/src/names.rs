@@ -22,11 +22,6 @@ pub fn is_schema_table(name: &str) -> bool {
     TABLES.iter().any(|table| table.eq_ignore_ascii_case(name))
 }
 
-/// Whether a text in small letters may name what goes over all tables one after another.
-pub fn may_go_over_tables(lower: &str) -> bool {
-    ["analyze", "foreign_key_check"].iter().any(|name| lower.contains(name))
-}
-
 /// Whether a text in small letters may name it at all.
 pub fn may_name_schema(lower: &str) -> bool {
     TABLES.iter().any(|table| lower.contains(table))

@@ -1,4 +1,7 @@
-/** The HTTP API under `/v1`. Every route needs the bearer token; every error is problem+json. */
+/**
+ * The HTTP API under `/v1`: every route needs the node's token, and every error is problem+json. And `/mcp`, where
+ * clients of the Model Context Protocol come in with tokens of their own.
+ */
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import fs from 'node:fs'
 import type { Server } from 'node:http'
@@ -14,6 +17,7 @@ import { bodyLimit } from 'hono/body-limit'
 import { approvalRoutes, cardRoutes } from './api-cards.ts'
 import { address, json, OPERATOR, on, param, parse } from './api-parts.ts'
 import { secretRoutes } from './api-secrets.ts'
+import { componentDigest } from './components.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
 import type { Kernel } from './kernel.ts'
 import { serveMcp, within } from './mcp-server.ts'
@@ -49,8 +53,8 @@ export function readToken(file: string): string {
 /** Listens on loopback. `PortInUse` if somebody else does. */
 export async function serveApi({ kernel, port, host = '127.0.0.1' }: ApiOptions): Promise<Api> {
   const token = readToken(kernel.folder.token)
-  const closing = Promise.withResolvers<undefined>()
-  const app = makeApp({ kernel, token, closing: closing.promise })
+  const closing = new AbortController()
+  const app = makeApp({ kernel, token, closing: closing.signal })
   const server: ServerType = await new Promise((resolve, reject) => {
     const made = serve({ fetch: app.fetch, port, hostname: host }, () => resolve(made))
     made.once('error', (error: NodeJS.ErrnoException) => {
@@ -68,7 +72,7 @@ export async function serveApi({ kernel, port, host = '127.0.0.1' }: ApiOptions)
     token,
     close: () =>
       new Promise((resolve) => {
-        closing.resolve(undefined)
+        closing.abort()
         const http = server as Server
         const late = setTimeout(() => http.closeAllConnections(), CLOSE_GRACE_MS)
         http.close(() => {
@@ -83,8 +87,8 @@ export async function serveApi({ kernel, port, host = '127.0.0.1' }: ApiOptions)
 interface Served {
   readonly kernel: Kernel
   readonly token: string
-  /** Resolves when the node closes. */
-  readonly closing: Promise<undefined>
+  /** Aborted when the node closes. */
+  readonly closing: AbortSignal
 }
 
 function makeApp(served: Served): OpenAPIHono {
@@ -127,7 +131,11 @@ function makeApp(served: Served): OpenAPIHono {
   mcpRoutes(app, served)
   app.doc31('/v1/openapi.json', {
     openapi: '3.1.0',
-    info: { title: 'Cardinal', version: '1', description: 'Agents under cards. Loopback only, one token.' },
+    info: {
+      title: 'Cardinal',
+      version: '1',
+      description: 'Agents under cards. Loopback only, one token; clients of `/mcp` have their own.',
+    },
     security: [{ bearer: [] }],
   })
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
@@ -138,8 +146,12 @@ function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
   on(app, routes.health, async (c) => c.json({ ok: true, publicKey: kernel.publicKey, ...kernel.stats() }))
   const project = async (c: Context) => {
     const body = parse(routes.apply.request.body.content['application/json'].schema, await json(c))
-    const manifests = parseFiles(body.documents, { isRange, defaultsOf: kernel.defaultsOf })
-    return [manifests, new Map(Object.entries(body.programs))] as const
+    const given = Object.entries(body.components ?? {}).map(
+      ([name, text]) => [name, Buffer.from(text, 'base64')] as const,
+    )
+    const components = new Map(given.map(([name, bytes]) => [name, componentDigest(bytes)]))
+    const manifests = parseFiles(body.documents, { isRange, defaultsOf: kernel.defaultsOf, components })
+    return [manifests, new Map(Object.entries(body.programs)), given.map(([, bytes]) => bytes)] as const
   }
   on(app, routes.apply, async (c) => c.json({ applied: await kernel.apply(...(await project(c))) }))
   on(app, routes.plan, async (c) => c.json({ planned: await kernel.applying.plan(...(await project(c))) }))
@@ -336,7 +348,7 @@ function waitOf(prefer: string): number {
 
 interface Waiting {
   readonly waitS: number
-  readonly closing: Promise<undefined>
+  readonly closing: AbortSignal
   readonly acknowledged?: () => Promise<void>
 }
 
@@ -348,7 +360,7 @@ async function answer(
 ): Promise<Response> {
   c.header('Cardinal-Invocation', id)
   const pending = found.pending as Promise<Reply>
-  const reply = found.reply ?? (waitS === 0 ? undefined : await within(pending, waitS * 1000, closing))
+  const reply = found.reply ?? (waitS === 0 ? undefined : await within(pending, waitS * 1000, [closing]))
   if (!reply) {
     await acknowledged?.()
     return c.json({ invocation: id, state: 'open' }, 202)

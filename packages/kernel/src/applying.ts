@@ -11,6 +11,7 @@ import type { Pos } from '@cardinal/oplog'
 import type { Bundle } from '@cardinal/sdk/bundle'
 import { type McpServers, mcpToolName, type Tool } from '@cardinal/tools'
 import type { Agents } from './agents.ts'
+import { type Components, componentDigest } from './components.ts'
 import type { Context } from './context.ts'
 import type { AgentWish, Egress } from './control.ts'
 import type { Declarations, Declaring } from './declarations.ts'
@@ -48,6 +49,7 @@ export class Applying {
   readonly #own: readonly Tool[]
   readonly #declared: DeclaredTools
   readonly #servers: McpServers
+  readonly #components: Components
 
   constructor(
     ctx: Context,
@@ -56,6 +58,7 @@ export class Applying {
       readonly own: readonly Tool[]
       readonly declared: DeclaredTools
       readonly servers: McpServers
+      readonly components: Components
     },
   ) {
     this.#ctx = ctx
@@ -63,12 +66,19 @@ export class Applying {
     this.#own = tools.own
     this.#declared = tools.declared
     this.#servers = tools.servers
+    this.#components = tools.components
   }
 
   /** Applies all or nothing: every program is built before anything is recorded. */
-  async apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]> {
+  async apply(
+    manifests: readonly Manifest[],
+    programs: ReadonlyMap<string, Bundle>,
+    components: readonly Buffer[] = [],
+  ): Promise<Applied[]> {
     const { control, images, log } = this.#ctx
     this.#require(manifests)
+    for (const bytes of components) await this.#components.keep(bytes)
+    this.#requireComponents(manifests, [])
     const built = new Map<Manifest, string>()
     for (const manifest of manifests)
       if (manifest.kind === 'Agent')
@@ -89,10 +99,16 @@ export class Applying {
   }
 
   /** What `apply` of the same would do. Programs are built and thrown away; nothing is recorded. */
-  async plan(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Planned[]> {
+  async plan(
+    manifests: readonly Manifest[],
+    programs: ReadonlyMap<string, Bundle>,
+    components: readonly Buffer[] = [],
+  ): Promise<Planned[]> {
     const { control, images } = this.#ctx
     const declarations = this.#require(manifests)
     const declared = this.#declared.from(declarations)
+    for (const bytes of components) await this.#components.check(bytes)
+    this.#requireComponents(manifests, components)
     const planned: Planned[] = []
     for (const manifest of manifests) {
       const named = { kind: manifest.kind, name: nameOf(manifest) }
@@ -107,6 +123,20 @@ export class Applying {
       }
     }
     return planned
+  }
+
+  #requireComponents(manifests: readonly Manifest[], given: readonly Buffer[]): void {
+    const here = new Set(given.map(componentDigest))
+    for (const manifest of manifests) {
+      if (manifest.kind !== 'Tool' && manifest.kind !== 'Middleware') continue
+      const { wasm, name } = manifest.declaration
+      if (!wasm || here.has(wasm.digest) || this.#components.has(wasm.digest)) continue
+      throw new KernelError(
+        'Malformed',
+        'BadComponent',
+        `${manifest.file}: the component of \`${name}\` was not sent`,
+      )
+    }
   }
 
   /** Refuses what cannot be in force together. What will be declared, once these are applied. */

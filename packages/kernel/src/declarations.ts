@@ -57,9 +57,13 @@ class OfTenant {
     this.#byKind = byKind
   }
 
+  /** What another kind makes of its declarations stays the same: servers that run, memories that are kept. */
   with({ kind, is }: Declaring, generation: number): OfTenant {
     const inForce = { generation, declaration: is, wish: JSON.stringify(is) }
-    return new OfTenant({ ...this.#byKind, [kind]: new Map(this.#byKind[kind]).set(is.name, inForce) })
+    const next = new OfTenant({ ...this.#byKind, [kind]: new Map(this.#byKind[kind]).set(is.name, inForce) })
+    for (const [other, list] of this.#lists) if (other !== kind) next.#lists.set(other, list)
+    if (!kind.startsWith('mcp-')) next.#mcpTools = this.#mcpTools
+    return next
   }
 
   find(kind: keyof Declarable, name: string): InForce | undefined {

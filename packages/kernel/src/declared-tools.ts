@@ -8,7 +8,9 @@ import {
   type McpServers,
   mcpTool,
   type OwnFunction,
+  type RunComponent,
   type Tool,
+  wasmTool,
 } from '@cardinal/tools'
 import type { Declarations } from './declarations.ts'
 
@@ -24,6 +26,7 @@ export interface ToolPorts {
   readonly chat: ChatOptions
   /** The operator's own, by name. */
   readonly functions: (name: string) => OwnFunction | undefined
+  readonly component: RunComponent
 }
 
 export class DeclaredTools {
@@ -51,6 +54,7 @@ export class DeclaredTools {
   find(tenant: string, name: string): Tool | undefined {
     const declared = this.#declared.find('tool', tenant, name)
     if (declared?.cli) return this.#once(declared, () => cliTool(declared))
+    if (declared?.wasm) return this.#once(declared, () => wasmTool(declared, this.#ports.component))
     if (declared?.host) return this.#once(declared, () => hostTool(declared, this.#ports.functions))
     if (declared) return this.#once(declared, () => declaredTool(declared, this.#ports.http))
     const models = name === CHAT ? this.#declared.of('model', tenant) : []

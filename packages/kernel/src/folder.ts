@@ -10,6 +10,7 @@ export interface Folder {
   readonly keys: string
   readonly log: string
   readonly images: string
+  readonly components: string
   readonly homes: string
   readonly derived: string
   readonly secrets: string
@@ -24,6 +25,7 @@ export function layout(root: string): Folder {
     keys: at('keys'),
     log: at('log'),
     images: at('images'),
+    components: at('components'),
     homes: at('homes'),
     derived: at('derived.db'),
     secrets: at('secrets'),

@@ -46,6 +46,7 @@ import type { AuthorityMeta } from './authority-wire.ts'
 import { catchUp } from './catch-up.ts'
 import { Chains } from './chains.ts'
 import { type Clock, systemClock } from './clock.ts'
+import { Components } from './components.ts'
 import { type Context, SteadyClock, type TurnEvent, type TurnLimits } from './context.ts'
 import { Control, NODE_AGENT } from './control.ts'
 import { DeclaredTools } from './declared-tools.ts'
@@ -161,7 +162,12 @@ export interface Kernel {
   readonly mcpClients: McpClients
   readonly receipts: Receipts
   readonly applying: Pick<Applying, 'plan' | 'generations'>
-  apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]>
+  /** `components` are the bytes that tools and middleware name by their digests, where the node has not had them. */
+  apply(
+    manifests: readonly Manifest[],
+    programs: ReadonlyMap<string, Bundle>,
+    components?: readonly Buffer[],
+  ): Promise<Applied[]>
   rollback(...of: Parameters<Applying['rollback']>): Promise<Planned>
   invoke(call: Invoke): Promise<{ id: InvocationId; reply: Promise<Reply> }>
   begin(call: Invoke): Promise<Begun>
@@ -313,12 +319,14 @@ class Node implements Kernel {
     })
     this.#door = door
     const http = httpFetch(door)
+    const components = new Components(folder.components, engine)
     const servers = new McpServers({ door, packages: options.packages })
     this.#servers = servers
     const chains = new Chains(control, {
       post: (url, body, signal) => postJson(http, url, body, signal),
       audit: options.onAudit ?? (() => {}),
       module: (name) => options.modules?.get(name),
+      component: (...of) => components.run(...of),
     })
     const own = new Map([http, secretReveal(), ...(options.tools ?? [])].map((tool) => [tool.name, tool]))
     this.#own = own
@@ -327,6 +335,7 @@ class Node implements Kernel {
       servers,
       chat: { door, scripted: (name) => options.models?.get(name) },
       functions: (name) => options.functions?.get(name),
+      component: (...of) => components.run(...of),
     })
     const findTool = (tenant: string, name: string) => own.get(name) ?? declared.find(tenant, name)
     const authority = new Authority({
@@ -380,7 +389,7 @@ class Node implements Kernel {
     this.mcpClients = new McpClients(this.#ctx)
     this.receipts = new Receipts(this.#ctx, this.view, folder.log, this.publicKey)
     const delivery = new Delivery(this.#ctx, this.#agents, this.view, this.#fatal)
-    const parts = { own: [...own.values()], declared, servers }
+    const parts = { own: [...own.values()], declared, servers, components }
     this.applying = new Applying(this.#ctx, this.#agents, parts)
     this.cards = new HostCards(this.#ctx, this.#agents)
     this.tokens = new HostTokens(this.#ctx, this.cards, purposeKey(nodeKey, 'cardinal.cards.1'))
@@ -396,9 +405,9 @@ class Node implements Kernel {
     return this
   }
 
-  async apply(manifests: readonly Manifest[], programs: ReadonlyMap<string, Bundle>): Promise<Applied[]> {
+  async apply(...of: Parameters<Applying['apply']>): Promise<Applied[]> {
     this.#admit()
-    return this.applying.apply(manifests, programs)
+    return this.applying.apply(...of)
   }
 
   async rollback(...of: Parameters<Applying['rollback']>): Promise<Planned> {

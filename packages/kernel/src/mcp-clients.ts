@@ -30,6 +30,14 @@ export interface RecordedClient extends McpClient {
   readonly token: string
 }
 
+/** A client that has shown its token. */
+export interface LetIn extends McpClient {
+  /** Of this client alone: another one of the same name, later, has another. */
+  readonly principal: string
+  /** Aborted once it is ended. */
+  readonly ended: AbortSignal
+}
+
 /** Tools of the server itself are named so. */
 export const OWN_TOOLS = 'cardinal_'
 
@@ -38,12 +46,14 @@ const NAME = /^[a-z0-9][a-z0-9-]{0,62}$/
 const TOOL_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,63}$/
 
 /** The principal that calls of a client are recorded under. */
-export function principalOf({ name }: Pick<McpClient, 'name'>): string {
-  return `mcp.${name}`
+function principalOf({ name, token }: RecordedClient): string {
+  return `mcp.${name}.${token.slice(0, 12)}`
 }
 
 export class McpClients {
   readonly #ctx: Pick<Context, 'control' | 'authority' | 'log'> & { readonly images: Images }
+  /** By the digests of their tokens, those that have been here since the node started. */
+  readonly #here = new Map<string, AbortController>()
 
   constructor(ctx: Pick<Context, 'control' | 'authority' | 'log'> & { readonly images: Images }) {
     this.#ctx = ctx
@@ -77,22 +87,35 @@ export class McpClients {
     return { token }
   }
 
+  /** Ends a client, and what it waits for. What it began goes on. */
   async remove(tenant: string, name: string, principal: string): Promise<void> {
     const { control, log } = this.#ctx
-    if (!control.findMcpClient(tenant, name))
-      throw new KernelError('NotFound', 'NoSuchClient', `\`${tenant}\` has no client \`${name}\``)
-    await log.untilDurable(control.removeMcpClient(tenant, name, principal))
+    const client = control.findMcpClient(tenant, name)
+    if (!client) throw new KernelError('NotFound', 'NoSuchClient', `\`${tenant}\` has no client \`${name}\``)
+    const pos = control.removeMcpClient(tenant, name, principal)
+    this.#here.get(client.token)?.abort()
+    this.#here.delete(client.token)
+    await log.untilDurable(pos)
   }
 
   /** Whose token this is. Throws `NotLive` once the client's card is dead. */
-  authenticate(token: string): McpClient | undefined {
+  authenticate(token: string): LetIn | undefined {
     const digest = digestOf(token)
-    const client = this.#ctx.control.listMcpClients().find((one) => one.token === digest)
-    if (client) this.#requireCard(client)
-    return client
+    const found = this.#ctx.control.listMcpClients().find((one) => one.token === digest)
+    if (!found) return undefined
+    this.requireLive(found)
+    const here = this.#here.get(digest) ?? new AbortController()
+    this.#here.set(digest, here)
+    const { token: _token, ...client } = found
+    return { ...client, principal: principalOf(found), ended: here.signal }
   }
 
-  #requireCard({ tenant, card: id }: McpClient): void {
+  /** Throws `NotLive` once the client's card is dead: what it is then answered holds nothing. */
+  requireLive(client: Pick<McpClient, 'tenant' | 'card'>): void {
+    this.#requireCard(client)
+  }
+
+  #requireCard({ tenant, card: id }: Pick<McpClient, 'tenant' | 'card'>): void {
     const world = this.#ctx.authority.of(tenant)
     const card = world.cards.get(id)
     if (!card) throw new KernelError('NotFound', 'NoSuchCard', `no card \`${id}\` in this tenant`)

@@ -17,7 +17,7 @@ import {
 import { KernelError } from './errors.ts'
 import type { MethodInfo } from './images.ts'
 import type { Kernel } from './kernel.ts'
-import { type McpClient, type OfferedTool, OWN_TOOLS, principalOf } from './mcp-clients.ts'
+import { type LetIn, type OfferedTool, OWN_TOOLS } from './mcp-clients.ts'
 import type { Reply, ReplyError } from './reply.ts'
 
 /** How long a call is waited for, of a client that hears of its progress meanwhile and of one that does not. */
@@ -28,19 +28,19 @@ const RESULT_TOOL = `${OWN_TOOLS}result`
 
 interface Serving {
   readonly kernel: Kernel
-  readonly client: McpClient
-  /** Resolves when the node closes. */
-  readonly closing: Promise<undefined>
+  readonly client: LetIn
+  /** Aborted when the node closes. */
+  readonly closing: AbortSignal
 }
 
 /** Serves one request of one client. The caller has authenticated it. */
-export function serveMcp(kernel: Kernel, closing: Promise<undefined>) {
+export function serveMcp(kernel: Kernel, closing: AbortSignal) {
   const handler = createMcpHandler(
-    ({ authInfo }) => serverFor({ kernel, closing, client: authInfo?.extra?.client as McpClient }),
+    ({ authInfo }) => serverFor({ kernel, closing, client: authInfo?.extra?.client as LetIn }),
     // Requests that are refused are told so; what the node itself does wrong is written where it happens.
     { onerror: () => {} },
   )
-  return (request: Request, client: McpClient): Promise<Response> => {
+  return (request: Request, client: LetIn): Promise<Response> => {
     // A page in a browser on this machine can reach this port, by whatever name it gives it.
     const refused =
       hostHeaderValidationResponse(request, localhostAllowedHostnames()) ??
@@ -54,13 +54,14 @@ export function serveMcp(kernel: Kernel, closing: Promise<undefined>) {
 function serverFor(serving: Serving): Server {
   const { client } = serving
   const server = new Server({ name: 'cardinal', version: '1' }, { capabilities: { tools: {} } })
-  server.setRequestHandler('tools/list', async () => ({
-    tools: [...(await Promise.all(client.tools.map((tool) => describe(serving, tool)))), RESULT],
-  }))
+  server.setRequestHandler('tools/list', async () => {
+    const described = await Promise.all(client.tools.map((tool) => describe(serving, tool)))
+    return { tools: [...described.filter((tool) => tool !== undefined), RESULT] }
+  })
   server.setRequestHandler('tools/call', async ({ params }, ctx) => {
     const given = params.arguments ?? {}
     if (params.name === RESULT_TOOL)
-      return server.projectCallToolResult(await resultOf(serving, given), undefined)
+      return server.projectCallToolResult(await resultOf(serving, given, ctx), undefined)
     const tool = client.tools.find(({ name }) => name === params.name)
     if (!tool)
       throw new ProtocolError(ProtocolErrorCode.InvalidParams, `no tool \`${params.name}\` is offered`)
@@ -85,8 +86,10 @@ const RESULT: Tool = {
   },
 }
 
-async function describe(serving: Serving, tool: OfferedTool): Promise<Tool> {
-  const info = await methodOf(serving, tool)
+/** Nothing of a method that its program has no more: the others are there all the same. */
+async function describe(serving: Serving, tool: OfferedTool): Promise<Tool | undefined> {
+  const info = await findMethod(serving, tool)
+  if (!info) return undefined
   const outputSchema = outOf(info)
   return {
     name: tool.name,
@@ -98,15 +101,19 @@ async function describe(serving: Serving, tool: OfferedTool): Promise<Tool> {
   } as Tool
 }
 
-async function methodOf({ kernel }: Serving, { agent, method }: OfferedTool): Promise<MethodInfo> {
+async function findMethod(
+  { kernel }: Serving,
+  { agent, method }: OfferedTool,
+): Promise<MethodInfo | undefined> {
   const methods = await kernel.methods(agent)
-  const info = Object.hasOwn(methods, method) ? methods[method] : undefined
-  if (!info)
-    throw new ProtocolError(
-      ProtocolErrorCode.InvalidParams,
-      `\`${agent}\` has no method \`${method}\` any more`,
-    )
-  return info
+  return Object.hasOwn(methods, method) ? methods[method] : undefined
+}
+
+async function methodOf(serving: Serving, tool: OfferedTool): Promise<MethodInfo> {
+  const info = await findMethod(serving, tool)
+  if (info) return info
+  const text = `\`${tool.agent}\` has no method \`${tool.method}\` any more`
+  throw new ProtocolError(ProtocolErrorCode.InvalidParams, text)
 }
 
 /** Arguments of tools are objects; a method that takes something else gets it as `value`. */
@@ -141,11 +148,13 @@ async function call(
       address: tool.agent,
       method: tool.method,
       args,
-      principal: principalOf(client),
+      principal: client.principal,
       under: client.card,
       ...(typeof key === 'string' && { idempotencyKey: key }),
     })
     const ended = await until(serving, reply, called)
+    // Whoever was ended meanwhile is told nothing of it.
+    requireIn(serving)
     if (!ended) await acknowledged()
     return ended ? shown(id, ended) : atWork(id)
   } catch (error) {
@@ -155,7 +164,7 @@ async function call(
 
 /** The reply, or nothing if it takes longer than its client waits. */
 async function until(
-  { closing }: Serving,
+  serving: Serving,
   reply: Promise<Reply>,
   { ctx, meta }: Called,
 ): Promise<Reply | undefined> {
@@ -170,33 +179,48 @@ async function until(
   }
   const ticking = told ? setInterval(tell, PROGRESS_EVERY_MS) : undefined
   try {
-    const gone = new Promise<undefined>((resolve) =>
-      ctx.mcpReq.signal.addEventListener('abort', () => resolve(undefined), { once: true }),
-    )
-    return await within(reply, told ? WAIT_MS.told : WAIT_MS.untold, Promise.race([closing, gone]))
+    const { closing, client } = serving
+    return await within(reply, told ? WAIT_MS.told : WAIT_MS.untold, [
+      closing,
+      ctx.mcpReq.signal,
+      client.ended,
+    ])
   } finally {
     clearInterval(ticking)
   }
 }
 
-/** What comes first of a promise, some time, and the end of the node. */
+function requireIn({ kernel, client }: Serving): void {
+  if (client.ended.aborted) throw new KernelError('Refused', 'NoToken', 'this client was ended')
+  kernel.mcpClients.requireLive(client)
+}
+
+/** What comes of a promise in some time, and before any of these says that nobody waits any more. */
 export async function within<T>(
   promise: Promise<T>,
   ms: number,
-  closing: Promise<undefined>,
+  ends: readonly AbortSignal[],
 ): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, ms, undefined)
-  })
+  if (ends.some(({ aborted }) => aborted)) return undefined
+  const { promise: given, resolve, reject } = Promise.withResolvers<T | undefined>()
+  const end = () => resolve(undefined)
+  const late = setTimeout(end, ms)
+  for (const one of ends) one.addEventListener('abort', end, { once: true })
+  promise.then(resolve, reject)
   try {
-    return await Promise.race([promise, late, closing])
+    return await given
   } finally {
-    clearTimeout(timer)
+    clearTimeout(late)
+    // Nothing of what it was given stays with those that outlive it.
+    for (const one of ends) one.removeEventListener('abort', end)
   }
 }
 
-async function resultOf(serving: Serving, given: Record<string, unknown>): Promise<CallToolResult> {
+async function resultOf(
+  serving: Serving,
+  given: Record<string, unknown>,
+  ctx: ServerContext,
+): Promise<CallToolResult> {
   const { kernel, client, closing } = serving
   const { invocation, wait = 0 } = given
   if (typeof invocation !== 'string' || typeof wait !== 'number')
@@ -204,11 +228,14 @@ async function resultOf(serving: Serving, given: Record<string, unknown>): Promi
   try {
     // Of somebody else's it is not even said that they are there.
     const by = kernel.view.callerOf(invocation)
-    if (by?.tenant !== client.tenant || by.principal !== principalOf(client))
+    if (by?.tenant !== client.tenant || by.principal !== client.principal)
       throw new KernelError('NotFound', 'NoSuchInvocation', `no invocation \`${invocation}\``)
     const found = await kernel.result(invocation)
     const waitMs = Math.min(Math.max(wait, 0) * 1000, WAIT_MS.untold)
-    const reply = found.reply ?? (await within(found.pending as Promise<Reply>, waitMs, closing))
+    const reply =
+      found.reply ??
+      (await within(found.pending as Promise<Reply>, waitMs, [closing, ctx.mcpReq.signal, client.ended]))
+    requireIn(serving)
     return reply ? shown(invocation, reply) : atWork(invocation)
   } catch (error) {
     return failure(error)

@@ -75,6 +75,10 @@ const project = json(
   z.strictObject({
     documents: z.array(z.strictObject({ file: z.string(), text: z.string() })).min(1),
     programs: z.record(z.string(), z.strictObject({ code: z.string(), map: z.string() })),
+    components: z
+      .record(z.string(), z.base64())
+      .optional()
+      .openapi({ description: 'components that documents name, as `Tool tenant/name`' }),
   }),
 )
 const applied = z.object({

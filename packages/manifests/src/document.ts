@@ -182,6 +182,17 @@ const cliSpec = z.strictObject({
   memory: z.int().min(16).max(65_536).optional().describe('MiB of address space; 1024 if left out'),
 })
 
+const component = {
+  component: z.string().describe('path of the component (.wasm), beside this file'),
+  fuel: z
+    .int()
+    .min(1_000_000)
+    .max(100_000_000_000)
+    .optional()
+    .describe('of one call; 1,000,000,000 if left out'),
+  memory: z.int().min(1).max(1024).optional().describe('MiB of one call; 64 if left out'),
+}
+
 const toolDocument = z.strictObject({
   apiVersion,
   kind: z.literal('Tool'),
@@ -240,6 +251,7 @@ const toolDocument = z.strictObject({
         })
         .optional()
         .describe('code of the host'),
+      wasm: z.strictObject(component).optional().describe('a WebAssembly component, which reaches nothing'),
       capture: z
         .record(z.string(), z.string())
         .optional()
@@ -261,8 +273,8 @@ const toolDocument = z.strictObject({
       yields: z.array(z.string()).optional().describe('labels of what it answers'),
     })
     .refine(
-      (spec) => [spec.http, spec.cli, spec.host].filter((kind) => kind !== undefined).length === 1,
-      'one of `http`, `cli` and `host`',
+      (spec) => [spec.http, spec.cli, spec.host, spec.wasm].filter((kind) => kind !== undefined).length === 1,
+      'one of `http`, `cli`, `wasm` and `host`',
     ),
 })
 
@@ -338,6 +350,9 @@ const doings = {
   module: z
     .strictObject({ name, with: z.unknown().optional() })
     .describe('a module of the operator of the node'),
+  wasm: z
+    .strictObject({ ...component, with: z.unknown().optional() })
+    .describe('a WebAssembly component, which reaches nothing'),
 } as const
 const DOINGS = Object.keys(doings) as (keyof typeof doings)[]
 

@@ -8,10 +8,11 @@ export {
   type McpServerManifest,
   type MiddlewareManifest,
   type NetworkManifest,
+  nameOfComponent,
   type ParseOptions,
   parseFiles,
   parseManifests,
   type ToolManifest,
   type ZoneManifest,
 } from './parse.ts'
-export { findPrograms, type ProgramRef } from './programs.ts'
+export { type ComponentFile, findComponents, findPrograms, type ProgramRef } from './programs.ts'

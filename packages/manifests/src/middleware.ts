@@ -2,15 +2,18 @@
 import { type MiddlewareDeclaration, parsePath, wrongRedaction } from '@cardinal/middleware'
 import type { MiddlewareDocument } from './document.ts'
 import { durationMs } from './duration.ts'
-import { ToolProblem } from './tools.ts'
+import { componentOf, type DigestOf, ToolProblem } from './tools.ts'
 
 const PER_MS = { second: 1000, minute: 60_000, hour: 3_600_000, day: 86_400_000 } as const
 const MAX_WAIT_MS = 60_000
 const RETRY_FIRST_MS = 200
 const RETRY_MOST_MS = 10_000
 
-export function middlewareOf({ metadata, spec }: MiddlewareDocument): MiddlewareDeclaration {
-  const { rateLimit, retry, cache, approval, dryRun, ...rest } = spec
+export function middlewareOf(
+  { metadata, spec }: MiddlewareDocument,
+  digestOf: DigestOf,
+): MiddlewareDeclaration {
+  const { rateLimit, retry, cache, approval, dryRun, wasm, ...rest } = spec
   for (const side of ['args', 'answer'] as const)
     spec.redact?.[side]?.forEach((one, i) => {
       const wrong = wrongRedaction(one)
@@ -37,6 +40,9 @@ export function middlewareOf({ metadata, spec }: MiddlewareDocument): Middleware
         firstMs: retry.first === undefined ? RETRY_FIRST_MS : durationMs(retry.first),
         mostMs: retry.most === undefined ? RETRY_MOST_MS : durationMs(retry.most),
       },
+    }),
+    ...(wasm && {
+      wasm: { ...componentOf(wasm, digestOf), ...(wasm.with !== undefined && { with: wasm.with }) },
     }),
     ...(cache && { cache: { forMs: durationMs(cache.for) } }),
     ...(dryRun && { dryRun: { answer: dryRun.answer ?? null } }),

@@ -6,14 +6,14 @@ import { dereference, upgrade } from '@scalar/openapi-parser'
 import { parse as parseYaml } from 'yaml'
 import { ManifestError } from './errors.ts'
 import {
-  answerSchema,
   isObject,
   type Json,
   listOf,
   MAX_ABOUT,
-  merged,
-  propertyOf,
+  objectsOf,
   SCALARS,
+  Schemas,
+  TooLarge,
 } from './openapi-schema.ts'
 import { parseManifests } from './parse.ts'
 
@@ -60,6 +60,8 @@ const NOT_PARAMETERS = /^(accept|content-type|authorization)$/i
 /** Throws `ManifestError` where `text` is no OpenAPI document, or says nowhere whom to ask. */
 export function toolsOfOpenApi(text: string, file: string, options: ImportOptions): Imported {
   const document = read(text, file)
+  if (options.server !== undefined && !isServer(options.server))
+    throw problem(file, `\`${options.server}\` is no server, as https://api.example.com/v1`)
   const server = options.server ?? serverOf(document, file)
   const prefix = options.prefix ?? nameOf(String((document.info as Json | undefined)?.title ?? 'api'))
   const tools: ToolDocument[] = []
@@ -80,7 +82,7 @@ export function toolsOfOpenApi(text: string, file: string, options: ImportOption
       notes.push(...made.notes.map((note) => ({ tool: name, note })))
       if (made.bare) bare.push(name)
     } catch (error) {
-      if (!(error instanceof Unfit)) throw error
+      if (!(error instanceof Unfit) && !(error instanceof TooLarge)) throw error
       left.push({ operation: operation.id, why: error.message })
     }
   }
@@ -92,7 +94,7 @@ export function toolsOfOpenApi(text: string, file: string, options: ImportOption
 function read(text: string, file: string): Json {
   let given: unknown
   try {
-    given = parseYaml(text, { maxAliasCount: 0 })
+    given = parseYaml(text)
   } catch (error) {
     throw problem(file, (error as Error).message.split('\n')[0] ?? 'neither JSON nor YAML')
   }
@@ -116,12 +118,17 @@ function serverOf(document: Json, file: string): string {
 
 /** The first of the servers, if it says a scheme and a host. */
 function urlOf({ servers }: Json): string | undefined {
-  const [first] = listOf(servers)
+  const [first] = objectsOf(servers)
   const url = String(first?.url ?? '').replaceAll(/\{([^{}]*)\}/g, (whole, name: string) => {
-    const variable = ((first?.variables ?? {}) as Record<string, Json>)[name]
+    const variable = isObject(first?.variables) ? (first.variables[name] as Json | undefined) : undefined
     return variable?.default === undefined ? whole : String(variable.default)
   })
-  return /^https?:\/\/[^/{}?#@]+[^{}?#]*$/.test(url) ? url : undefined
+  return isServer(url) ? url : undefined
+}
+
+function isServer(url: string): boolean {
+  if (!/^https?:\/\/[^/{}?#@\\\s]+(\/[^{}?#\\\s]*)?$/.test(url)) return false
+  return URL.canParse(url)
 }
 
 interface Operation {
@@ -137,12 +144,12 @@ interface Operation {
 function operationsOf({ paths }: Json): Operation[] {
   return Object.entries(paths as Record<string, Json>).flatMap(([path, item]) =>
     METHODS.flatMap((method) => {
-      const said = item?.[method]
+      const said = isObject(item) ? item[method] : undefined
       if (!isObject(said)) return []
       const id = typeof said.operationId === 'string' ? said.operationId : `${method.toUpperCase()} ${path}`
-      const own = listOf(said.parameters)
+      const own = objectsOf(said.parameters)
       const isOwn = (one: Json) => own.some((other) => other.name === one.name && other.in === one.in)
-      const parameters = [...listOf(item.parameters).filter((one) => !isOwn(one)), ...own]
+      const parameters = [...objectsOf(item.parameters).filter((one) => !isOwn(one)), ...own]
       return [{ id, method, path, said, parameters, servers: said.servers ?? item.servers }]
     }),
   )
@@ -157,6 +164,7 @@ interface Around {
 
 /** What is gathered of one operation. */
 interface Gathered {
+  readonly schemas: Schemas
   readonly properties: Json
   readonly required: string[]
   readonly query: Record<string, string>
@@ -168,23 +176,25 @@ interface Gathered {
 }
 
 function toolOf(operation: Operation, around: Around) {
-  const { id, method, path, said } = operation
+  const { id, method, said } = operation
   const { options } = around
-  const base = baseOf(operation, around.server)
   const gathered: Gathered = {
+    schemas: new Schemas('in'),
     properties: {},
     required: [],
     query: {},
     headers: {},
     notes: [],
-    url: base + path,
+    url: urlFor(operation, around.server),
   }
-  for (const parameter of operation.parameters) takeParameter(gathered, parameter)
-  if (said.requestBody !== undefined) takeBody(gathered, said.requestBody as Json)
+  const needed = secretOf(operation, around.document)
+  const isSecret = ({ in: place, name }: Json) =>
+    needed?.slot === `${place}.${place === 'header' ? String(name).toLowerCase() : name}`
+  for (const parameter of operation.parameters) if (!isSecret(parameter)) takeParameter(gathered, parameter)
+  if (isObject(said.requestBody)) takeBody(gathered, said.requestBody)
   const { properties, required, query, headers, notes, url, body, idempotencyHeader } = gathered
   const reads = method === 'get' || method === 'head'
   if (reads && body) throw new Unfit(`a ${method.toUpperCase()} with a body`)
-  const needed = secretOf(operation, around.document)
   const secret = needed && options.secret !== undefined ? { ref: options.secret, ...needed } : undefined
   const checked = options.answers ?? 'reads'
   const out = checked === 'all' || (checked === 'reads' && reads) ? answerOf(said) : undefined
@@ -209,12 +219,16 @@ function toolOf(operation: Operation, around: Around) {
   return { tool, notes, bare: needed !== undefined && secret === undefined }
 }
 
-/** An operation may have servers of its own; one at another host is not what was asked for. */
-function baseOf({ servers }: Operation, server: string): string {
+/** An operation may have servers of its own; one at another place is not what was asked for. */
+function urlFor({ servers, path }: Operation, server: string): string {
   const own = servers === undefined ? undefined : urlOf({ servers })
-  if (own !== undefined && new URL(own).host !== new URL(server).host)
-    throw new Unfit(`it is at another server, ${new URL(own).host}`)
-  return (own ?? server).replace(/\/+$/, '')
+  if (servers !== undefined && own === undefined)
+    throw new Unfit('it is at a server that is not said in full')
+  if (own !== undefined && new URL(own).origin !== new URL(server).origin)
+    throw new Unfit(`it is at another server, ${new URL(own).origin}`)
+  // Else it would be a part of the host.
+  if (!path.startsWith('/')) throw new Unfit(`\`${path}\` is no path`)
+  return (own ?? server).replace(/\/+$/, '') + path
 }
 
 function aboutOf({ summary, description, deprecated }: Json, id: string): string {
@@ -236,7 +250,8 @@ function takeParameter(gathered: Gathered, parameter: Json): void {
   }
   if (place === 'cookie') return without('is a cookie')
   if (place === 'header' && !needed) return without('is a header that may be left out')
-  const property = propertyOf({ description: parameter.description, ...schemaOf(parameter) })
+  if (place === 'path' && !gathered.url.includes(`{${name}}`)) return
+  const property = gathered.schemas.property({ description: parameter.description, ...schemaOf(parameter) })
   const kind = property && kindIn(property)
   const repeated = place === 'query' && kind === 'list' && isRepeated(parameter)
   if (!property || (kind !== 'plain' && !repeated)) return without('is not one plain value')
@@ -267,7 +282,8 @@ function schemaOf(parameter: Json): Json {
 }
 
 function takeBody(gathered: Gathered, body: Json): void {
-  const content = (body.content ?? {}) as Record<string, Json>
+  const { schemas } = gathered
+  const content = (isObject(body.content) ? body.content : {}) as Record<string, Json>
   const type = Object.keys(content).find((one) => JSON_TYPE.test(one))
   const without = (why: string) => {
     if (body.required === true) throw new Unfit(why)
@@ -275,13 +291,13 @@ function takeBody(gathered: Gathered, body: Json): void {
   }
   if (type === undefined)
     return without(`a body of ${Object.keys(content).join(', ') || 'nothing'}, and not of JSON`)
-  const schema = merged(content[type]?.schema)
+  const schema = schemas.merged(content[type]?.schema)
   if (!isObject(schema.properties) || !isOnlyObject(schema))
     return without('a body that is no object of named fields')
   const needed = new Set(body.required === true ? listOf(schema.required) : [])
   for (const [name, given] of Object.entries(schema.properties)) {
-    if (merged(given).readOnly === true) continue
-    const property = propertyOf(given)
+    if (schemas.isForOthers(given)) continue
+    const property = schemas.property(given)
     const why = !property
       ? 'has no type'
       : argumentOf(name) !== name
@@ -304,20 +320,28 @@ function isOnlyObject({ type }: Json): boolean {
 }
 
 function answerOf({ responses }: Json): Json | undefined {
-  const ok = Object.entries((responses ?? {}) as Record<string, Json>).filter(([status]) => /^2/.test(status))
-  const schemas = ok.flatMap(([, { content }]) =>
-    Object.entries((content ?? {}) as Record<string, Json>).filter(([type]) => JSON_TYPE.test(type)),
+  const ok = Object.entries(isObject(responses) ? responses : {}).filter(([status]) => /^2/.test(status))
+  const schemas = ok.flatMap(([, answer]) =>
+    Object.entries(isObject(answer) && isObject(answer.content) ? answer.content : {}).filter(([type]) =>
+      JSON_TYPE.test(type),
+    ),
   )
   const [only] = schemas
   // Several kinds of answers: which one comes is not known.
-  if (schemas.length !== 1 || ok.length !== 1 || !only) return undefined
-  const schema = answerSchema(only[1].schema, 1)
-  return Object.keys(schema).length > 0 ? schema : undefined
+  if (schemas.length !== 1 || ok.length !== 1 || !only || !isObject(only[1])) return undefined
+  try {
+    const schema = new Schemas('out').answer(only[1].schema)
+    return Object.keys(schema).length > 0 ? schema : undefined
+  } catch (error) {
+    // What nobody could check is not held to anything.
+    if (error instanceof TooLarge) return undefined
+    throw error
+  }
 }
 
 /** Where an operation carries a secret, if the document says that it needs one. */
 function secretOf({ said }: Operation, document: Json): { slot: string; as?: string } | undefined {
-  const wanted = listOf(said.security ?? document.security)
+  const wanted = objectsOf(said.security ?? document.security)
   // An empty one among them: it can be done without.
   if (wanted.length === 0 || wanted.some((one) => Object.keys(one).length === 0)) return undefined
   const schemes = ((document.components as Json | undefined)?.securitySchemes ?? {}) as Record<string, Json>

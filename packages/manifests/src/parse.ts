@@ -96,6 +96,13 @@ export interface ParseOptions {
   /** What a tool of a tenant fills in; those that the same documents declare are known besides. */
   readonly defaultsOf: (tool: string, tenant: string) => ReturnType<DefaultsOf>
   readonly isRange: (text: string) => boolean
+  /** Digests of components that come with these documents, by what names them (`nameOfComponent`). */
+  readonly components?: ReadonlyMap<string, string>
+}
+
+/** How a component that a document names is known beside it. */
+export function nameOfComponent(kind: string, tenant: string, name: string): string {
+  return `${kind} ${tenant}/${name}`
 }
 
 const DEFAULT_TIMEOUT_MS = 3_600_000
@@ -146,12 +153,17 @@ function otherOf(
       return networkOf(document, source)
   }
   const { tenant } = document.metadata
+  const digestOf = (component: string) => {
+    const known = options.components?.get(nameOfComponent(document.kind, tenant, document.metadata.name))
+    if (known !== undefined) return known
+    throw new ToolProblem(['wasm', 'component'], `the component \`${component}\` was not sent`)
+  }
   return belowSpec(source, () => {
     switch (document.kind) {
       case 'Tool':
-        return { kind: 'Tool', file, tenant, declaration: declarationOf(document) }
+        return { kind: 'Tool', file, tenant, declaration: declarationOf(document, digestOf) }
       case 'Middleware':
-        return { kind: 'Middleware', file, tenant, declaration: middlewareOf(document) }
+        return { kind: 'Middleware', file, tenant, declaration: middlewareOf(document, digestOf) }
       case 'Model':
         return { kind: 'Model', file, tenant, declaration: modelOf(document) }
       case 'McpServer':

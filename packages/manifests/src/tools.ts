@@ -4,6 +4,7 @@ import { isSecretName } from '@cardinal/secrets'
 import {
   type AnswerSchema,
   type CliDeclaration,
+  type ComponentRef,
   checkArgs,
   type HttpDeclaration,
   isNested,
@@ -31,7 +32,10 @@ const RESERVED = /^(agent|cards|cardinal|http|llm|secret)\./
 /** As cards write it. */
 const LABEL = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 
-export function declarationOf({ metadata, spec }: ToolDocument): ToolDeclaration {
+/** The digest of the component that a document names, or what is wrong with it. */
+export type DigestOf = (component: string) => string
+
+export function declarationOf({ metadata, spec }: ToolDocument, digestOf: DigestOf): ToolDeclaration {
   const shared = {
     name: metadata.name,
     about: spec.about,
@@ -44,12 +48,15 @@ export function declarationOf({ metadata, spec }: ToolDocument): ToolDeclaration
     ? { ...shared, ...cliOf(spec.cli), ...rest }
     : spec.host
       ? { ...shared, ...hostOf(spec.host), ...rest }
-      : { ...shared, ...httpOf(spec), ...rest }
+      : spec.wasm
+        ? { ...shared, wasm: componentOf(spec.wasm, digestOf), ...rest }
+        : { ...shared, ...httpOf(spec), ...rest }
   checkDepth(spec.out, ['out'])
   checkNames(declaration)
   if (spec.capture && !declaration.http)
     throw new ToolProblem(['capture'], 'only answers over HTTP are captured')
   if (declaration.cli) checkCommand(declaration)
+  else if (declaration.wasm) return declaration
   else if (declaration.host) checkSecretName(declaration.secret?.ref, ['host', 'secret', 'ref'])
   else {
     checkTemplates(declaration)
@@ -77,6 +84,17 @@ function cliOf({ secret, timeout, memory, ...cli }: NonNullable<ToolDocument['sp
     },
     ...(secret && { secret }),
   }
+}
+
+const FUEL = 1_000_000_000
+const COMPONENT_MIB = 64
+
+export function componentOf(
+  { component, fuel, memory }: NonNullable<ToolDocument['spec']['wasm']>,
+  digestOf: DigestOf,
+): ComponentRef {
+  const memoryBytes = (memory ?? COMPONENT_MIB) * (1 << 20)
+  return { digest: digestOf(component), fuel: fuel ?? FUEL, memoryBytes }
 }
 
 function hostOf({ function: named, secret, timeout }: NonNullable<ToolDocument['spec']['host']>) {
@@ -148,8 +166,8 @@ function checkNames(declaration: ToolDeclaration): void {
       throw new ToolProblem(['dimensions', dimension], `\`${arg}\` is no required argument of type string`)
   }
   for (const [currency, arg] of Object.entries(declaration.spend ?? {}))
-    if (!isAlways(schema, arg))
-      throw new ToolProblem(['spend', currency], `\`${arg}\` is no argument that is always there`)
+    if (!isAlways(schema, arg) || isNested(schema.properties[arg] as { type: 'object' }))
+      throw new ToolProblem(['spend', currency], `\`${arg}\` is no plain argument that is always there`)
   for (const sink of declaration.sinks ?? []) checkSink(sink)
   const odd = declaration.yields?.find((label) => !LABEL.test(label))
   if (odd !== undefined) throw new ToolProblem(['yields'], `\`${odd}\` is no label`)
@@ -261,7 +279,8 @@ function checkRequest({ http, effect, idempotencyHeader }: HttpDeclaration): voi
   } catch {
     throw new ToolProblem(['http', 'url'], `\`${http.url}\` is no URL`)
   }
-  const origin = /^https?:\/\/[^/{}?#@]+/.exec(http.url)?.[0]
+  // Up to the end of the host: what a brace leads on from would choose another one.
+  const origin = /^https?:\/\/[^/{}?#@\\\s]+(?=\/|$)/.exec(http.url)?.[0]
   if (!origin)
     throw new ToolProblem(['http', 'url'], 'the scheme and host of a URL are fixed, without user information')
   if (url.search !== '' || url.hash !== '')

@@ -1,5 +1,6 @@
 /** Middleware as a manifest declares it: where it stands, and exactly one thing that it does. */
 import type { AnswerSchema } from '@cardinal/tools'
+import type { OwnComponent } from './component.ts'
 
 export interface MiddlewareDeclaration {
   readonly name: string
@@ -20,6 +21,8 @@ export interface MiddlewareDeclaration {
   readonly approval?: Approval | undefined
   readonly guardrail?: Guardrail | undefined
   readonly audit?: Record<string, never> | undefined
+  /** A customer's component. */
+  readonly wasm?: OwnComponent | undefined
   readonly module?: { readonly name: string; readonly with?: unknown } | undefined
 }
 

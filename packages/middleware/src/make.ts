@@ -1,7 +1,9 @@
 /** From a declaration to the middleware that it is. */
 import { hash } from 'node:crypto'
+import type { RunComponent } from '@cardinal/tools'
 import { approval } from './approval.ts'
 import { cache } from './cache.ts'
+import { component } from './component.ts'
 import type { MiddlewareDeclaration } from './declaration.ts'
 import { guardrail, type PostJson } from './guardrail.ts'
 import type { Call, Middleware } from './middleware.ts'
@@ -16,6 +18,7 @@ export interface Ports {
   readonly audit: (line: AuditLine) => void
   /** The operator's own, by name. */
   readonly module: (name: string) => OwnModule | undefined
+  readonly component: RunComponent
 }
 
 /** A module of the operator's, as it was when the node started. */
@@ -46,7 +49,7 @@ function doing(
   own: OwnModule | undefined,
 ): Omit<Middleware, 'name' | 'digest'> {
   const { redact: hiding, rateLimit: rate, retry, cache: keeping, schema: shape } = declaration
-  const { dryRun, approval: asking, guardrail: guard, audit, module } = declaration
+  const { dryRun, approval: asking, guardrail: guard, audit, module, wasm } = declaration
   if (hiding) return redact(hiding)
   if (rate) return rateLimit(rate)
   if (retry) return { retry }
@@ -57,6 +60,7 @@ function doing(
   if (audit) return auditing(ports)
   if (dryRun)
     return { request: () => ({ do: 'answer', receipt: { ok: true, value: dryRun.answer }, read: false }) }
+  if (wasm) return component(wasm, ports.component)
   if (module && own) return own.make(module.with ?? null)
   // Its module is not on this node, or its declaration is of a later version: nothing passes.
   return {

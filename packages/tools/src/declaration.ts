@@ -1,6 +1,7 @@
 /** Tools as manifests declare them: what all kinds share, and what each says of how it is performed. */
 import { type GrantDefaults, placeOfPlainPath, placeOfResource, type Request } from '@cardinal/cards'
 import type { AnswerSchema } from './answer-schema.ts'
+import type { ComponentRef } from './component.ts'
 import type { ArgsSchema } from './schema.ts'
 import type { FetchBinding } from './secret-slot.ts'
 import type { EffectClass } from './tool.ts'
@@ -28,6 +29,7 @@ interface Declared {
 export interface HttpDeclaration extends Declared {
   readonly cli?: undefined
   readonly host?: undefined
+  readonly wasm?: undefined
   /** The header that carries the kernel's key; of an `idempotent` effect. */
   readonly idempotencyHeader?: string | undefined
   readonly http: {
@@ -59,6 +61,7 @@ export type CliWord =
 export interface CliDeclaration extends Declared {
   readonly http?: undefined
   readonly host?: undefined
+  readonly wasm?: undefined
   readonly cli: {
     /** A name on the path of the sandbox; never a shell. */
     readonly program: string
@@ -85,6 +88,7 @@ export interface CliDeclaration extends Declared {
 export interface HostDeclaration extends Declared {
   readonly http?: undefined
   readonly cli?: undefined
+  readonly wasm?: undefined
   readonly host: {
     /** The name that the operator gave it when the node was started. */
     readonly function: string
@@ -96,7 +100,18 @@ export interface HostDeclaration extends Declared {
   readonly idempotencyHeader?: undefined
 }
 
-export type ToolDeclaration = HttpDeclaration | CliDeclaration | HostDeclaration
+/** One component, which reaches nothing. */
+export interface WasmDeclaration extends Declared {
+  readonly http?: undefined
+  readonly cli?: undefined
+  readonly host?: undefined
+  readonly wasm: ComponentRef
+  readonly secret?: undefined
+  readonly capture?: undefined
+  readonly idempotencyHeader?: undefined
+}
+
+export type ToolDeclaration = HttpDeclaration | CliDeclaration | HostDeclaration | WasmDeclaration
 
 /** The name of a tool, and what a grant for it fills in. */
 export interface Defaulted {

@@ -98,7 +98,13 @@ function planOf(
   for (const [name, template] of Object.entries(http.query ?? {})) {
     const missing = placeholders(template).some((arg) => !args.has(arg))
     const value = fill(template, (text) => text)
-    if (!missing && !listIn(template, args)) url.searchParams.set(name, value)
+    if (missing) continue
+    const list = listIn(template, args)
+    // Without its list it would be another request.
+    if (list?.length === 0 && declaration.in.required?.includes(placeholders(template)[0] as string))
+      return { bad: `\`${name}\`, which is empty` }
+    if (list) for (const one of list) url.searchParams.append(name, String(one))
+    else url.searchParams.set(name, value)
   }
   const headers = Object.entries(http.headers ?? {}).map(([name, text]) => [name, fill(text, (t) => t)])
   headers.push(['accept', 'application/json'])
@@ -117,24 +123,11 @@ function planOf(
       ...body,
       ...(secret && { secrets: { [secret.slot]: 'own' } }),
     },
-    { idempotency: [], secrets: own ? { own } : {}, key },
+    { idempotency: [], secrets: own ? { own } : {}, key, repeats: true },
   )
   if ('bad' in sent) return sent
   const keyed = effect === 'idempotent' && idempotencyHeader
-  const plan = sent.plan as HttpPlan
-  return { ...plan, url: withLists(plan.url, http, args), ...(keyed && { idempotencyHeader }) }
-}
-
-/** `http.fetch` bounds each name of a query by itself, and knows none twice; here the arguments are bounded. */
-function withLists(
-  href: string,
-  { query = {} }: HttpDeclaration['http'],
-  args: ReadonlyMap<string, unknown>,
-): string {
-  const url = new URL(href)
-  for (const [name, template] of Object.entries(query))
-    for (const one of listIn(template, args) ?? []) url.searchParams.append(name, String(one))
-  return url.href
+  return { ...(sent.plan as HttpPlan), ...(keyed && { idempotencyHeader }) }
 }
 
 /** The values of a list that a part of the query is: it stands there once for each. */

@@ -70,7 +70,7 @@ export function translateHttp(args: unknown, settings: ToolSettings): Translated
   const redirect = given.redirect ?? 'follow'
   if (redirect !== 'follow' && redirect !== 'manual' && redirect !== 'error')
     return { bad: 'a redirect mode that is none' }
-  const requestArgs = argsOf(url, sent, body)
+  const requestArgs = argsOf(url, sent, body, settings.repeats === true)
   if (typeof requestArgs === 'string') return { bad: requestArgs }
   const bare: HttpPlan = {
     method,
@@ -191,6 +191,7 @@ function argsOf(
   url: URL,
   headers: readonly (readonly [string, string])[],
   body: Body | undefined,
+  repeats: boolean,
 ): Map<string, unknown> | string {
   const args = new Map<string, unknown>()
   const add = (name: string, value: string) => {
@@ -199,7 +200,7 @@ function argsOf(
     return true
   }
   for (const [name, value] of url.searchParams)
-    if (!add(`query.${name}`, value)) return `the query key \`${name}\` twice`
+    if (!add(`query.${name}`, value) && !repeats) return `the query key \`${name}\` twice`
   for (const [name, value] of headers) {
     if (!PLAIN_HEADERS.has(name) && !add(`header.${name}`, value)) return `the header \`${name}\` twice`
   }

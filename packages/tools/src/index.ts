@@ -3,6 +3,7 @@
 export { type EgressPolicy, isDeniable, isRange, type Network, type Zone } from './address.ts'
 export { type AnswerSchema, MAX_ANSWER_DEPTH, wrongAnswer } from './answer-schema.ts'
 export { cliTool } from './cli-tool.ts'
+export type { CalledComponent, ComponentBounds, ComponentRef, RunComponent } from './component.ts'
 export {
   type CliDeclaration,
   type CliWord,
@@ -12,6 +13,7 @@ export {
   type HostDeclaration,
   type HttpDeclaration,
   type ToolDeclaration,
+  type WasmDeclaration,
 } from './declaration.ts'
 export { declaredTool, placeholders, templatesOf } from './declared.ts'
 export { type DoorOptions, EgressDoor } from './egress-door.ts'
@@ -47,3 +49,4 @@ export type {
 } from './tool.ts'
 export { infoOf, type ToolInfo, typesOf } from './tool-info.ts'
 export { treeDigest } from './tree-digest.ts'
+export { wasmTool } from './wasm-tool.ts'

@@ -64,19 +64,26 @@ export function checkArgs(
   return args
 }
 
+/** Half of a character has no bytes that others would read as the same. */
+function isWellFormed(value: unknown): boolean {
+  if (typeof value === 'string') return value.isWellFormed()
+  if (typeof value !== 'object' || value === null) return true
+  return Object.entries(value).every(([name, one]) => name.isWellFormed() && isWellFormed(one))
+}
+
 function wrongWith(property: PropertySchema, value: unknown): string | undefined {
   const { type, minLength, maxLength, minimum, maximum } = property
   if (isNested(property)) {
     const at = wrongAnswer(property as AnswerSchema, value)
-    return at && `is not as described, at ${at}`
+    if (at !== undefined) return `is not as described, at ${at}`
+    return isWellFormed(value) ? undefined : 'holds no well-formed text'
   }
   const is =
     type === 'integer' ? Number.isSafeInteger(value) : typeof value === (type === 'number' ? 'number' : type)
   if (!is) return `is no ${type}`
   if (property.enum && !property.enum.some((one) => one === value)) return 'is none of the values allowed'
   if (typeof value === 'string') {
-    // Half of a character has no bytes that others would read as the same.
-    if (!value.isWellFormed()) return 'is no well-formed text'
+    if (!isWellFormed(value)) return 'is no well-formed text'
     const length = [...value].length
     if (length < (minLength ?? 0)) return `is shorter than ${minLength}`
     if (length > (maxLength ?? Number.POSITIVE_INFINITY)) return `is longer than ${maxLength}`

@@ -101,6 +101,8 @@ export interface ToolSettings {
   }[]
   /** Handles of secrets, by the name that the program knows them by. */
   readonly secrets: Readonly<Record<string, SecretBinding>>
+  /** A name may stand in the query more than once: whoever made the request bounded its parts before. */
+  readonly repeats?: true
   /** The key of the agent, which names of secrets may hold. */
   readonly key: string
 }

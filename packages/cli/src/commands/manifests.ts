@@ -33,8 +33,8 @@ export function addManifestCommands(program: Command): void {
     .command('plan [path]')
     .description('show what `apply` would change: every grant in full form, and what to think of')
     .action(async (at: string | undefined, _options: unknown, command: Command) => {
-      const { documents, programs } = await readProject(at ?? '.')
-      const { body } = await ask(endpointOf(command), '/v1/plan', { body: { documents, programs } })
+      const project = await readProject(at ?? '.')
+      const { body } = await ask(endpointOf(command), '/v1/plan', { body: project })
       const planned = body.planned as Planned[]
       print(formatOf(command), planned, () => planned.flatMap(planLines).join('\n'))
       if (planned.some(({ changed }) => changed))
@@ -44,8 +44,8 @@ export function addManifestCommands(program: Command): void {
     .command('apply [path]')
     .description('apply a manifest, or all manifests of a folder')
     .action(async (at: string | undefined, _options: unknown, command: Command) => {
-      const { documents, programs } = await readProject(at ?? '.')
-      const { body } = await ask(endpointOf(command), '/v1/apply', { body: { documents, programs } })
+      const project = await readProject(at ?? '.')
+      const { body } = await ask(endpointOf(command), '/v1/apply', { body: project })
       const applied = body.applied as Planned[]
       print(formatOf(command), applied, () =>
         table(applied.map((a) => [a.kind, a.name, generationOf(a), a.changed ? 'applied' : 'unchanged'])),

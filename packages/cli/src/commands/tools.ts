@@ -7,7 +7,8 @@ import { stringify } from 'yaml'
 import { ask } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { endpointOf, formatOf } from '../options.ts'
-import { note, print, table } from '../output.ts'
+import { indented, note, print, table } from '../output.ts'
+import { componentTemplate } from '../templates/component.ts'
 import { defaultTenant, route } from './agents.ts'
 
 const TENANT = ['--tenant <tenant>', 'whose; else CARDINAL_TENANT, else `default`'] as const
@@ -24,6 +25,13 @@ export function addToolCommands(program: Command): void {
     .description('how a tool is called, what it does, and where its arguments go')
     .option(...TENANT)
     .action(show)
+  tools
+    .command('new <name>')
+    .description(
+      'write a folder with a tool in TypeScript that becomes a WebAssembly component; needs no node',
+    )
+    .option(...TENANT)
+    .action(newTool)
   tools
     .command('import <file>')
     .description(
@@ -92,6 +100,25 @@ interface ImportFlags {
   readonly check?: true
 }
 
+function newTool(name: string, options: { tenant?: string }, command: Command): void {
+  if (!/^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$/.test(name))
+    throw new CliError('Usage', 'BadName', `\`${name}\` is no name of a tool: dotted, as \`calc.sum\``)
+  const folder = name.replaceAll('.', '-')
+  if (fs.existsSync(folder)) throw new CliError('Conflict', 'FileExists', `\`${folder}\` is there already`)
+  const files = componentTemplate(name, options.tenant ?? defaultTenant())
+  fs.mkdirSync(folder)
+  for (const [file, text] of Object.entries(files)) fs.writeFileSync(path.join(folder, file), text)
+  const said = { folder, files: Object.keys(files) }
+  print(
+    formatOf(command),
+    said,
+    () => `wrote ${folder}/: cd ${folder} && npm install && npm run build && cardinal apply .`,
+  )
+}
+
+/** How files begin that this made. */
+const IMPORTED = '# Made by `cardinal tools import'
+
 async function importTools(from: string, options: ImportFlags, command: Command): Promise<void> {
   if (!fs.existsSync(from)) throw new CliError('NotFound', 'NoSuchFile', `\`${from}\` does not exist`)
   // Whoever imports nothing does not wait for it.
@@ -101,21 +128,28 @@ async function importTools(from: string, options: ImportFlags, command: Command)
     tenant,
     ...rest,
   })
-  for (const { operation, why } of left) note(`left out ${operation}: ${why}`)
-  for (const { tool, note: text } of notes) note(`${tool}: ${text}`)
+  for (const { operation, why } of left) note(indented(`left out ${operation}: ${why}`))
+  for (const { tool, note: text } of notes) note(indented(`${tool}: ${text}`))
   if (bare.length > 0) note(`${bare.length} of them need a secret: name it with \`--secret\``)
   if (tools.length === 0)
     throw new CliError('Malformed', 'BadManifest', `no operation of \`${from}\` can be a tool`)
   const name = tools[0]?.metadata.name.split('.')[0] as string
   const to = out ?? `${name}.tools.yaml`
-  const after = `# Made by \`cardinal tools import ${path.basename(from)}\`: read it before it is applied.\n${tools
+  const after = `${IMPORTED} ${path.basename(from)}\`: read it before it is applied.\n${tools
     .map((tool) => stringify(tool, { aliasDuplicateObjects: false, lineWidth: 0 }))
     .join('---\n')}`
   if (to === '-') {
     process.stdout.write(after)
     return
   }
-  const same = fs.existsSync(to) && fs.readFileSync(to, 'utf8') === after
+  const before = fs.existsSync(to) ? fs.readFileSync(to, 'utf8') : undefined
+  if (out === undefined && before !== undefined && !before.startsWith(IMPORTED))
+    throw new CliError(
+      'Conflict',
+      'FileExists',
+      `\`${to}\` was not made by an import: name another with \`--out\``,
+    )
+  const same = before === after
   if (check && !same)
     throw new CliError('Conflict', 'ToolChanged', `\`${to}\` is not what \`${from}\` says; import it again`)
   if (!same) fs.writeFileSync(to, after)

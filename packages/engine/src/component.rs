@@ -1,0 +1,87 @@
+//! Components: somebody's code as a function from a text to a text. It is given no import, so it reaches
+//! nothing, keeps nothing, and knows no time; each call is an instance of its own, which ends with it.
+
+use std::sync::OnceLock;
+
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, Linker, Type};
+use wasmtime::{Config, Engine, OptLevel, Store, StoreLimits, StoreLimitsBuilder, Trap};
+
+/// What a component exports: `run: func(args: string) -> result<string, string>`.
+const RUN: &str = "run";
+/// Text that it may answer.
+const MAX_ANSWER: usize = 4 << 20;
+
+/// Why a call gave no answer.
+pub struct Stopped {
+    pub kind: &'static str,
+    pub detail: String,
+}
+
+/// Components are compiled apart from guests, whose memory is mapped in a way of its own.
+pub fn engine(optimize: bool) -> Result<Engine, String> {
+    static MADE: OnceLock<Result<Engine, String>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let mut config = Config::new();
+        config
+            .wasm_component_model(true)
+            .consume_fuel(true)
+            .cranelift_nan_canonicalization(true)
+            .cranelift_opt_level(if optimize { OptLevel::Speed } else { OptLevel::None })
+            .wasm_backtrace_max_frames(None);
+        Engine::new(&config).map_err(|e| format!("wasmtime: {e:#}"))
+    })
+    .clone()
+}
+
+/// Compiles a component, or says why it is none that is run here.
+pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
+    let component = Component::new(engine, bytes).map_err(|e| format!("no component: {}", first_line(&format!("{e:#}"))))?;
+    let kind = component.component_type();
+    if let Some((name, _)) = kind.imports(engine).next() {
+        return Err(format!("it imports `{name}`, and is given nothing: build it without"));
+    }
+    let is_text = |given: Option<Type>| given == Some(Type::String);
+    match kind.get_export(engine, RUN).map(|found| found.ty) {
+        Some(ComponentItem::ComponentFunc(run)) => {
+            let params: Vec<Type> = run.params().map(|(_, given)| given).collect();
+            let results: Vec<Type> = run.results().collect();
+            let answers = matches!(results.as_slice(), [Type::Result(one)] if is_text(one.ok()) && is_text(one.err()));
+            if params == [Type::String] && answers {
+                return Ok(component);
+            }
+            Err(format!("its `{RUN}` is no `func(args: string) -> result<string, string>`"))
+        }
+        _ => Err(format!("it exports no function `{RUN}`")),
+    }
+}
+
+struct Bounds {
+    limits: StoreLimits,
+}
+
+/// Calls it once. The inner error is the component's own.
+pub fn run(component: &Component, input: &str, fuel: u64, memory: usize) -> Result<Result<String, String>, Stopped> {
+    let engine = component.engine();
+    let limits = StoreLimitsBuilder::new().memory_size(memory).table_elements(100_000).instances(100).build();
+    let mut store = Store::new(engine, Bounds { limits });
+    store.limiter(|bounds| &mut bounds.limits);
+    store.set_fuel(fuel).map_err(|e| stopped(&e))?;
+    let instance = Linker::new(engine).instantiate(&mut store, component).map_err(|e| stopped(&e))?;
+    let run = instance.get_typed_func::<(&str,), (Result<String, String>,)>(&mut store, RUN).map_err(|e| stopped(&e))?;
+    let (answer,) = run.call(&mut store, (input,)).map_err(|e| stopped(&e))?;
+    let length = answer.as_ref().map_or_else(String::len, String::len);
+    if length > MAX_ANSWER {
+        return Err(Stopped { kind: "AnswerTooLarge", detail: format!("it answered more than {MAX_ANSWER} bytes") });
+    }
+    Ok(answer)
+}
+
+fn stopped(error: &wasmtime::Error) -> Stopped {
+    let kind = if matches!(error.downcast_ref::<Trap>(), Some(Trap::OutOfFuel)) { "OutOfFuel" } else { "Trap" };
+    Stopped { kind, detail: first_line(&format!("{error:#}")).to_string() }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
