@@ -65,7 +65,7 @@ beforeAll(async () => {
   const file = programFile('prober.ts')
   await applyPrograms(t.kernel, [
     { name: 'prober', file, now: [PAY, TALK, NET], limits },
-    { name: 'other', file, now: [PAY, TALK], limits },
+    { name: 'other', file, now: [PAY, TALK, NET], limits },
   ])
   await applyZone(t.kernel, '127.0.0.1, localhost', '127.0.0.0/8, "::1/128"')
 })
