@@ -7,7 +7,7 @@ import path from 'node:path'
 import { parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
 import { localKey, maskerOf, newVaultKey } from '@cardinal/secrets'
-import { isRange } from '@cardinal/tools'
+import { isRange, ownFunction } from '@cardinal/tools'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { applyZone, openTestKernel, programFile, type TestKernel, tempFolder } from '../support/kernel.ts'
@@ -18,6 +18,12 @@ const CANARY = 'canary-Xq7Vb2Lm9Rt4Zk8Wp3'
 const AGENTS = 1000
 const finds = maskerOf(Buffer.from(CANARY), 'canary')
 const said: string[] = []
+/** A function of the operator's that tells its secret in its answer, or in what it throws. */
+const echo = ownFunction(`module.exports = ({ how }, { secret }) => {
+  const told = [secret, Buffer.from(secret).toString('base64'), [...secret].join('')]
+  if (how === 'throw') throw Object.assign(new Error(told.join()), { notDone: true })
+  return told
+}`)
 let t: TestKernel
 let service: Reflecting
 let models: ModelStub
@@ -53,6 +59,14 @@ spec:
   cli: { program: printenv, args: [--, { positional: name }], secret: { ref: canary, env: TOKEN } }
 ---
 apiVersion: cardinal/v1
+kind: Tool
+metadata: { tenant: acme, name: echo.host }
+spec:
+  effect: read
+  in: { type: object, properties: { how: { type: string } } }
+  host: { function: echo, secret: { ref: canary } }
+---
+apiVersion: cardinal/v1
 kind: Model
 metadata: { tenant: acme, name: writer }
 spec: { provider: openai, model: m, url: "http://127.0.0.1:${models.port}/v1", secret: { ref: canary } }
@@ -86,6 +100,7 @@ beforeAll(async () => {
   t = await openTestKernel([], {
     packages,
     vaultKey: localKey(newVaultKey()),
+    functions: new Map([['echo', echo]]),
     onTurn: (event) => said.push(JSON.stringify(event)),
     onProgress: (_effect, text) => said.push(text),
     onAudit: (line) => said.push(JSON.stringify(line)),
@@ -149,9 +164,14 @@ describe('one secret, a thousand agents, every kind of tool', () => {
                   name: 'llm.chat',
                   args: { model: 'writer', messages: [{ role: 'user', content: 'x' }] },
                 })
-              : kind < 9
+              : kind < 8
                 ? await call(i, 'use', { name: 'hostile.echo', args: { text: 'x' } })
-                : await call(i, 'use', { name: 'echo.cli', args: { name: 'TOKEN' } })
+                : kind < 9
+                  ? await call(i, 'use', {
+                      name: 'echo.host',
+                      args: { how: i % 20 < 10 ? 'answer' : 'throw' },
+                    })
+                  : await call(i, 'use', { name: 'echo.cli', args: { name: 'TOKEN' } })
         for (const reply of [sent, other]) clean(`an answer to agent ${i}`, JSON.stringify(reply))
         if (JSON.stringify(other).includes('[secret canary]')) used++
       }
