@@ -1,14 +1,16 @@
 /** Rows 20: what middleware costs an effect, and what each kind of tool costs beside the bare call. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import http from 'node:http'
 import { createRequire } from 'node:module'
 import net from 'node:net'
 import path from 'node:path'
-import { type Kernel, openKernel } from '@cardinal/kernel'
-import { type Manifest, parseManifests } from '@cardinal/manifests'
+import { type Kernel, openKernel, serveApi } from '@cardinal/kernel'
+import { type Manifest, nameOfComponent, parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
-import { isRange, type Tool } from '@cardinal/tools'
+import { isRange, ownFunction, type Tool } from '@cardinal/tools'
+import { componentize } from 'componentize-qjs'
 import { stringify } from 'yaml'
 import { each, type Figures, type Row } from './measure.ts'
 
@@ -67,6 +69,16 @@ metadata: { tenant: ${tenant}, name: echo.cli }
 spec: { effect: read, in: { type: object, properties: {} }, cli: { program: "true", args: [] } }
 ---
 apiVersion: cardinal/v1
+kind: Tool
+metadata: { tenant: ${tenant}, name: echo.own }
+spec: { effect: read, in: { type: object, properties: {} }, host: { function: own } }
+---
+apiVersion: cardinal/v1
+kind: Tool
+metadata: { tenant: ${tenant}, name: echo.part }
+spec: { effect: read, in: { type: object, properties: {} }, wasm: { component: part.wasm } }
+---
+apiVersion: cardinal/v1
 kind: Model
 metadata: { tenant: ${tenant}, name: writer }
 spec: { provider: scripted, model: echo }
@@ -91,9 +103,11 @@ spec:
 `
 }
 
-async function apply(kernel: Kernel, text: string): Promise<void> {
+async function apply(kernel: Kernel, text: string, tenant: string, part: Buffer): Promise<void> {
+  const digest = createHash('sha256').update(part).digest('hex')
+  const components = new Map([[nameOfComponent('Tool', tenant, 'echo.part'), digest]])
   const parse = (given: string): Manifest[] =>
-    parseManifests(given, 'bench.yaml', { isRange, defaultsOf: kernel.defaultsOf })
+    parseManifests(given, 'bench.yaml', { isRange, defaultsOf: kernel.defaultsOf, components })
   const documents = parse(text)
   const server = documents.find((one) => one.kind === 'McpServer')
   if (server?.kind !== 'McpServer') throw new Error('a server')
@@ -106,7 +120,7 @@ async function apply(kernel: Kernel, text: string): Promise<void> {
   }
   const bundle = await bundleProgram(program)
   const all = parse(`${text}---\n${stringify(pinned, { aliasDuplicateObjects: false })}`)
-  await kernel.apply(all, new Map([[`${server.tenant}/user`, bundle]]))
+  await kernel.apply(all, new Map([[`${server.tenant}/user`, bundle]]), [part])
 }
 
 async function use(kernel: Kernel, tenant: string, key: string, name: string, args: unknown): Promise<void> {
@@ -138,6 +152,33 @@ async function startEverything(): Promise<{ port: number; child: ChildProcess }>
   return { port, child }
 }
 
+/** Calls of an agent by a client of the Model Context Protocol, each a request of its own. */
+async function overMcp(kernel: Kernel): Promise<Figures> {
+  const api = await serveApi({ kernel, port: 0 })
+  const [card] = kernel.cards.list({ agent: 'm0/user/a' }) as { id: string }[]
+  const tools = [{ name: 'use', agent: 'user/a', method: 'use' }]
+  const client = { tenant: 'm0', name: 'bench', card: card?.id as string, tools }
+  const { token } = await kernel.mcpClients.add(client, 'bench')
+  const params = { name: 'use', arguments: { name: 'no.op', args: { amount: 5 } } }
+  const asked = {
+    method: 'POST',
+    headers: {
+      authorization: `Bearer ${token}`,
+      'content-type': 'application/json',
+      accept: 'application/json, text/event-stream',
+    },
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params }),
+  }
+  try {
+    return await each(CALLS, WARM_UP, async () => {
+      const text = await (await fetch(`${api.url}/mcp`, asked)).text()
+      if (!text.includes('somebody')) throw new Error(text)
+    })
+  } finally {
+    await api.close()
+  }
+}
+
 const row = (name: string, unit: string, figures: Figures, note: string): Row => ({
   row: 20,
   name,
@@ -153,11 +194,19 @@ export async function mediation(folder: string): Promise<Row[]> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as net.AddressInfo
   const everything = await startEverything()
+  const { component: part } = await componentize({
+    witPath: path.join(import.meta.dirname, '..', '..', 'tests', 'components', 'tool.wit'),
+    jsSource: 'export function run() { return \'{"id":1}\' }',
+    world: 'tool',
+    stubWasi: true,
+    sync: true,
+  })
   const kernel = await openKernel({
     data: path.join(folder, 'data'),
     anchors: [path.join(folder, 'anchor')],
     tools: [NOTHING],
     models: new Map([['echo', () => ({ text: 'x' })]]),
+    functions: new Map([['own', ownFunction('module.exports = () => ({ id: 1 })')]]),
   })
   try {
     const zone = `apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: here }\nspec: { hosts: [127.0.0.1], ranges: [127.0.0.0/8] }\n`
@@ -167,7 +216,8 @@ export async function mediation(folder: string): Promise<Row[]> {
     )
     const rows: Row[] = []
     for (const members of [0, 5, 20]) {
-      await apply(kernel, manifestsOf(`m${members}`, members, port, everything.port))
+      const tenant = `m${members}`
+      await apply(kernel, manifestsOf(tenant, members, port, everything.port), tenant, part)
       const figures = await each(CALLS, WARM_UP, () =>
         use(kernel, `m${members}`, 'a', 'no.op', { amount: 5 }),
       )
@@ -190,6 +240,8 @@ export async function mediation(folder: string): Promise<Row[]> {
         { model: 'writer', messages: [{ role: 'user', content: 'x' }] },
         CALLS,
       ],
+      ['a function of the operator', 'echo.own', {}, CALLS],
+      ['a component', 'echo.part', {}, CALLS],
       ['an MCP tool over HTTP', 'everything.echo', { message: 'x' }, CALLS],
       ['a program in the sandbox', 'echo.cli', {}, 200],
     ]
@@ -210,6 +262,14 @@ export async function mediation(folder: string): Promise<Row[]> {
       async () => void spawnSync('bwrap', ['--unshare-all', '--ro-bind', '/', '/', 'true']),
     )
     rows.push(row('the bare program in a sandbox', 'ms', sandboxed, 'bwrap true'))
+    rows.push(
+      row(
+        'the same as a tool of an MCP client',
+        'ms',
+        await overMcp(kernel),
+        'a tool that does nothing, over HTTP',
+      ),
+    )
     const began = performance.now()
     await Promise.all(
       Array.from({ length: CONCURRENT }, (_, i) =>

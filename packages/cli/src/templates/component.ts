@@ -1,6 +1,6 @@
 /** What `cardinal tools new` writes: a tool in TypeScript that becomes a WebAssembly component. */
 
-export const WIT = `package cardinal:tool@0.1.0;
+const WIT = `package cardinal:tool@0.1.0;
 
 /// A tool: JSON arguments in, a JSON answer out. It is given nothing else.
 world tool {
