@@ -342,3 +342,17 @@ it('the official inspector lists the tools and calls one', async () => {
   )
   expect(called).toMatchObject({ structuredContent: { done: 'read' } })
 }, 60_000)
+
+it('has 64 calls at work at a time, and the next once one has ended', async () => {
+  const { token } = await t.kernel.mcpClients.add(
+    { tenant: 'acme', name: 'many', card: await mint(), tools: offered(['later', 'picture'], 'many') },
+    'it',
+  )
+  const client = await connect(token)
+  const asked = Array.from({ length: 64 }, () => client.callTool({ name: 'later', arguments: {} }))
+  await expect.poll(async () => textOf(await ask(token, 'picture'))).toMatch(/^Busy/)
+  for (let i = 0; i < 64; i++) await t.kernel.emit('acme/desk/many', 'said', i)
+  expect(await Promise.all(asked)).toHaveLength(64)
+  expect((await ask(token, 'picture')).isError).toBeUndefined()
+  await client.close()
+})

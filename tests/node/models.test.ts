@@ -1,9 +1,12 @@
 /** `llm.chat`: the wire formats of all providers against a local stub, budgets, sinks, secrets. */
+
+import { serveApi } from '@cardinal/kernel'
 import { parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
 import { localKey, newVaultKey } from '@cardinal/secrets'
 import { isRange } from '@cardinal/tools'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { commandLine } from '../support/command.ts'
 import { applyZone, functionTool, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
 import { type ModelStub, startModelStub } from '../support/model-stub.ts'
 
@@ -238,4 +241,76 @@ describe('a model', () => {
       value: { text: 'you said hello', calls: [], finish: 'stop' },
     })
   })
+})
+
+describe('whoever watches', () => {
+  it('is told the words in order, of that agent alone, while the agent has the result', async () => {
+    const frames: { effect: string; seq: number; text: string }[] = []
+    const others: unknown[] = []
+    const stops = [
+      t.kernel.progress.watch('acme/all/a', (frame) => frames.push(frame)),
+      t.kernel.progress.watch('acme/all/b', (frame) => others.push(frame)),
+    ]
+    const long = 'word '.repeat(4000)
+    const asked = { model: 'script', messages: [{ role: 'user', content: long }] }
+    expect(await use(asked)).toMatchObject({ ok: true, value: { text: `you said ${long}` } })
+    expect(frames.length).toBeGreaterThan(1)
+    expect(frames.map(({ seq }) => seq)).toEqual(frames.map((_, i) => i))
+    expect(frames.every(({ text }) => text.length <= 4096)).toBe(true)
+    expect(frames.map(({ text }) => text).join('')).toBe(`you said ${long}`)
+    expect(others).toEqual([])
+    for (const stop of stops) stop()
+    await use({ ...asked, messages: CHAT.messages })
+    expect(frames.map(({ text }) => text).join('')).toBe(`you said ${long}`)
+  })
+
+  it('may do so over HTTP and from the command line, and hinders nobody by going away', async () => {
+    const api = await serveApi({ kernel: t.kernel, port: 0 })
+    const { begin, end, remove } = commandLine()
+    try {
+      const env = { CARDINAL_URL: api.url, CARDINAL_TOKEN: api.token }
+      const begun = begin(['watch', 'acme/all/w'], /acme\/all\/w@\d+\.\d+: you said hello/, undefined, env)
+      const ask = () =>
+        t.call('acme/all/w', 'use', {
+          name: 'llm.chat',
+          args: { model: 'script', messages: [{ role: 'user', content: 'hello' }] },
+        })
+      let seen = false
+      const { child } = await Promise.race([
+        begun.then((it) => {
+          seen = true
+          return it
+        }),
+        (async () => {
+          while (!seen) {
+            await ask()
+            await new Promise((resolve) => setTimeout(resolve, 100))
+          }
+          return begun
+        })(),
+      ])
+      await end(child)
+      expect(await ask()).toMatchObject({ ok: true })
+      const stream = await fetch(`${api.url}/v1/agents/acme/all/w/progress`, {
+        headers: { authorization: `Bearer ${api.token}` },
+      })
+      expect(stream.headers.get('content-type')).toBe('text/event-stream')
+      const closed = (async () => {
+        let text = ''
+        for await (const chunk of (stream.body as ReadableStream<Uint8Array>).pipeThrough(
+          new TextDecoderStream(),
+        ))
+          text += chunk
+        return text
+      })()
+      await ask()
+      await api.close()
+      expect(await closed).toMatch(
+        /event: progress\ndata: {"effect":"acme\/all\/w@\d+\.\d+","seq":0,"text":"you said hello"}/,
+      )
+    } finally {
+      await api.close()
+      remove()
+    }
+  }, 30_000)
 })

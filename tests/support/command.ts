@@ -63,10 +63,11 @@ export function commandLine(): CommandLine {
       })
       return new Promise((resolve) => {
         let said = ''
-        child.stderr?.on('data', (chunk) => {
-          said += String(chunk)
-          if (until.test(said)) resolve({ child, said, code: null })
-        })
+        for (const output of [child.stdout, child.stderr])
+          output?.on('data', (chunk) => {
+            said += String(chunk)
+            if (until.test(said)) resolve({ child, said, code: null })
+          })
         child.once('exit', (code) => resolve({ child, said, code }))
       })
     },

@@ -19,6 +19,7 @@ import { address, json, OPERATOR, on, param, parse } from './api-parts.ts'
 import { secretRoutes } from './api-secrets.ts'
 import { componentDigest } from './components.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
+import { parseAddress, showAddress } from './ids.ts'
 import type { Kernel } from './kernel.ts'
 import { serveMcp, within } from './mcp-server.ts'
 import type { Reply } from './reply.ts'
@@ -279,6 +280,13 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
     const body = c.req.raw.body ?? new Blob([]).stream()
     return c.json(await kernel.files.put(address(c), pathOf(c), body, OPERATOR))
   })
+  on(app, routes.progress, async (c) => {
+    const agent = showAddress(parseAddress(address(c)))
+    return c.body(eventsOf(kernel, agent, closing), 200, {
+      'content-type': 'text/event-stream',
+      'cache-control': 'no-store',
+    })
+  })
   on(app, routes.agentTools, async (c) => c.json({ tools: await kernel.toolsOf(address(c)) }))
   on(app, routes.home, async (c) => c.json(await kernel.checkHome(address(c))))
   on(app, routes.exportHome, async (c) => {
@@ -337,6 +345,47 @@ function readRoutes(app: OpenAPIHono, kernel: Kernel): void {
   // A reference holds slashes, which a client may or may not have encoded.
   app.openAPIRegistry.registerPath(routes.why)
   app.get('/v1/why/:ref{.+}', async (c) => c.json(await kernel.view.why(c.req.param('ref'))))
+}
+
+/** Frames that a slow reader is behind by before some are lost. */
+const MAX_BEHIND = 1024
+const ALIVE_EVERY_MS = 15_000
+
+/** Server-sent events of what comes of an agent's effects, until the reader goes away or the node closes. */
+function eventsOf(kernel: Kernel, agent: string, closing: AbortSignal): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder()
+  let stop = () => {}
+  let lost = 0
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        const send = (text: string) => controller.enqueue(encoder.encode(text))
+        const unwatch = kernel.progress.watch(agent, (frame) => {
+          if ((controller.desiredSize ?? 0) <= 0) {
+            lost++
+            return
+          }
+          if (lost > 0) send(`event: lost\ndata: ${lost}\n\n`)
+          lost = 0
+          send(`event: progress\ndata: ${JSON.stringify(frame)}\n\n`)
+        })
+        const alive = setInterval(() => send(': here\n\n'), ALIVE_EVERY_MS)
+        const end = () => {
+          stop()
+          controller.close()
+        }
+        stop = () => {
+          unwatch()
+          clearInterval(alive)
+          closing.removeEventListener('abort', end)
+        }
+        closing.addEventListener('abort', end, { once: true })
+        send(': here\n\n')
+      },
+      cancel: () => stop(),
+    },
+    new CountQueuingStrategy({ highWaterMark: MAX_BEHIND }),
+  )
 }
 
 /** Seconds that a `Prefer` header asks to wait (RFC 7240). */

@@ -10,6 +10,7 @@ import type { Derived } from './derived.ts'
 import type { Homes } from './homes.ts'
 import type { HostSecrets } from './host-secrets.ts'
 import type { Images } from './images.ts'
+import type { Progress } from './progress.ts'
 import type { Waits } from './waits.ts'
 
 export interface TurnLimits {
@@ -50,7 +51,7 @@ export interface Context {
   /** Called at every point where a crash must do no harm; tests end the process here. */
   readonly crashPoint: (name: string) => void
   readonly onTurn: (event: TurnEvent) => void
-  readonly onProgress: (effect: string, text: string) => void
+  readonly progress: Progress
   /** Told what a tool threw instead of answering. */
   readonly onBroken: (effect: string, tool: string, error: unknown) => void
 }

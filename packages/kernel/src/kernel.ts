@@ -68,6 +68,7 @@ import { Invocations } from './invocations.ts'
 import { McpClients } from './mcp-clients.ts'
 import { McpLook } from './mcp-look.ts'
 import { postJson } from './post-json.ts'
+import { Progress } from './progress.ts'
 import { Receipts } from './receipts.ts'
 import { replay } from './replay.ts'
 import type { Reply } from './reply.ts'
@@ -160,6 +161,7 @@ export interface Kernel {
   readonly secrets: HostSecrets
   readonly mcp: McpLook
   readonly mcpClients: McpClients
+  readonly progress: Pick<Progress, 'watch'>
   readonly receipts: Receipts
   readonly applying: Pick<Applying, 'plan' | 'generations'>
   /** `components` are the bytes that tools and middleware name by their digests, where the node has not had them. */
@@ -256,6 +258,7 @@ class Node implements Kernel {
   readonly secrets: HostSecrets
   readonly mcp: McpLook
   readonly mcpClients: McpClients
+  readonly progress: Progress
   readonly receipts: Receipts
   readonly #door: EgressDoor
   readonly #servers: McpServers
@@ -347,6 +350,7 @@ class Node implements Kernel {
       toolsOf: (tenant) => toolRows([...own.values(), ...declared.of(tenant)]),
     })
     this.secrets = new HostSecrets({ control, log, clock }, store)
+    this.progress = new Progress(options.onProgress ?? (() => {}))
     this.#ctx = {
       log,
       derived,
@@ -368,7 +372,7 @@ class Node implements Kernel {
       secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
       crashPoint: options.crashPoint ?? (() => {}),
       onTurn: options.onTurn ?? (() => {}),
-      onProgress: options.onProgress ?? (() => {}),
+      progress: this.progress,
       onBroken: options.onBroken ?? tellBroken,
     }
     control.restore(scanned.filter((e) => e.header.agent.equals(NODE_AGENT)))

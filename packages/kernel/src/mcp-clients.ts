@@ -36,6 +36,8 @@ export interface LetIn extends McpClient {
   readonly principal: string
   /** Aborted once it is ended. */
   readonly ended: AbortSignal
+  /** What it waits for now. */
+  readonly calls: Set<symbol>
 }
 
 /** Tools of the server itself are named so. */
@@ -53,7 +55,7 @@ function principalOf({ name, token }: RecordedClient): string {
 export class McpClients {
   readonly #ctx: Pick<Context, 'control' | 'authority' | 'log'> & { readonly images: Images }
   /** By the digests of their tokens, those that have been here since the node started. */
-  readonly #here = new Map<string, AbortController>()
+  readonly #here = new Map<string, { readonly ended: AbortController; readonly calls: Set<symbol> }>()
 
   constructor(ctx: Pick<Context, 'control' | 'authority' | 'log'> & { readonly images: Images }) {
     this.#ctx = ctx
@@ -93,7 +95,7 @@ export class McpClients {
     const client = control.findMcpClient(tenant, name)
     if (!client) throw new KernelError('NotFound', 'NoSuchClient', `\`${tenant}\` has no client \`${name}\``)
     const pos = control.removeMcpClient(tenant, name, principal)
-    this.#here.get(client.token)?.abort()
+    this.#here.get(client.token)?.ended.abort()
     this.#here.delete(client.token)
     await log.untilDurable(pos)
   }
@@ -104,10 +106,10 @@ export class McpClients {
     const found = this.#ctx.control.listMcpClients().find((one) => one.token === digest)
     if (!found) return undefined
     this.requireLive(found)
-    const here = this.#here.get(digest) ?? new AbortController()
+    const here = this.#here.get(digest) ?? { ended: new AbortController(), calls: new Set() }
     this.#here.set(digest, here)
     const { token: _token, ...client } = found
-    return { ...client, principal: principalOf(found), ended: here.signal }
+    return { ...client, principal: principalOf(found), ended: here.ended.signal, calls: here.calls }
   }
 
   /** Throws `NotLive` once the client's card is dead: what it is then answered holds nothing. */

@@ -23,6 +23,8 @@ import type { Reply, ReplyError } from './reply.ts'
 /** How long a call is waited for, of a client that hears of its progress meanwhile and of one that does not. */
 const WAIT_MS = { told: 600_000, untold: 50_000 }
 const PROGRESS_EVERY_MS = 5000
+/** Calls of one client that are at work at a time. */
+const MAX_CALLS = 64
 const KEY = 'cardinal/idempotency-key'
 const RESULT_TOOL = `${OWN_TOOLS}result`
 
@@ -143,6 +145,10 @@ async function call(
 ): Promise<CallToolResult> {
   const { kernel, client } = serving
   const key = called.meta[KEY]
+  if (client.calls.size >= MAX_CALLS)
+    return wrong({ class: 'Busy', code: 'Busy', message: `${MAX_CALLS} calls of this client are at work` })
+  const call = Symbol()
+  client.calls.add(call)
   try {
     const { id, reply, acknowledged } = await kernel.begin({
       address: tool.agent,
@@ -159,6 +165,8 @@ async function call(
     return ended ? shown(id, ended) : atWork(id)
   } catch (error) {
     return failure(error)
+  } finally {
+    client.calls.delete(call)
   }
 }
 

@@ -163,7 +163,7 @@ function attemptOf(
     secret: (ref) => ctx.secrets.open(tenant, ref),
     masked: ({ ref }) => ctx.secrets.noteMask(tenant, ref),
     capture: (ref, value) => ctx.secrets.capture(tenant, ref, value, `${name}@${effect.id}`),
-    progress: (text) => ctx.onProgress(`${name}@${effect.id}`, text),
+    progress: ctx.progress.of(name, `${name}@${effect.id}`),
     signal: who.signal,
   }
 }

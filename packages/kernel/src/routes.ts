@@ -350,6 +350,21 @@ export const logs = route(
   z.object({ logs: z.array(anything) }),
 )
 
+/** Not JSON: a stream of events. */
+export const progress = createRoute({
+  method: 'get',
+  path: `${at}/progress`,
+  summary: 'what comes of its effects while they go on, as the words of a model; nothing of it is kept',
+  request: { params: one },
+  responses: {
+    200: {
+      description: 'events `progress` of {effect, seq, text}; and `lost`, where somebody reads too slowly',
+      content: { 'text/event-stream': { schema: z.string() } },
+    },
+    default: refused,
+  },
+})
+
 export const replay = route(
   {
     method: 'post',

@@ -2,10 +2,10 @@
 import fs from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Argument, type Command } from 'commander'
-import { type Answer, ask, type Endpoint } from '../client.ts'
+import { type Answer, ask, type Endpoint, send } from '../client.ts'
 import { CliError, exitCode } from '../errors.ts'
 import { duration, endpointOf, formatOf, requestKey, whole } from '../options.ts'
-import { indented, note, print, table } from '../output.ts'
+import { clean, indented, note, print, table } from '../output.ts'
 
 const DEFAULT_TENANT = 'default'
 
@@ -64,6 +64,42 @@ export function addAgentCommands(program: Command): void {
   addReading(program)
 }
 
+interface Frame {
+  readonly effect: string
+  readonly seq: number
+  readonly text: string
+}
+
+/** Until it is interrupted, or the node closes. */
+async function watch(agent: string, _options: unknown, command: Command): Promise<void> {
+  const isJson = formatOf(command) === 'json'
+  const answer = await send(endpointOf(command), `${route(agent)}/progress`, { method: 'GET' })
+  let buffered = ''
+  let last = ''
+  for await (const chunk of (answer.body as ReadableStream<Uint8Array>).pipeThrough(
+    new TextDecoderStream(),
+  )) {
+    buffered += chunk
+    const events = buffered.split('\n\n')
+    buffered = events.pop() ?? ''
+    for (const event of events) {
+      const [, kind, data] = /^event: (\w+)\ndata: (.*)$/s.exec(event) ?? []
+      if (kind === 'lost') note(`${data} frames were lost: this reads too slowly`)
+      if (kind !== 'progress') continue
+      const frame = JSON.parse(data as string) as Frame
+      if (isJson) process.stdout.write(`${data}\n`)
+      else {
+        // A new effect, or a new attempt of it, begins on a line of its own.
+        if (frame.effect !== last || frame.seq === 0)
+          process.stdout.write(`${last === '' ? '' : '\n'}${frame.effect}: `)
+        process.stdout.write(clean(frame.text))
+      }
+      last = frame.effect
+    }
+  }
+  if (last !== '' && !isJson) process.stdout.write('\n')
+}
+
 function addReading(program: Command): void {
   program
     .command('history <agent>')
@@ -84,6 +120,10 @@ function addReading(program: Command): void {
         lines.map((l) => `${l.time} ${l.level.padEnd(5)} ${indented(l.text)}`).join('\n'),
       )
     })
+  program
+    .command('watch <agent>')
+    .description('the words of models that an agent asks, while they come; nothing of it is kept')
+    .action(watch)
   program
     .command('why <effect>')
     .description('why an effect was allowed or refused; `last` is the newest refusal')
