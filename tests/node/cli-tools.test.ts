@@ -305,9 +305,9 @@ describe('a program', () => {
       ],
       [
         `${text('a: { type: string }')}  cli: { program: jq, args: [] }\n  http: { method: GET, url: "https://a.example/" }`,
-        'one of `http` and `cli`',
+        'one of `http`, `cli`, `wasm` and `host`',
       ],
-      [text('a: { type: string }'), 'one of `http` and `cli`'],
+      [text('a: { type: string }'), 'one of `http`, `cli`, `wasm` and `host`'],
     ]
     for (const [spec, says] of wrong)
       expect(() =>

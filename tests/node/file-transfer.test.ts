@@ -113,7 +113,10 @@ describe('a file that is put', () => {
   })
 
   it('stands where its path says, and nowhere else', async () => {
-    const outside = fs.readdirSync(path.join(t.data, '..')).sort()
+    // Others' folders come and go beside it.
+    const outside = () =>
+      fs.readdirSync(path.join(t.data, '..')).filter((name) => !name.startsWith('cardinal-'))
+    const before = outside()
     const names: Record<string, string> = {
       '../../../etc/passwd': '/etc/passwd',
       '/a/./b//c.txt': '/a/b/c.txt',
@@ -130,7 +133,7 @@ describe('a file that is put', () => {
     expect((await list('files/dot', '/../..')).entries?.map(({ name }) => name)).toEqual(
       ['Zürich', 'a', 'etc', 'it\'s "_cardinal"; drop table cardinal_files.txt', 'proc', 'q.txt'].sort(),
     )
-    expect(fs.readdirSync(path.join(t.data, '..')).sort()).toEqual(outside)
+    expect(outside().filter((name) => !before.includes(name))).toEqual([])
     const refused: Record<string, string> = {
       '/a/b': 'BadPath',
       '/a/b/c.txt/d': 'BadPath',
