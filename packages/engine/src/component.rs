@@ -4,13 +4,17 @@
 use std::sync::OnceLock;
 
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker, Type};
-use wasmtime::{Config, Engine, OptLevel, Store, StoreLimits, StoreLimitsBuilder, Trap};
+use wasmtime::component::{Component, Linker, Type, WasmStr};
+use wasmtime::{Config, Engine, OptLevel, ResourceLimiter, Store, Trap};
 
 /// What a component exports: `run: func(args: string) -> result<string, string>`.
 const RUN: &str = "run";
 /// Text that it may answer.
 const MAX_ANSWER: usize = 4 << 20;
+
+/// Core instances, memories and tables of one call; and the elements of all tables.
+const MAX_PARTS: usize = 64;
+const MAX_ELEMENTS: usize = 1_000_000;
 
 /// Why a call gave no answer.
 pub struct Stopped {
@@ -56,25 +60,64 @@ pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
     }
 }
 
+/// What one call may take, over all memories and tables that it makes.
 struct Bounds {
-    limits: StoreLimits,
+    memory_left: usize,
+    elements_left: usize,
+}
+
+impl ResourceLimiter for Bounds {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.memory_left, current, desired))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.elements_left, current, desired))
+    }
+
+    fn instances(&self) -> usize {
+        MAX_PARTS
+    }
+
+    fn tables(&self) -> usize {
+        MAX_PARTS
+    }
+
+    fn memories(&self) -> usize {
+        MAX_PARTS
+    }
+}
+
+fn take(left: &mut usize, current: usize, desired: usize) -> bool {
+    let more = desired.saturating_sub(current);
+    let allowed = more <= *left;
+    if allowed {
+        *left -= more;
+    }
+    allowed
 }
 
 /// Calls it once. The inner error is the component's own.
 pub fn run(component: &Component, input: &str, fuel: u64, memory: usize) -> Result<Result<String, String>, Stopped> {
     let engine = component.engine();
-    let limits = StoreLimitsBuilder::new().memory_size(memory).table_elements(100_000).instances(100).build();
-    let mut store = Store::new(engine, Bounds { limits });
-    store.limiter(|bounds| &mut bounds.limits);
+    let mut store = Store::new(engine, Bounds { memory_left: memory, elements_left: MAX_ELEMENTS });
+    store.limiter(|bounds| bounds);
     store.set_fuel(fuel).map_err(|e| stopped(&e))?;
     let instance = Linker::new(engine).instantiate(&mut store, component).map_err(|e| stopped(&e))?;
-    let run = instance.get_typed_func::<(&str,), (Result<String, String>,)>(&mut store, RUN).map_err(|e| stopped(&e))?;
+    let run = instance.get_typed_func::<(&str,), (Result<WasmStr, WasmStr>,)>(&mut store, RUN).map_err(|e| stopped(&e))?;
     let (answer,) = run.call(&mut store, (input,)).map_err(|e| stopped(&e))?;
-    let length = answer.as_ref().map_or_else(String::len, String::len);
-    if length > MAX_ANSWER {
-        return Err(Stopped { kind: "AnswerTooLarge", detail: format!("it answered more than {MAX_ANSWER} bytes") });
+    // It stays where it is until it is known not to be too long.
+    let text = |given: &WasmStr| -> Result<String, Stopped> {
+        let text = given.to_str(&store).map_err(|e| stopped(&e))?;
+        if text.len() <= MAX_ANSWER {
+            return Ok(text.into_owned());
+        }
+        Err(Stopped { kind: "AnswerTooLarge", detail: format!("it answered more than {MAX_ANSWER} bytes") })
+    };
+    match &answer {
+        Ok(given) => text(given).map(Ok),
+        Err(given) => text(given).map(Err),
     }
-    Ok(answer)
 }
 
 fn stopped(error: &wasmtime::Error) -> Stopped {

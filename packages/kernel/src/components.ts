@@ -10,6 +10,9 @@ import { syncFolder, writeFileDurably } from '@cardinal/oplog'
 import type { CalledComponent, ComponentBounds } from '@cardinal/tools'
 import { KernelError } from './errors.ts'
 
+/** Whoever compiles one holds a thread: QuickJS with a program takes 1.6 MB, StarlingMonkey 12. */
+const MAX_BYTES = 32 << 20
+
 export function componentDigest(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex')
 }
@@ -69,6 +72,8 @@ export class Components {
   }
 
   async #compile(bytes: Buffer): Promise<Component> {
+    if (bytes.length > MAX_BYTES)
+      throw new KernelError('Malformed', 'BadComponent', `a component of more than ${MAX_BYTES} bytes`)
     const loaded = await this.#engine.loadComponent(bytes)
     if ('id' in loaded) return loaded
     throw new KernelError('Malformed', 'BadComponent', loaded.detail)

@@ -40,8 +40,9 @@ async function perform(
   attempt: Attempt,
   run: RunComponent,
 ): Promise<Receipt> {
-  await attempt.started()
+  // It does nothing but answer: where it cannot be had, or the host fails, nothing has begun.
   const called = await run(wasm.digest, input, wasm)
+  await attempt.started()
   if (!called.done)
     return failed('ToolFailed', `\`${name}\` gave no answer: ${WHY[called.kind] ?? called.detail}`)
   if (!called.ok) return failed('ToolRefused', called.text.slice(0, 1000))
