@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 
 use wasmtime::component::types::ComponentItem;
+use wasmparser::{FunctionBody, Operator, Parser, Payload};
 use wasmtime::component::{Component, Linker, Type, WasmStr};
 use wasmtime::{Config, Engine, OptLevel, ResourceLimiter, Store, Trap};
 
@@ -12,6 +13,8 @@ const RUN: &str = "run";
 /// Text that it may answer.
 const MAX_ANSWER: usize = 4 << 20;
 
+/// Over all functions; a second for each million at worst. QuickJS comes to 30,000, StarlingMonkey to 146,000.
+const MAX_COST: u64 = 1_000_000;
 /// Core instances, memories and tables of one call; and the elements of all tables.
 const MAX_PARTS: usize = 64;
 const MAX_ELEMENTS: usize = 1_000_000;
@@ -38,8 +41,49 @@ pub fn engine(optimize: bool) -> Result<Engine, String> {
     .clone()
 }
 
+/// What compiling a function comes to: loops in loops, squared, each with all locals (measured).
+fn cost_of(body: &FunctionBody<'_>) -> wasmparser::Result<u64> {
+    let mut locals = 0u64;
+    for group in body.get_locals_reader()? {
+        locals += u64::from(group?.0);
+    }
+    let mut open = Vec::new();
+    let (mut depth, mut deepest) = (0u64, 0u64);
+    for operator in body.get_operators_reader()? {
+        match operator? {
+            Operator::Loop { .. } => {
+                open.push(true);
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            Operator::Block { .. } | Operator::If { .. } | Operator::TryTable { .. } | Operator::Try { .. } => open.push(false),
+            Operator::End if open.pop() == Some(true) => depth -= 1,
+            _ => {}
+        }
+    }
+    Ok(deepest.saturating_mul(deepest).saturating_mul(locals))
+}
+
+/// A few kilobytes can take a compiler hours: what would is not begun.
+fn check_cost(bytes: &[u8]) -> Result<(), String> {
+    let mut all = 0u64;
+    for payload in Parser::new(0).parse_all(bytes) {
+        let cost = match payload {
+            Ok(Payload::CodeSectionEntry(body)) => cost_of(&body),
+            Ok(_) => Ok(0),
+            Err(error) => Err(error),
+        };
+        all = all.saturating_add(cost.map_err(|e| format!("no component: {}", first_line(&e.to_string())))?);
+        if all > MAX_COST {
+            return Err("its loops are nested deeper, with more locals, than is compiled here".into());
+        }
+    }
+    Ok(())
+}
+
 /// Compiles a component, or says why it is none that is run here.
 pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
+    check_cost(bytes)?;
     let component = Component::new(engine, bytes).map_err(|e| format!("no component: {}", first_line(&format!("{e:#}"))))?;
     let kind = component.component_type();
     if let Some((name, _)) = kind.imports(engine).next() {

@@ -15,7 +15,7 @@ use crate::home::{Bounds, Home, Pair, Stop, StopKind, Trouble, TurnReport};
 use crate::host::{self, Host};
 use crate::image::{self, Handles};
 use crate::module::{self, Cache};
-use crate::pool::{HOST_LANE, Job, Pool};
+use crate::pool::{COMPILE_LANE, HOST_LANE, Job, Pool};
 use crate::{component, portable, rows, snapshot, sys};
 
 #[napi(object)]
@@ -516,7 +516,8 @@ impl Engine {
     #[napi]
     pub fn load_component(&self, job: f64, id: u32, bytes: Buffer) {
         let bytes = bytes.to_vec();
-        self.submit(job, HOST_LANE, move |s| {
+        // Apart from the node's own work: compiling takes long by nature.
+        self.submit(job, COMPILE_LANE, move |s| {
             let engine = component::engine(s.optimize).map_err(host)?;
             let refused = |detail| Failure::Guest { kind: "BadComponent", detail };
             let loaded = component::load(&engine, &bytes).map_err(refused)?;

@@ -30,6 +30,8 @@ const SOON: Duration = Duration::from_micros(250);
 /// The lane of the node's own work: loading and building images. It runs long by nature and nobody
 /// chose it to; it gives way to turns by another thread, but keeps its priority.
 pub const HOST_LANE: u32 = 0;
+/// That of compiling what others wrote.
+pub const COMPILE_LANE: u32 = u32::MAX;
 
 pub struct Job {
     pub lane: u32,

@@ -77,12 +77,13 @@ export class Applying {
   ): Promise<Applied[]> {
     const { control, images, log } = this.#ctx
     this.#require(manifests)
-    for (const bytes of components) await this.#components.keep(bytes)
-    this.#requireComponents(manifests, [])
+    this.#requireComponents(manifests, components)
     const built = new Map<Manifest, string>()
     for (const manifest of manifests)
       if (manifest.kind === 'Agent')
         built.set(manifest, (await images.build(bundleOf(manifest, programs), manifest.name)).hash)
+    const named = componentsOf(manifests)
+    for (const bytes of components) if (named.has(componentDigest(bytes))) await this.#components.keep(bytes)
     // A card that names a tool is parsed again from the record, where the tool must then stand before it.
     // And what an agent names stands before it is named.
     const last = ({ kind }: Manifest) => Number(kind === 'Agent')
@@ -230,8 +231,18 @@ export class Applying {
       else authority.reroot(manifest.tenant, manifest.name)
     }
     this.#servers.retire(this.#ctx.control.declarations.mcpServers())
+    this.#components.retain(this.#ctx.control.declarations.components())
     for (const tenant of tenants) this.#agents.sunk(tenant)
   }
+}
+
+/** Digests of the components that they name. */
+function componentsOf(manifests: readonly Manifest[]): ReadonlySet<string> {
+  return new Set(
+    manifests.flatMap((m) =>
+      (m.kind === 'Tool' || m.kind === 'Middleware') && m.declaration.wasm ? [m.declaration.wasm.digest] : [],
+    ),
+  )
 }
 
 function wishOf(manifest: AgentManifest, image: string): AgentWish {

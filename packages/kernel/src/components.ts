@@ -17,12 +17,27 @@ export function componentDigest(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex')
 }
 
+/** Calls that are at work at a time, and the memory that all of them may take. */
+const MAX_CALLS = 16
+const MAX_MEMORY = 2 ** 31
+/** Lanes of tenants are counted from 1; these are behind them, so that no component holds up an agent's turns. */
+const FIRST_LANE = 2 ** 31
+const LANES = 64
+
+/** Those of one component wait for one another where they take long. */
+function laneOf(digest: string): number {
+  return FIRST_LANE + (Number.parseInt(digest.slice(0, 8), 16) % LANES)
+}
+
+class Cancelled extends Error {}
+
 export class Components {
   readonly #folder: string
   readonly #engine: Engine
   readonly #loaded = new Map<string, Promise<Component>>()
-  /** Calls are spread over the threads; none belongs to an agent. */
-  #lane = 0
+  #calls = 0
+  #bytes = 0
+  readonly #waiting: (() => void)[] = []
 
   constructor(folder: string, engine: Engine) {
     this.#folder = folder
@@ -41,17 +56,62 @@ export class Components {
 
   /** The same, and keeps it; durable when this resolves. */
   async keep(bytes: Buffer): Promise<void> {
-    const digest = componentDigest(bytes)
-    if (this.has(digest)) return
+    const file = this.#file(componentDigest(bytes))
+    if (fs.existsSync(file) && fs.readFileSync(file).equals(bytes)) return
     await this.check(bytes)
-    writeFileDurably(this.#file(digest), bytes)
+    writeFileDurably(file, bytes)
     syncFolder(this.#folder)
   }
 
-  async run(digest: string, input: string, bounds: ComponentBounds): Promise<CalledComponent> {
+  /** Rejects where it cannot be had, and where `signal` says that nobody waits any more. */
+  async run(
+    digest: string,
+    input: string,
+    bounds: ComponentBounds,
+    signal: AbortSignal,
+  ): Promise<CalledComponent> {
     const component = await this.#get(digest)
-    this.#lane = (this.#lane + 1) % 1024
-    return this.#engine.runComponent(component, 1 + this.#lane, input, bounds)
+    const leave = await this.#enter(bounds.memoryBytes, signal)
+    const called = this.#engine.runComponent(component, laneOf(digest), input, bounds).finally(leave)
+    const gone = Promise.withResolvers<never>()
+    const end = () => gone.reject(new Cancelled('nobody waits for it any more'))
+    signal.addEventListener('abort', end, { once: true })
+    try {
+      return await Promise.race([called, gone.promise])
+    } finally {
+      signal.removeEventListener('abort', end)
+      // What nobody waits for any more ends by its fuel, and nobody is told.
+      called.catch(() => {})
+      gone.promise.catch(() => {})
+    }
+  }
+
+  /** Waits until there is room beside the calls that are at work. Resolves with what gives it back. */
+  async #enter(memoryBytes: number, signal: AbortSignal): Promise<() => void> {
+    const isRoom = () =>
+      this.#calls === 0 || (this.#calls < MAX_CALLS && this.#bytes + memoryBytes <= MAX_MEMORY)
+    while (!isRoom()) await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    const next = () => this.#waiting.shift()?.()
+    if (signal.aborted) {
+      next()
+      throw new Cancelled('nobody waits for it any more')
+    }
+    this.#calls++
+    this.#bytes += memoryBytes
+    return () => {
+      this.#calls--
+      this.#bytes -= memoryBytes
+      next()
+    }
+  }
+
+  /** Forgets what was compiled of those that no declaration names any more; their files stay. */
+  retain(digests: ReadonlySet<string>): void {
+    for (const [digest, loading] of this.#loaded) {
+      if (digests.has(digest)) continue
+      this.#loaded.delete(digest)
+      loading.then((component) => this.#engine.unloadComponent(component)).catch(() => {})
+    }
   }
 
   #get(digest: string): Promise<Component> {

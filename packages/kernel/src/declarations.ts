@@ -143,6 +143,12 @@ export class Declarations {
     return new Set([...this.#tenants.values()].flatMap(({ mcpTools }) => mcpTools.map((tool) => tool.server)))
   }
 
+  /** Digests of the components that are named, of all tenants. */
+  components(): ReadonlySet<string> {
+    const all = [...this.#tenants.values()].flatMap((of) => [...of.list('tool'), ...of.list('middleware')])
+    return new Set(all.flatMap(({ wasm }) => (wasm ? [wasm.digest] : [])))
+  }
+
   next(tenant: string, { kind, is }: Declaring): Next {
     return nextAfter(this.#of(tenant).find(kind, is.name), JSON.stringify(is))
   }

@@ -163,7 +163,8 @@ function attemptOf(
     secret: (ref) => ctx.secrets.open(tenant, ref),
     masked: ({ ref }) => ctx.secrets.noteMask(tenant, ref),
     capture: (ref, value) => ctx.secrets.capture(tenant, ref, value, `${name}@${effect.id}`),
-    progress: ctx.progress.of(name, `${name}@${effect.id}`),
+    // What middleware has not seen, nobody watches.
+    ...(!effect.mediated && { progress: ctx.progress.of(name, `${name}@${effect.id}`) }),
     signal: who.signal,
   }
 }

@@ -31,8 +31,11 @@ export class Progress {
     return (text) => {
       this.#always(effect, text)
       const watchers = this.#watchers.get(agent)
-      for (let at = 0; at < text.length; at += MAX_TEXT) {
-        const frame = { effect, seq: seq++, text: text.slice(at, at + MAX_TEXT) }
+      for (let at = 0, end = 0; at < text.length; at = end) {
+        end = at + MAX_TEXT
+        // No frame ends in half a character.
+        if (end < text.length && /[\uD800-\uDBFF]/.test(text[end - 1] as string)) end--
+        const frame = { effect, seq: seq++, text: text.slice(at, end) }
         for (const watch of watchers ?? []) watch(frame)
       }
     }

@@ -187,7 +187,7 @@ const component = {
   fuel: z
     .int()
     .min(1_000_000)
-    .max(100_000_000_000)
+    .max(10_000_000_000)
     .optional()
     .describe('of one call; 1,000,000,000 if left out'),
   memory: z.int().min(1).max(1024).optional().describe('MiB of one call; 64 if left out'),

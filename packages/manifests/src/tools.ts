@@ -79,11 +79,19 @@ function cliOf({ secret, timeout, memory, ...cli }: NonNullable<ToolDocument['sp
   return {
     cli: {
       ...cli,
-      timeoutMs: timeout === undefined ? TIMEOUT_MS : durationMs(timeout),
+      timeoutMs: timeoutOf(timeout, 'cli'),
       memoryBytes: memory === undefined ? MEMORY_BYTES : memory * (1 << 20),
     },
     ...(secret && { secret }),
   }
+}
+
+const MAX_TIMEOUT_MS = 3_600_000
+
+function timeoutOf(timeout: string | undefined, kind: 'cli' | 'host'): number {
+  const ms = timeout === undefined ? TIMEOUT_MS : durationMs(timeout)
+  if (ms > MAX_TIMEOUT_MS) throw new ToolProblem([kind, 'timeout'], 'one call takes an hour at most')
+  return ms
 }
 
 const FUEL = 1_000_000_000
@@ -98,7 +106,7 @@ export function componentOf(
 }
 
 function hostOf({ function: named, secret, timeout }: NonNullable<ToolDocument['spec']['host']>) {
-  const timeoutMs = timeout === undefined ? TIMEOUT_MS : durationMs(timeout)
+  const timeoutMs = timeoutOf(timeout, 'host')
   return { host: { function: named, timeoutMs }, ...(secret && { secret }) }
 }
 

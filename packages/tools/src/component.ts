@@ -17,9 +17,10 @@ export type CalledComponent =
   | { readonly done: true; readonly ok: boolean; readonly text: string }
   | { readonly done: false; readonly kind: string; readonly detail: string }
 
-/** Calls a component once; rejects only for what the host cannot do. */
+/** Calls a component once; rejects for what the host cannot do, and where nobody waits any more. */
 export type RunComponent = (
   digest: string,
   input: string,
   bounds: ComponentBounds,
+  signal: AbortSignal,
 ) => Promise<CalledComponent>

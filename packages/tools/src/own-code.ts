@@ -17,6 +17,8 @@ const loaded = { exports: {} }
 ;(function (module, exports) { /* the module */ MODULE })(loaded, loaded.exports)
 const own = loaded.exports.default ?? loaded.exports
 const calls = new Map()
+// A promise that nobody waits for is one call's affair, and not that of all others here.
+process.on('unhandledRejection', (error) => process.stderr.write('cardinal: a promise of the operator’s code was rejected: ' + String(error && error.message).slice(0, 200) + '\\n'))
 parentPort.on('message', async ({ id, ping, abort, asked }) => {
   if (ping) return parentPort.postMessage({ pong: ping })
   if (abort) return calls.get(abort)?.abort()
@@ -26,7 +28,7 @@ parentPort.on('message', async ({ id, ping, abort, asked }) => {
     const given = await (ACT)(own, asked, controller.signal)
     parentPort.postMessage({ id, given })
   } catch (error) {
-    parentPort.postMessage({ id, failed: { message: String(error && error.message), notDone: Boolean(error && error.notDone) } })
+    parentPort.postMessage({ id, failed: { message: String(error && error.message).slice(0, 1000), notDone: Boolean(error && error.notDone) } })
   } finally {
     calls.delete(id)
   }
@@ -57,6 +59,7 @@ export class OwnCode {
   readonly #waiting = new Map<number, Waiting>()
   #worker: Worker | undefined
   #next = 1
+  #closed = false
   #listening: { readonly heard: Promise<void>; readonly stop: () => void } | undefined
 
   /** `code` is CommonJS with everything that it needs in it, but for what Node has. `act` is a function's source. */
@@ -69,6 +72,8 @@ export class OwnCode {
   async ask(asked: unknown, timeoutMs: number, signal?: AbortSignal): Promise<unknown> {
     // Nothing new is asked of a thread that may be deaf.
     while (this.#listening) await this.#listening.heard
+    if (signal?.aborted) throw new OwnCodeFailed('it was cancelled', true)
+    if (this.#closed) throw new OwnCodeFailed('the node is closing', true)
     const worker = this.#begun()
     const id = this.#next++
     return new Promise((resolve, reject) => {
@@ -90,6 +95,7 @@ export class OwnCode {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     this.#failAll('the node is closing')
     await this.#worker?.terminate()
   }
@@ -102,7 +108,7 @@ export class OwnCode {
     })
     worker.unref()
     worker.on('message', ({ id, given, failed, pong }) => {
-      if (pong) return this.#listening?.stop()
+      if (pong) return this.#worker === worker ? this.#listening?.stop() : undefined
       const waiting = this.#take(id as number)
       if (failed === undefined) waiting?.resolve(given)
       else waiting?.reject(new OwnCodeFailed(failed.message, failed.notDone))

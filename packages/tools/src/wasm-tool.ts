@@ -3,7 +3,7 @@
  * can have been done where it gives no answer.
  */
 import { wrongAnswer } from './answer-schema.ts'
-import type { RunComponent } from './component.ts'
+import type { CalledComponent, RunComponent } from './component.ts'
 import { defaultsFor, describedBy, requestFor, spendOf, type WasmDeclaration } from './declaration.ts'
 import { checkArgs } from './schema.ts'
 import type { Attempt, BadArguments, Receipt, Tool, Translated, WireError } from './tool.ts'
@@ -41,7 +41,16 @@ async function perform(
   run: RunComponent,
 ): Promise<Receipt> {
   // It does nothing but answer: where it cannot be had, or the host fails, nothing has begun.
-  const called = await run(wasm.digest, input, wasm)
+  let called: CalledComponent
+  try {
+    called = await run(wasm.digest, input, wasm, attempt.signal)
+  } catch (error) {
+    if (!attempt.signal.aborted) throw error
+    return {
+      ok: false,
+      error: { class: 'Cancelled', code: 'Cancelled', message: 'cancelled before it answered' },
+    }
+  }
   await attempt.started()
   if (!called.done)
     return failed('ToolFailed', `\`${name}\` gave no answer: ${WHY[called.kind] ?? called.detail}`)
