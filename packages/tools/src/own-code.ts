@@ -106,7 +106,6 @@ export class OwnCode {
       eval: true,
       resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
     })
-    worker.unref()
     worker.on('message', ({ id, given, failed, pong }) => {
       if (pong) return this.#worker === worker ? this.#listening?.stop() : undefined
       const waiting = this.#take(id as number)
@@ -115,6 +114,8 @@ export class OwnCode {
     })
     worker.on('error', (error) => this.#end(worker, (error as Error).message))
     worker.on('exit', () => this.#end(worker, 'its thread ended'))
+    // Listening has made it one that is waited for.
+    worker.unref()
     this.#worker = worker
     return worker
   }
