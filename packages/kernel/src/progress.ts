@@ -4,7 +4,7 @@
  */
 
 /** A piece of what came, of one attempt of one effect. */
-export interface Frame {
+interface Frame {
   /** As `acme/clerk/alice@142.0`. */
   readonly effect: string
   /** From 0 on, in each attempt. */
