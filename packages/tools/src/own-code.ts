@@ -104,6 +104,8 @@ export class OwnCode {
     if (this.#worker) return this.#worker
     const worker = new Worker(this.#source, {
       eval: true,
+      // Flags of the process are for its own code.
+      execArgv: [],
       resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
     })
     worker.on('message', ({ id, given, failed, pong }) => {

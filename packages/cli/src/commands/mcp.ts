@@ -58,7 +58,10 @@ function addClientCommands(mcp: Command): void {
   clients
     .command('add <name>')
     .description('let a client in, and print its token: once, and never again')
-    .requiredOption('--card <card>', 'what is done for its calls lies within this card: `cards mint`')
+    .requiredOption(
+      '--card <card>',
+      'what is done for its calls lies within this card: `cards mint` or `cards derive`',
+    )
     .requiredOption(
       '--tool <[name=]type/key:method...>',
       'a method that it may call; by its own name, if none is given',
