@@ -21,9 +21,10 @@ import { componentDigest } from './components.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
 import { parseAddress, showAddress } from './ids.ts'
 import type { Kernel } from './kernel.ts'
-import { serveMcp, within } from './mcp-server.ts'
+import { serveMcp } from './mcp-server.ts'
 import type { Reply } from './reply.ts'
 import * as routes from './routes.ts'
+import { within } from './within.ts'
 
 export interface ApiOptions {
   readonly kernel: Kernel

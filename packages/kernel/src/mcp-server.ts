@@ -19,6 +19,7 @@ import type { MethodInfo } from './images.ts'
 import type { Kernel } from './kernel.ts'
 import { type LetIn, type OfferedTool, OWN_TOOLS } from './mcp-clients.ts'
 import type { Reply, ReplyError } from './reply.ts'
+import { within } from './within.ts'
 
 /** How long a call is waited for, of a client that hears of its progress meanwhile and of one that does not. */
 const WAIT_MS = { told: 600_000, untold: 50_000 }
@@ -201,27 +202,6 @@ async function until(
 function requireIn({ kernel, client }: Serving): void {
   if (client.ended.aborted) throw new KernelError('Refused', 'NoToken', 'this client was ended')
   kernel.mcpClients.requireLive(client)
-}
-
-/** What comes of a promise in some time, and before any of these says that nobody waits any more. */
-export async function within<T>(
-  promise: Promise<T>,
-  ms: number,
-  ends: readonly AbortSignal[],
-): Promise<T | undefined> {
-  if (ends.some(({ aborted }) => aborted)) return undefined
-  const { promise: given, resolve, reject } = Promise.withResolvers<T | undefined>()
-  const end = () => resolve(undefined)
-  const late = setTimeout(end, ms)
-  for (const one of ends) one.addEventListener('abort', end, { once: true })
-  promise.then(resolve, reject)
-  try {
-    return await given
-  } finally {
-    clearTimeout(late)
-    // Nothing of what it was given stays with those that outlive it.
-    for (const one of ends) one.removeEventListener('abort', end)
-  }
 }
 
 async function resultOf(
