@@ -259,7 +259,7 @@ describe('cardinal tools new', () => {
     expect(made).toMatchObject({ status: 0, out: expect.stringContaining('npm run build') })
     const at = (file: string) => path.join(folder, 'sums-add', file)
     const { scripts } = JSON.parse(fs.readFileSync(at('package.json'), 'utf8'))
-    expect(scripts.build).toContain('jco componentize build/tool.js --wit tool.wit')
+    expect(scripts.build).toContain('jco componentize tool.js --wit tool.wit')
     const [script] = (
       await build({ entryPoints: [at('tool.ts')], bundle: true, format: 'esm', write: false })
     ).outputFiles

@@ -33,7 +33,7 @@ spec:
 `
 
 const BUILD =
-  'esbuild tool.ts --bundle --format=esm --outfile=build/tool.js && jco componentize build/tool.js --wit tool.wit --world-name tool --backend qjs --backend-qjs-stub-wasi --backend-qjs-disable-async -o tool.wasm'
+  'esbuild tool.ts --bundle --format=esm --outfile=tool.js && jco componentize tool.js --wit tool.wit --world-name tool --backend qjs --backend-qjs-stub-wasi --backend-qjs-disable-async -o tool.wasm'
 
 /** Files by name. */
 export function componentTemplate(tool: string, tenant: string): Readonly<Record<string, string>> {
@@ -49,6 +49,6 @@ export function componentTemplate(tool: string, tenant: string): Readonly<Record
     'tool.wit': WIT,
     'tool.yaml': MANIFEST(tool, tenant),
     'package.json': `${JSON.stringify(manifest, null, 2)}\n`,
-    '.gitignore': 'node_modules/\nbuild/\n',
+    '.gitignore': 'node_modules/\ntool.js\n',
   }
 }
