@@ -5,19 +5,12 @@
 import { spawn } from 'node:child_process'
 import type { Writable } from 'node:stream'
 import type { OpenSecret } from '@cardinal/secrets'
-import { wrongAnswer } from './answer-schema.ts'
-import {
-  type CliDeclaration,
-  type CliWord,
-  defaultsFor,
-  describedBy,
-  requestFor,
-  spendOf,
-} from './declaration.ts'
+import type { CliDeclaration, CliWord } from './declaration.ts'
+import { answered, askedOf, held, saidBy } from './declared-parts.ts'
+import { failed, refused } from './failures.ts'
 import { findProgram, findSandbox, isPlainText, sandboxCommand } from './sandbox.ts'
-import { checkArgs } from './schema.ts'
 import { placeOfSecret } from './secret-slot.ts'
-import type { Attempt, BadArguments, Receipt, Tool, ToolSettings, Translated, WireError } from './tool.ts'
+import type { Attempt, BadArguments, Receipt, Tool, ToolSettings, Translated } from './tool.ts'
 
 const MAX_STDOUT = 2 << 20
 const MAX_STDERR = 64 << 10
@@ -36,15 +29,9 @@ interface Plan {
 }
 
 export function cliTool(declaration: CliDeclaration): Tool {
-  const { name, about, sinks, yields } = declaration
   return {
-    name,
-    about: about ?? name,
-    defaults: defaultsFor(declaration),
-    ...describedBy(declaration),
     // It has no network and keeps nothing.
-    sinks: sinks ?? [],
-    yields: yields ?? [],
+    ...saidBy(declaration, declaration.sinks ?? []),
     translate: (args, settings) => translate(declaration, args, settings),
     perform: (plan, attempt) => perform(declaration, plan as Plan, attempt),
   }
@@ -55,15 +42,12 @@ function translate(
   given: unknown,
   { key }: ToolSettings,
 ): Translated | BadArguments {
-  const args = checkArgs(declaration.in, given)
-  if (!(args instanceof Map)) return args
-  const request = requestFor(declaration, args)
-  if ('bad' in request) return request
-  const spend = spendOf(declaration, args)
-  if (spend && 'bad' in spend) return spend as BadArguments
+  const asked = askedOf(declaration, given)
+  if ('bad' in asked) return asked
+  const { args, request, spend } = asked
   const plan = planOf(declaration, args, key)
   if ('bad' in plan) return plan
-  const cost = { calls: 1, bytesOut: JSON.stringify([...args]).length, ...(spend && { spend }) }
+  const cost = { calls: 1, bytesOut: JSON.stringify([...args]).length, ...spend }
   const secret = plan.ref === undefined ? {} : { secret: placeOfSecret(plan.ref) }
   return { request: { ...request, ...secret }, cost, effectClass: declaration.effect, plan }
 }
@@ -209,11 +193,12 @@ function run(
 const NOT_STARTED = /^(bwrap: |sandbox: \d+: exec: )/
 
 function receiptOf(
-  { cli, effect, name, out }: CliDeclaration,
+  declaration: CliDeclaration,
   { code, stdout, stderr, ended }: Ran,
   secret: OpenSecret | undefined,
   attempt: Attempt,
 ): Receipt {
+  const { cli, effect, name } = declaration
   const masked = [stdout, stderr].map((bytes) => secret?.masker?.mask(bytes))
   if (secret && masked.some((bytes) => bytes !== undefined)) attempt.masked(secret)
   const [said, complained] = [masked[0] ?? stdout, masked[1] ?? stderr]
@@ -228,16 +213,9 @@ function receiptOf(
       'ToolFailed',
       `\`${name}\` ended with exit code ${code}`,
     )
-  const value =
-    cli.answer === 'json' ? jsonOf(said) : { code, stdout: said.toString(), stderr: complained.toString() }
-  const wrong = value === undefined ? 'something that is not JSON' : out && wrongAnswer(out, value)
-  if (wrong !== undefined)
-    return failed(
-      effect === 'read' ? 'Unavailable' : 'Withheld',
-      'ToolAnswer',
-      `\`${name}\` answered something else than it may: ${wrong}`,
-    )
-  return { ok: true, value }
+  const cls = effect === 'read' ? 'Unavailable' : 'Withheld'
+  if (cli.answer === 'json') return answered(declaration, said.toString(), cls)
+  return held(declaration, { code, stdout: said.toString(), stderr: complained.toString() }, cls)
 }
 
 const WHY = {
@@ -247,24 +225,8 @@ const WHY = {
   cancelled: 'was cancelled',
 } as const
 
-function jsonOf(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString())
-  } catch {
-    return undefined
-  }
-}
-
 /** It keeps nothing and reaches nobody; but who says that it must happen once may mean just that. */
 function undone(effect: CliDeclaration['effect'], message: string): Receipt {
   if (effect === 'read') return failed('Unavailable', 'ToolFailed', message)
   return failed('Indeterminate', 'Indeterminate', `${message}; whether it was done is unknown`)
-}
-
-function refused(code: string, message: string): Receipt {
-  return { ok: false, error: { class: 'Refused', code, by: 'middleware', message } }
-}
-
-function failed(cls: WireError['class'], code: string, message: string): Receipt {
-  return { ok: false, error: { class: cls, code, message } }
 }

@@ -7,9 +7,9 @@
  */
 import { maskerOf } from '@cardinal/secrets'
 import { wrongAnswer } from './answer-schema.ts'
-import { defaultsFor, describedBy, type HttpDeclaration, requestFor, spendOf } from './declaration.ts'
+import type { HttpDeclaration } from './declaration.ts'
+import { askedOf, saidBy } from './declared-parts.ts'
 import { type HttpPlan, translateHttp } from './http-request.ts'
-import { checkArgs } from './schema.ts'
 import { type FetchBinding, placeOfSecret } from './secret-slot.ts'
 import type { Attempt, Receipt, Tool, ToolSettings, Translated, WireError } from './tool.ts'
 
@@ -29,15 +29,9 @@ export function templatesOf({ http }: HttpDeclaration): [where: string, template
 
 /** A declared tool; `http` performs what it becomes. */
 export function declaredTool(declaration: HttpDeclaration, http: Pick<Tool, 'perform'>): Tool {
-  const { name, about } = declaration
   return {
-    name,
-    about: about ?? name,
-    defaults: defaultsFor(declaration),
-    ...describedBy(declaration),
     // Whatever else its service may do with them: the arguments go to that host.
-    sinks: [...new Set([hostOf(declaration), ...(declaration.sinks ?? [])])],
-    yields: declaration.yields ?? [],
+    ...saidBy(declaration, [...new Set([hostOf(declaration), ...(declaration.sinks ?? [])])]),
     translate: (args, settings) => translate(declaration, args, settings),
     perform: async (plan, attempt) => {
       const receipt = await http.perform((plan as DeclaredPlan).http, attempt)
@@ -62,15 +56,12 @@ function translate(
   given: unknown,
   settings: ToolSettings,
 ): Translated | { readonly bad: string } {
-  const args = checkArgs(declaration.in, given)
-  if (!(args instanceof Map)) return args
-  const request = requestFor(declaration, args)
-  if ('bad' in request) return request
+  const asked = askedOf(declaration, given)
+  if ('bad' in asked) return asked
+  const { args, request, spend } = asked
   const http = planOf(declaration, args, settings)
   if ('bad' in http) return http
-  const spend = spendOf(declaration, args)
-  if (spend && 'bad' in spend) return spend as { readonly bad: string }
-  const cost = { calls: 1, bytesOut: http.body?.length ?? 0, ...(spend && { spend }) }
+  const cost = { calls: 1, bytesOut: http.body?.length ?? 0, ...spend }
   const secret = http.injection && { secret: placeOfSecret(http.injection.ref) }
   const captures = Object.entries(declaration.capture ?? {}).map(
     ([field, ref]) => [field, ref.replaceAll('{key}', settings.key)] as const,

@@ -2,12 +2,12 @@
  * A function of the operator's own as a tool: typed arguments, a card's bounds, and a thread of its own. It is
  * code of the host, and reaches whatever the host does.
  */
-import { wrongAnswer } from './answer-schema.ts'
-import { defaultsFor, describedBy, type HostDeclaration, requestFor, spendOf } from './declaration.ts'
+import type { HostDeclaration } from './declaration.ts'
+import { answered, askedOf, saidBy } from './declared-parts.ts'
+import { failed, refused } from './failures.ts'
 import { OwnCode, OwnCodeFailed } from './own-code.ts'
-import { checkArgs } from './schema.ts'
 import { placeOfSecret } from './secret-slot.ts'
-import type { Attempt, BadArguments, Receipt, Tool, ToolSettings, Translated, WireError } from './tool.ts'
+import type { Attempt, BadArguments, Receipt, Tool, ToolSettings, Translated } from './tool.ts'
 
 /** As it was when the node started. */
 export interface OwnFunction {
@@ -50,15 +50,9 @@ export function hostTool(
   declaration: HostDeclaration,
   functions: (name: string) => OwnFunction | undefined,
 ): Tool {
-  const { name, about, sinks, yields } = declaration
   return {
-    name,
-    about: about ?? name,
-    defaults: defaultsFor(declaration),
-    ...describedBy(declaration),
     // What it does with its arguments nobody here sees.
-    sinks: sinks ?? ['*'],
-    yields: yields ?? [],
+    ...saidBy(declaration, declaration.sinks ?? ['*']),
     translate: (args, settings) => translate(declaration, args, settings),
     perform: (plan, attempt) => perform(declaration, plan as Plan, attempt, functions),
   }
@@ -74,25 +68,23 @@ function translate(
   given: unknown,
   { key }: ToolSettings,
 ): Translated | BadArguments {
-  const args = checkArgs(declaration.in, given)
-  if (!(args instanceof Map)) return args
-  const request = requestFor(declaration, args)
-  if ('bad' in request) return request
-  const spend = spendOf(declaration, args)
-  if (spend && 'bad' in spend) return spend as BadArguments
+  const asked = askedOf(declaration, given)
+  if ('bad' in asked) return asked
+  const { args, request, spend } = asked
   const ref = declaration.secret?.ref.replaceAll('{key}', key)
-  const cost = { calls: 1, bytesOut: JSON.stringify([...args]).length, ...(spend && { spend }) }
+  const cost = { calls: 1, bytesOut: JSON.stringify([...args]).length, ...spend }
   const secret = ref === undefined ? {} : { secret: placeOfSecret(ref) }
   const plan: Plan = { args: Object.fromEntries(args), ref }
   return { request: { ...request, ...secret }, cost, effectClass: declaration.effect, plan }
 }
 
 async function perform(
-  { name, effect, out, host }: HostDeclaration,
+  declaration: HostDeclaration,
   { args, ref }: Plan,
   attempt: Attempt,
   functions: (name: string) => OwnFunction | undefined,
 ): Promise<Receipt> {
+  const { name, effect, host } = declaration
   const own = functions(host.function)
   if (!own) return refused('NoSuchFunction', `this node was started without \`--tool ${host.function}=FILE\``)
   const secret = ref === undefined ? undefined : await attempt.secret(ref)
@@ -125,17 +117,5 @@ async function perform(
   const bad = effect === 'read' ? 'Unavailable' : 'Withheld'
   if (text.length > MAX_ANSWER)
     return failed(bad, 'AnswerTooLarge', `\`${name}\` answered more than ${MAX_ANSWER} bytes`)
-  const value: unknown = JSON.parse(shown(text))
-  const wrong = out && wrongAnswer(out, value)
-  if (wrong !== undefined)
-    return failed(bad, 'ToolAnswer', `\`${name}\` answered something else than it may: ${wrong}`)
-  return { ok: true, value }
-}
-
-function refused(code: string, message: string): Receipt {
-  return { ok: false, error: { class: 'Refused', code, by: 'middleware', message } }
-}
-
-function failed(cls: WireError['class'], code: string, message: string): Receipt {
-  return { ok: false, error: { class: cls, code, message } }
+  return answered(declaration, shown(text), bad)
 }

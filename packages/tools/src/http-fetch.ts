@@ -7,6 +7,7 @@ import { MIN_MASKABLE_BYTES, maskerOf, type OpenSecret } from '@cardinal/secrets
 import { type Dispatcher, request as send } from 'undici'
 import { EgressDenied } from './address.ts'
 import type { EgressDoor } from './egress-door.ts'
+import { failed } from './failures.ts'
 import { maskAll, readAnswer, type Search, TooLarge, Unsearchable } from './http-answer.ts'
 import { type HttpPlan, outgoingOf, translateHttp } from './http-request.ts'
 import { inject, type Outgoing } from './secret-slot.ts'
@@ -243,10 +244,6 @@ function sortFailure(error: NodeJS.ErrnoException, repeatable: boolean, answered
     code: 'Indeterminate',
     message: `${answered ? 'the answer broke off' : 'no answer came'} (${what}); whether it was done is unknown`,
   }
-}
-
-function failed(cls: WireError['class'], code: string, message: string): Receipt {
-  return { ok: false, error: { class: cls, code, message } }
 }
 
 /** Lets so many attempts to one origin run at a time; the others wait and have not started. */
