@@ -168,12 +168,14 @@ describe('a payment that asks', () => {
     t = await openTestKernel([worker], { tools: own, clock })
     const { reply } = await t.kernel.invoke({ address: 'acme/worker/ann', method: 'pay', args: { to: 'bo' } })
     const before = await one()
+    const approve = () => t.kernel.approvals.approve(before.id, before.digest, undefined, 'operator')
     clock.moveTo(START + 25 * 3_600_000)
-    await t.kernel.poll()
+    // At once: the call has ended, and its agent has not heard of that yet.
+    await expect(approve()).rejects.toMatchObject({ code: 'AlreadyDecided' })
     expect(await reply).toMatchObject({ ok: false, error: { class: 'TimedOut' } })
-    await expect(
-      t.kernel.approvals.approve(before.id, before.digest, undefined, 'operator'),
-    ).rejects.toMatchObject({ code: 'AlreadyDecided' })
+    await expect(approve()).rejects.toMatchObject({ code: 'AlreadyDecided' })
+    await t.kernel.poll()
+    await expect(approve()).rejects.toMatchObject({ code: 'AlreadyDecided' })
     expect(paid).toEqual([])
   })
 

@@ -327,6 +327,9 @@ export class Outgoing {
     if (this.isOut(effect.id)) return STALE
     // Somebody else was faster: what is approved already must not be decided as if its card had sunk.
     if (agent.state.effects.get(effect.id) !== effect) return DECIDED
+    // Its call has ended, and its guest hears of that in the turn that comes: whoever called was told so.
+    if (agent.state.pending.some((p) => p.kind === 'cancel' && p.invocation === effect.invocation))
+      return OVER
     if (!isSameChain(ran, this.#standingBefore(effect)?.chain ?? [])) {
       // What was shown is not what would go out now: whoever approves looks again.
       this.mediate(effect)
@@ -401,6 +404,12 @@ const DECIDED: WireError = {
   code: 'AlreadyDecided',
   by: 'person',
   message: 'somebody else has decided on it meanwhile: look again',
+}
+const OVER: WireError = {
+  class: 'Refused',
+  code: 'AlreadyDecided',
+  by: 'person',
+  message: 'the call that it was made for has ended',
 }
 const CHANGED: WireError = {
   class: 'Indeterminate',
