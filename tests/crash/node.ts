@@ -5,11 +5,11 @@
  *
  * Reads one JSON request a line from stdin and answers one a line; ends when stdin ends.
  */
-import readline from 'node:readline'
 import { openKernel } from '@cardinal/kernel'
 import { parseManifests } from '@cardinal/manifests'
 import { verifyLog } from '@cardinal/oplog'
 import { bundleProgram } from '@cardinal/sdk/bundle'
+import { answerLines, killMyself, say } from './lines.ts'
 
 interface Config {
   readonly data: string
@@ -30,14 +30,7 @@ const config = JSON.parse(process.argv[2] ?? '{}') as Config
 let seen = 0
 
 function crashPoint(name: string): void {
-  if (name !== config.crashAt || ++seen !== config.crashOn) return
-  process.kill(process.pid, 'SIGKILL')
-  // The signal must land before anything else happens.
-  for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)
-}
-
-function say(message: object): void {
-  process.stdout.write(`${JSON.stringify(message)}\n`)
+  if (name === config.crashAt && ++seen === config.crashOn) killMyself()
 }
 
 const kernel = await openKernel({
@@ -195,13 +188,5 @@ async function answer(asked: Asked): Promise<object> {
   }
 }
 
-for await (const line of readline.createInterface({ input: process.stdin })) {
-  const asked = JSON.parse(line) as Asked & { ref: number }
-  // Answers come in any order; `ref` says which request each belongs to.
-  answer(asked).then(
-    (value) => say({ ref: asked.ref, ...value }),
-    (error) =>
-      say({ ref: asked.ref, error: { class: error.class, code: error.code, message: error.message } }),
-  )
-}
+await answerLines<Asked>(answer)
 await kernel.close()

@@ -59,9 +59,9 @@ export interface NodeProcess {
   stop(): Promise<void>
 }
 
-export function startNode(config: object, env: NodeJS.ProcessEnv = {}): NodeProcess {
-  const script = path.join(import.meta.dirname, 'node.ts')
-  const child = spawn(process.execPath, [script, JSON.stringify(config)], {
+/** `script`: of this folder; it reads one JSON request a line and answers one a line. */
+export function startNode(config: object, env: NodeJS.ProcessEnv = {}, script = 'node.ts'): NodeProcess {
+  const child = spawn(process.execPath, [path.join(import.meta.dirname, script), JSON.stringify(config)], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   })

@@ -1,6 +1,6 @@
 /**
- * A crash at each step of an effect, for every effect class and kind of tool: nothing is lost, what must happen
- * once is not done again, and what nobody knows of is listed.
+ * Kill −9 at each step of an effect, for every effect class and kind of tool: nothing is lost, what must happen
+ * once is not done again, and what nobody knows of is listed. Each node goes on where the one before it died.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
@@ -8,22 +8,11 @@ import http from 'node:http'
 import { createRequire } from 'node:module'
 import net, { type AddressInfo } from 'node:net'
 import path from 'node:path'
-import { type McpServerManifest, nameOfComponent, parseManifests } from '@cardinal/manifests'
-import { bundleProgram } from '@cardinal/sdk/bundle'
-import { isRange, ownFunction } from '@cardinal/tools'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { stringify } from 'yaml'
-import { componentDigest } from '../../packages/kernel/src/components.ts'
 import { componentOf } from '../support/component.ts'
-import {
-  applyZone,
-  crashCopy,
-  openTestKernel,
-  programFile,
-  type TestKernel,
-  tempFolder,
-} from '../support/kernel.ts'
+import { programFile, tempFolder } from '../support/kernel.ts'
+import { type NodeProcess, startNode } from './processes.ts'
 
 type Class = 'read' | 'idempotent' | 'once'
 
@@ -59,33 +48,39 @@ const CASES = KINDS.flatMap(([kind, cls, tool, args]) =>
   ),
 )
 
-/** Tells the service of what must arrive with one key. */
-const OWN = ownFunction(`module.exports = async ({ n }, { key }) => {
-  if (n === 2) await fetch(process.env.SERVICE_OF_THE_TEST, { headers: { 'idempotency-key': key } })
-  return { done: true }
-}`)
-
-let t: TestKernel
-let packages: string
+let node: NodeProcess
+let folder: string
 let everything: ChildProcess
 let service: http.Server
 /** What came to the service, by the key that makes it repeatable. */
 const arrived: (string | undefined)[] = []
-let atPoint: (name: string) => void = () => {}
 let count = 0
 
-const options = () => ({
-  packages,
-  models: new Map([['echo', () => ({ text: 'said' })]]),
-  functions: new Map([['own', OWN]]),
-})
+const url = () => `http://127.0.0.1:${(service.address() as AddressInfo).port}/x`
 
-const declared = (port: number) => {
+/** The node again, on the same folder. */
+async function start(): Promise<void> {
+  const config = {
+    data: path.join(folder, 'data'),
+    anchor: path.join(folder, 'anchor'),
+    packages: path.join(folder, 'packages'),
+  }
+  node = startNode(config, { SERVICE_OF_THE_TEST: url() }, 'kinds-node.ts')
+  if (!(await node.ready)) throw new Error(`the node did not start: ${node.fatal()}`)
+}
+
+async function ask(request: Record<string, unknown>): Promise<Record<string, unknown>> {
+  const answer = await node.ask(request)
+  if (answer.error) throw new Error(`${request.op}: ${answer.error.message}`)
+  return answer
+}
+
+const declared = () => {
   const tool = (name: string, spec: string) =>
     `apiVersion: cardinal/v1\nkind: Tool\nmetadata: { tenant: acme, name: ${name} }\nspec:\n${spec}\n---\n`
   const n = '  in: { type: object, properties: { n: { type: integer } } }\n'
   const at = (method: string) =>
-    `http: { method: ${method}, url: "http://127.0.0.1:${port}/x"${method === 'POST' ? ', body: json' : ''}`
+    `http: { method: ${method}, url: "${url()}"${method === 'POST' ? ', body: json' : ''}`
   return [
     tool('shop.look', `  effect: read\n  in: { type: object, properties: {} }\n  ${at('GET')} }`),
     tool('shop.order', `  effect: idempotent\n${n}  ${at('POST')}, idempotencyHeader: idempotency-key }`),
@@ -112,20 +107,10 @@ async function freePort(): Promise<number> {
   return port
 }
 
-async function accept(name: string, spec: string): Promise<void> {
-  const parse = (text: string) =>
-    parseManifests(text, 'mcp.yaml', { isRange, defaultsOf: t.kernel.defaultsOf })
-  const text = `apiVersion: cardinal/v1\nkind: McpServer\nmetadata: { tenant: acme, name: ${name} }\nspec: ${spec}\n`
-  const [server] = parse(text) as McpServerManifest[]
-  const { integrity, tools } = await t.kernel.mcp.look(server as McpServerManifest, 'it')
-  const metadata = { tenant: 'acme', name }
-  const pinned = { apiVersion: 'cardinal/v1', kind: 'McpTools', metadata, spec: { integrity, tools } }
-  await t.kernel.apply(parse(`${text}---\n${stringify(pinned, { aliasDuplicateObjects: false })}`), new Map())
-}
-
 beforeAll(async () => {
-  packages = tempFolder()
-  fs.mkdirSync(path.join(packages, 'everything'))
+  folder = tempFolder()
+  const packages = path.join(folder, 'packages')
+  fs.mkdirSync(path.join(packages, 'everything'), { recursive: true })
   await build({
     entryPoints: [everythingScript],
     outfile: path.join(packages, 'everything', 'index.mjs'),
@@ -151,90 +136,77 @@ beforeAll(async () => {
     response.end('{"done":true}')
   })
   await new Promise<void>((resolve) => service.listen(0, '127.0.0.1', resolve))
-  process.env.SERVICE_OF_THE_TEST = `http://127.0.0.1:${(service.address() as AddressInfo).port}/`
-  t = await openTestKernel([], { ...options(), crashPoint: (name) => atPoint(name) })
-  await applyZone(t.kernel, '127.0.0.1', '127.0.0.0/8')
-  const part = await componentOf('export function run() { return "{}" }')
-  const components = new Map(
-    ['part.look', 'part.pay'].map((name) => [nameOfComponent('Tool', 'acme', name), componentDigest(part)]),
-  )
-  const parsing = { isRange, defaultsOf: t.kernel.defaultsOf, components }
-  await t.kernel.apply(
-    parseManifests(declared((service.address() as AddressInfo).port), 'tools.yaml', parsing),
-    new Map(),
-    [part],
-  )
-  await accept('far', `{ http: { url: "http://127.0.0.1:${port}/mcp" }, effects: { echo: read } }`)
-  if (hasSandbox) await accept('near', '{ stdio: { package: everything, command: [node, index.mjs] } }')
+  const component = path.join(folder, 'part.wasm')
+  fs.writeFileSync(component, await componentOf('export function run() { return "{}" }'))
+  await start()
   const grants = ['shop.*', 'prog.*', 'own.*', 'part.*', 'far.*', 'near.*'].map(
     (name) => `{ tool: ${name}, args: "*", ask: [] }`,
   )
   const now = [...grants, '{ tool: llm.chat, resource: "*" }'].map((g) => `      - ${g}\n`).join('')
   const agent = `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: teller }\nspec:\n  program: x\n  card:\n    limits: { tokens: 100000 }\n    now:\n${now}`
-  const bundle = await bundleProgram(programFile('teller.ts'))
-  await t.kernel.apply(parseManifests(agent, 'agent.yaml', parsing), new Map([['acme/teller', bundle]]))
+  const zone =
+    'apiVersion: cardinal/v1\nkind: Zone\nmetadata: { name: test }\nspec: { hosts: [127.0.0.1], ranges: [127.0.0.0/8] }\n---\n'
+  await ask({
+    op: 'apply',
+    text: `${zone}${declared()}---\n${agent}`,
+    component,
+    program: programFile('teller.ts'),
+  })
+  const far = `{ http: { url: "http://127.0.0.1:${port}/mcp" }, effects: { echo: read } }`
+  await ask({ op: 'accept', name: 'far', spec: far })
+  if (hasSandbox)
+    await ask({
+      op: 'accept',
+      name: 'near',
+      spec: '{ stdio: { package: everything, command: [node, index.mjs] } }',
+    })
 }, 60_000)
 afterAll(async () => {
-  await t.close()
+  await node.stop()
   everything.kill()
   service.close()
-  fs.rmSync(packages, { recursive: true, force: true })
+  fs.rmSync(folder, { recursive: true, force: true })
 })
 
-describe('a crash', () => {
+describe('kill −9', () => {
   it.each(CASES)('of an effect of %s that is %s, at %s', async (_kind, cls, point, name, args) => {
     const address = `acme/teller/c${++count}`
-    expect(await t.call(address, 'use', { name: 'shop.look', args: {} })).toMatchObject({
-      value: { ok: true },
-    })
-    let performed = 0
-    let copied: Promise<TestKernel> | undefined
-    const crashPoint = (at: string) => {
-      if (at === 'effect.performed') performed++
-    }
+    const look = { op: 'use', address, key: 'first', args: { name: 'shop.look', args: {} } }
+    await ask({ op: 'wait', id: (await ask(look)).acked })
     arrived.length = 0
-    atPoint = (at) => {
-      // What is on disk at this moment, as after a kill.
-      if (at === point && !copied) copied = crashCopy(t, { ...options(), crashPoint })
+    await ask({ op: 'arm', point })
+    const use = { op: 'use', address, key: 'second', args: { name, args } }
+    // Acknowledged before the kill, or not.
+    const before = await node.ask(use).catch(() => undefined)
+    await node.exited
+    expect(node.fatal()).toBeUndefined()
+    await start()
+    const { acked } = await ask(use)
+    if (before) expect(acked).toBe(before.acked)
+    const found = (await ask({ op: 'wait', id: acked })) as {
+      reply: { value: { ok: boolean; code?: string } }
+      performed: number
     }
-    const { id, reply } = await t.kernel.invoke({ address, method: 'use', args: { name, args } })
-    expect(await reply).toMatchObject({ ok: true, value: { ok: true } })
-    atPoint = () => {}
-    const again = await (copied as unknown as Promise<TestKernel>)
-    // What was not acknowledged yet may not be there, and then nothing of it was done either.
-    const unborn = { value: { ok: false, code: 'NotTakenIn' } }
-    let found: { value?: { ok?: boolean; code?: string } } | undefined
-    await expect
-      .poll(
-        async () => {
-          found = (await again.kernel.result(id).catch(() => ({ reply: unborn }))).reply as typeof found
-          return found
-        },
-        { timeout: 20_000 },
-      )
-      .toBeDefined()
     const begun = ['effect.started', 'effect.performed', 'receipt.appended'].includes(point)
-    const doubts = again.kernel.view.effectsInDoubt()
-    if (found?.value?.code === 'NotTakenIn') {
-      expect(begun).toBe(false)
-      expect([performed, doubts.length]).toEqual([0, 0])
-    } else if (cls === 'once' && begun && !(point === 'receipt.appended' && doubts.length === 0)) {
-      expect(found?.value).toMatchObject({ ok: false, code: 'Indeterminate' })
-      expect([performed, doubts.length]).toEqual([0, 1])
-      const [{ effect } = { effect: '' }] = doubts as { effect: string }[]
-      await again.kernel.resolveEffect(effect, 'done', 'it')
-      expect(JSON.stringify(again.kernel.view.effectsInDoubt())).toContain('"done"')
+    const { doubts: all } = (await ask({ op: 'doubts' })) as { doubts: { effect: string }[] }
+    const doubts = all.filter(({ effect }) => effect.startsWith(`${address}@`))
+    if (cls === 'once' && begun && !(point === 'receipt.appended' && doubts.length === 0)) {
+      expect(found.reply.value).toMatchObject({ ok: false, code: 'Indeterminate' })
+      expect([found.performed, doubts.length]).toEqual([0, 1])
+      await ask({ op: 'resolve', effect: doubts[0]?.effect })
+      const after = (await ask({ op: 'doubts' })) as { doubts: { effect: string }[] }
+      expect(after.doubts.find(({ effect }) => effect === doubts[0]?.effect)).toMatchObject({
+        resolved: 'done',
+      })
     } else {
-      expect(found?.value).toMatchObject({ ok: true })
+      expect(found.reply.value).toMatchObject({ ok: true })
       expect(doubts).toEqual([])
       // Its receipt may have been on disk already.
-      expect(performed).toBe(point === 'receipt.appended' && performed === 0 ? 0 : 1)
+      expect(found.performed).toBe(point === 'receipt.appended' && found.performed === 0 ? 0 : 1)
     }
-    // Whoever repeats says so by the same key.
+    // Whoever repeats says so by the same key; what must happen once arrives once.
     if (cls === 'idempotent') expect(new Set(arrived).size).toBe(1)
-    if (name === 'shop.pay') expect(arrived.length).toBeLessThanOrEqual(begun ? 1 : 2)
-    expect((await again.kernel.audit()).mismatches).toEqual([])
-    await again.kernel.replay(address)
-    await again.close()
+    if (cls === 'once') expect(arrived.length).toBeLessThanOrEqual(1)
+    expect((await ask({ op: 'audit', address })).mismatches).toEqual([])
   })
 })
