@@ -62,6 +62,15 @@ async function use(name: string, args: unknown): Promise<Record<string, unknown>
 const textOf = ({ value }: Record<string, unknown>) =>
   (value as { content: { text: string }[] }).content[0]?.text ?? ''
 
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const probe = net.createServer().listen(0, '127.0.0.1', () => {
+      const { port: free } = probe.address() as net.AddressInfo
+      probe.close(() => resolve(free))
+    })
+  })
+}
+
 beforeAll(async () => {
   packages = tempFolder()
   t = await openTestKernel([], { packages, vaultKey })
@@ -86,12 +95,7 @@ beforeAll(async () => {
   await bundled('everything', require.resolve('@modelcontextprotocol/server-everything/dist/index.js'))
   fs.mkdirSync(path.join(packages, 'hostile'))
   fs.copyFileSync(programFile('hostile-mcp.mjs'), path.join(packages, 'hostile', 'index.mjs'))
-  port = await new Promise<number>((resolve) => {
-    const probe = net.createServer().listen(0, '127.0.0.1', () => {
-      const { port: free } = probe.address() as net.AddressInfo
-      probe.close(() => resolve(free))
-    })
-  })
+  port = await freePort()
   const script = require.resolve('@modelcontextprotocol/server-everything/dist/index.js')
   everything = spawn(process.execPath, [script, 'streamableHttp'], {
     env: { ...process.env, PORT: String(port) },
@@ -165,6 +169,62 @@ describe.runIf(hasSandbox)('server-filesystem on standard input', () => {
     expect(await use('filesystem.read_text_file', { path: '/package/files/hello.txt' })).toMatchObject({
       ok: true,
     })
+  })
+})
+
+// It speaks on standard input only; mcp-proxy is what others put before it.
+describe.each([
+  ['of 2025 alone', ['--no-modern']],
+  ['of both eras', ['--modern']],
+])('server-filesystem over HTTP, behind a proxy %s', (_era, flags) => {
+  const folder = tempFolder()
+  let proxy: ChildProcess
+
+  beforeAll(async () => {
+    fs.writeFileSync(path.join(folder, 'hello.txt'), 'hello from afar')
+    const free = await freePort()
+    const own = ['--server', 'stream', '--host', '127.0.0.1', '--port', String(free), ...flags]
+    const server = require.resolve('@modelcontextprotocol/server-filesystem/dist/index.js')
+    const script = path.join(path.dirname(require.resolve('mcp-proxy')), 'bin/mcp-proxy.mjs')
+    proxy = spawn(process.execPath, [script, ...own, '--', process.execPath, server, folder], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    await new Promise<void>((resolve) =>
+      proxy.stdout?.on('data', (said) => /server on port/i.test(String(said)) && resolve()),
+    )
+    const tools = await accept(
+      'far',
+      `{ http: { url: "http://127.0.0.1:${free}/mcp" }, effects: { read_text_file: read }, sinks: [] }`,
+    )
+    expect(tools).toContain('move_file')
+    await grant([
+      `{ tool: far.read_text_file, args: { path: { path: ${folder}/* } } }`,
+      '{ tool: far.write_file, args: "*", ask: [] }',
+    ])
+  })
+  afterAll(async () => {
+    proxy.kill()
+    fs.rmSync(folder, { recursive: true, force: true })
+  })
+
+  it('reads and writes as far as the card goes', async () => {
+    const hello = path.join(folder, 'hello.txt')
+    expect(textOf(await use('far.read_text_file', { path: hello }))).toBe('hello from afar')
+    expect(await use('far.read_text_file', { path: '/etc/passwd' })).toMatchObject({ ok: false, by: 'card' })
+    const written = await use('far.write_file', { path: path.join(folder, 'new.txt'), content: 'x' })
+    expect(written).toMatchObject({ ok: true })
+    expect(fs.readFileSync(path.join(folder, 'new.txt'), 'utf8')).toBe('x')
+    expect(await use('far.move_file', { source: hello, destination: `${hello}.2` })).toMatchObject({
+      ok: false,
+      code: 'NoGrant',
+    })
+    expect(fs.existsSync(hello)).toBe(true)
+  })
+
+  it('is not there once its proxy has ended', async () => {
+    proxy.kill()
+    const read = await use('far.read_text_file', { path: path.join(folder, 'hello.txt') })
+    expect(read).toMatchObject({ ok: false, name: 'Unavailable' })
   })
 })
 
