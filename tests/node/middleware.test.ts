@@ -1,5 +1,6 @@
 /** Middleware: what stands between an agent's effects and the world, and what it may not do. */
 
+import { VirtualClock } from '@cardinal/kernel'
 import { parseManifests } from '@cardinal/manifests'
 import type { Middleware, OwnModule } from '@cardinal/middleware'
 import type { Receipt, Tool } from '@cardinal/tools'
@@ -183,6 +184,112 @@ describe('what middleware does', () => {
     expect(paid.every(({ ok }) => ok)).toBe(true)
     expect(performance.now() - began).toBeGreaterThan(350)
     await use('bank.look', {})
+  })
+
+  describe('as a budget', () => {
+    const START = Date.parse('2026-02-28T20:00:00Z')
+    const SPENT = { ok: false, code: 'BudgetSpent', by: 'middleware' }
+    let clock: VirtualClock
+    let options: Parameters<typeof crashCopy>[1]
+
+    /** A node whose tool costs 2.50 EUR, with a clock of its own. */
+    async function priced(now: readonly string[] = GRANTS): Promise<void> {
+      clock = new VirtualClock(START)
+      key = `a${++count}`
+      standing.clear()
+      const plain = functionTool('bank.pay', 'once', noting('bank.pay'))
+      const costly: Tool = {
+        ...plain,
+        translate: (args, settings) => {
+          const made = plain.translate(args, settings)
+          return 'bad' in made ? made : { ...made, cost: { ...made.cost, spend: { EUR: '2.50' } } }
+        },
+      }
+      const all = [costly, ...tools().filter(({ name }) => name !== 'bank.pay')]
+      options = { tools: all, modules, clock }
+      t = await openTestKernel([{ name: 'teller', file: programFile('teller.ts'), now }], options)
+    }
+    const on = (spec: string) => middleware('purse', `{ tools: ["bank.*"], budget: ${spec} }`)
+
+    it('is shared by whoever it says, over a restart and a crash, and begins anew the next day', async () => {
+      await priced()
+      await on('{ by: tenant, per: day, spend: { EUR: "10.00" } }')
+      expect([await pay(), await use('bank.pay', { to: 'ann', amount: 1 }, 'other')]).toMatchObject([OK, OK])
+      t = await again()
+      expect(await pay()).toMatchObject(OK)
+      const old = t
+      t = await crashCopy(t, options)
+      await old.close()
+      expect([await pay(), await pay()]).toMatchObject([OK, SPENT])
+      const refused = await use('bank.pay', { to: 'ann', amount: 1 }, 'third')
+      expect(refused).toMatchObject(SPENT)
+      expect(refused.message).toContain('`purse`: `spend.EUR` of this tenant are spent')
+      // What costs nothing is no part of it.
+      expect(await use('bank.look', {})).toMatchObject(OK)
+      clock.moveTo(START + 4 * 3_600_000 - 1)
+      expect(await pay()).toMatchObject(SPENT)
+      clock.moveTo(START + 4 * 3_600_000)
+      expect(await pay()).toMatchObject(OK)
+      expect(performed.filter(([tool]) => tool === 'bank.pay')).toHaveLength(5)
+    })
+
+    it('is an agent’s own, and a month long, where it says so; a limit that was raised goes on', async () => {
+      await priced()
+      await on('{ per: month, calls: 2 }')
+      expect([await pay(), await use('bank.look', {}), await pay()]).toMatchObject([OK, OK, SPENT])
+      expect(await use('bank.look', {}, 'other')).toMatchObject(OK)
+      await on('{ per: month, calls: 3 }')
+      expect([await pay(), await pay()]).toMatchObject([OK, SPENT])
+      clock.moveTo(Date.parse('2026-03-01T00:00:00Z'))
+      expect(await pay()).toMatchObject(OK)
+    })
+
+    it('has back what was not spent: what was refused, or answered in its place', async () => {
+      await priced()
+      await on('{ per: day, calls: 10, spend: { EUR: "2.50" } }')
+      await middleware(
+        'no',
+        '{ tools: [bank.pay], schema: { args: { properties: { to: { const: ann } } } } }',
+      )
+      for (let i = 0; i < 3; i++) expect(await pay({ to: 'eve' })).toMatchObject({ code: 'SchemaRefused' })
+      await middleware('no', '{ tools: [bank.pay], dryRun: { answer: 1 } }')
+      for (let i = 0; i < 3; i++) expect(await pay()).toEqual({ ok: true, value: 1 })
+      await middleware('no', '{ tools: [], audit: {} }')
+      expect([await pay(), await pay()]).toMatchObject([OK, SPENT])
+      expect(performed).toHaveLength(1)
+    })
+
+    it('is not overdrawn by effects that are asked for together', async () => {
+      await priced()
+      await on('{ by: tenant, per: day, spend: { EUR: "7.50" } }')
+      const all = await Promise.all(
+        Array.from({ length: 12 }, (_, i) => use('bank.pay', { to: 'ann', amount: 1 }, `p${i % 4}`)),
+      )
+      expect(all.filter(({ ok }) => ok)).toHaveLength(3)
+      expect(performed).toHaveLength(3)
+    })
+
+    it('bounds how often a person is asked, and counts what is approved when it is approved', async () => {
+      await priced(['{ tool: bank.pay, args: "*", ask: [boss] }'])
+      await on('{ by: type, per: day, asks: 2, spend: { EUR: "2.50" } }')
+      const asked = async (amount: number) => {
+        const args = { name: 'bank.pay', args: { to: 'ann', amount } }
+        return t.kernel.invoke({ address: `acme/teller/${amount}`, method: 'use', args })
+      }
+      const first = await asked(1)
+      const second = await asked(2)
+      await expect.poll(() => t.kernel.approvals.list()).toHaveLength(2)
+      expect(await pay()).toMatchObject(SPENT)
+      const [one, two] = await t.kernel.approvals.list()
+      const { approvals } = t.kernel
+      await approvals.approve(one?.id ?? '', one?.digest ?? '', undefined, 'operator')
+      expect(await first.reply).toMatchObject({ value: OK })
+      await expect(
+        approvals.approve(two?.id ?? '', two?.digest ?? '', undefined, 'operator'),
+      ).rejects.toMatchObject({ code: 'BudgetSpent' })
+      expect(await second.reply).toMatchObject({ value: SPENT })
+      expect(performed).toHaveLength(1)
+    })
   })
 
   it('checks arguments and results against a schema', async () => {
@@ -471,6 +578,14 @@ describe('where middleware stands', () => {
       ['{ approval: { roles: [boss], when: { arg: "**.x", atLeast: "3" } } }', 'no path of one argument'],
       ['{ tools: [Bank], audit: {} }', 'a tool, as bank.pay'],
       ['{ rateLimit: { calls: 0, per: day } }', 'spec.rateLimit.calls'],
+      ['{ budget: { per: hour, calls: 1 } }', 'spec.budget.per'],
+      ['{ budget: { per: day } }', 'something that is counted'],
+      ['{ budget: { per: day, calls: -1 } }', 'spec.budget.calls: a whole number'],
+      [
+        '{ budget: { per: day, spend: { EUR: much } } }',
+        'spec.budget.spend.EUR: a currency and a plain decimal',
+      ],
+      ['{ budget: { per: day, fanout: 1 } }', 'fanout'],
       ['{ rateLimit: { calls: 1, per: day, wait: 61s } }', 'an effect waits 60s at most'],
       ['{ tools: [bank.pay, "agent.*"], audit: {} }', 'spec.tools[1]: middleware stands before tools'],
       ['{ tools: [cards.mint], audit: {} }', 'middleware stands before tools'],

@@ -31,9 +31,17 @@ export {
   showGrant,
 } from './grant.ts'
 export { expandGrantTexts, parseGrantText, showGrantText } from './grant-text.ts'
-export { decodeBudgets, encodeBudgets, NODE_NAMES, parseAmounts, showLimits } from './limits.ts'
+export {
+  decodeBudgets,
+  encodeBudgets,
+  type LimitNames,
+  NODE_NAMES,
+  parseAmounts,
+  parseCardLimits,
+  showLimits,
+} from './limits.ts'
 export { placeOfPlainPath, placeOfResource } from './names.ts'
-export { plainName } from './period.ts'
+export { endOfPeriod, plainName } from './period.ts'
 export { type ActOn, actRequest, isRefusal, permit } from './rules/act.ts'
 export { answer, input, send, stopShown } from './rules/acts-between.ts'
 export { confine, root } from './rules/acts-of-host.ts'
@@ -54,7 +62,7 @@ export { budgetShort, counted, debit } from './rules/budget.ts'
 export { birthTerm, ceilingTerms, flowSinksOf, influenceOf, nowTerms, sinksOfAll } from './rules/ceiling.ts'
 export * as codec from './rules/codec.ts'
 export { DECLASSIFY, type Declassified, declassify } from './rules/declassify.ts'
-export { approve, begin, cut, decide, type EffectOf, receipt } from './rules/effects.ts'
+export { approve, begin, costOfEffect, cut, decide, type EffectOf, receipt } from './rules/effects.ts'
 export { type Explained, explain } from './rules/explain.ts'
 export { judge, type Verdict } from './rules/judge.ts'
 export { isLive, isStopped } from './rules/live.ts'

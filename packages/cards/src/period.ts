@@ -29,6 +29,13 @@ function windowAt(period: Period, nowMs: number): number {
   return at.getUTCFullYear() * MONTHS + at.getUTCMonth()
 }
 
+/** When the period of a moment is over. */
+export function endOfPeriod(period: Period, nowMs: number): number {
+  if (period === 'day') return (Math.floor(nowMs / DAY_MS) + 1) * DAY_MS
+  const at = new Date(nowMs)
+  return Date.UTC(at.getUTCFullYear(), at.getUTCMonth() + 1)
+}
+
 /** Amounts with what they count for in each period, so that they are settled where they were reserved. */
 export function withPeriods(
   amounts: ReadonlyMap<BudgetName, bigint>,

@@ -10,6 +10,7 @@ import { AuthorityBatch } from './apply-authority.ts'
 import type { AuthorityMeta } from './authority-wire.ts'
 import type { EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
+import type { Taking } from './meters.ts'
 import { FIRST_BIRTH, REBIRTH } from './state.ts'
 import type { Statements } from './statements.ts'
 import type {
@@ -52,6 +53,8 @@ export class Batch {
   readonly #agents = new Map<string, Counts>()
   readonly #invocations = new Map<InvocationId, NewInvocation>()
   readonly #authority: AuthorityBatch
+  /** Of the last entry of an agent. */
+  #timeMs = 0
 
   constructor(db: Statements) {
     this.#db = db
@@ -66,6 +69,7 @@ export class Batch {
     if (header.kind === 'birth') this.#birth(pos, header.agent, header.timeMs, meta as BirthMeta)
     const agent = this.#counts(birth)
     agent.last = entry
+    this.#timeMs = header.timeMs
     this.#authority.add(agent.id, pos, header.kind, header.agent, meta as AuthorityMeta)
     switch (header.kind) {
       case 'accepted':
@@ -123,6 +127,7 @@ export class Batch {
 
   /** Writes what was gathered. */
   finish(): void {
+    this.#db.run('delete from meters where ends <= ?', this.#timeMs)
     this.#authority.finish()
     for (const [id, i] of this.#invocations) {
       this.#db.run(
@@ -256,6 +261,7 @@ export class Batch {
       this.#authority.ended(agent.id, meta.effect, meta.denied ? 'denied' : 'ended')
     } else addWork(agent, -1)
     if (meta.refund) this.#authority.refund(meta.refund)
+    this.#meter(meta.meters)
     if (!meta.dropped) agent.work++
     if (meta.class === 'Refused') this.#refused(agent, meta.effect)
     if (meta.class === 'Indeterminate')
@@ -281,6 +287,7 @@ export class Batch {
     if (meta.what !== 'mediated') return
     if (meta.asks) this.#authority.debit(meta.asks)
     if (meta.spends) this.#authority.debit(meta.spends)
+    this.#meter(meta.meters)
     const again = meta.again === 1
     if (again) this.#dropTimer(agent, meta.effect)
     if (again && meta.verdict === 'allow') {
@@ -294,12 +301,27 @@ export class Batch {
     if (!again) addWork(agent, -1)
   }
 
-  #approved(agent: Counts, { effect, role, verdict, spends }: ApprovedMeta): void {
+  #approved(agent: Counts, { effect, role, verdict, spends, meters }: ApprovedMeta): void {
     this.#authority.approved(agent.id, effect, role, verdict)
     if (verdict === 'ask') return
     this.#dropTimer(agent, effect)
     agent.work++
     if (spends) this.#authority.debit(spends)
+    this.#meter(meters)
+  }
+
+  #meter(takes: readonly Taking[] = []): void {
+    for (const [counter, what, amount, ends] of takes) {
+      const row = this.#db.get('select taken from meters where counter = ? and what = ?', counter, what)
+      const before = row ? BigInt((row as { taken: string }).taken) : 0n
+      this.#db.run(
+        'insert or replace into meters(counter, what, taken, ends) values(?,?,?,?)',
+        counter,
+        what,
+        String(before + BigInt(amount)),
+        ends,
+      )
+    }
   }
 
   #replied(agent: Counts, pos: Pos, meta: RepliedMeta): void {

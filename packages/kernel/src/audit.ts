@@ -404,6 +404,7 @@ export class Audit {
       chain,
       roles = [],
       again: _again,
+      meters: _meters,
       auth: _auth,
       ...said
     } = meta as MediatedMeta & AuthorityMeta

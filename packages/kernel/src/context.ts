@@ -10,6 +10,7 @@ import type { Derived } from './derived.ts'
 import type { Homes } from './homes.ts'
 import type { HostSecrets } from './host-secrets.ts'
 import type { Images } from './images.ts'
+import type { Meters } from './meters.ts'
 import type { Progress } from './progress.ts'
 import type { Waits } from './waits.ts'
 
@@ -34,6 +35,7 @@ export interface Context {
   readonly control: Control
   readonly authority: Authority
   readonly chains: Chains
+  readonly meters: Meters
   readonly waits: Waits
   readonly slots: KeySlots
   /** The tool of this name that a tenant's agents have: the kernel's own, or one that is declared for the tenant. */

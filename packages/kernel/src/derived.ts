@@ -14,7 +14,7 @@ import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import { Statements } from './statements.ts'
 
-const VERSION = 9
+const VERSION = 10
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;
@@ -35,6 +35,8 @@ const SCHEMA = `
   create index cards_offered on cards(minter, lapses) where lapses is not null;
   create index cards_expires on cards(expires) where expires is not null;
   create table counters(card integer not null, name text not null, spent text not null, primary key(card, name)) without rowid;
+  create table meters(counter text not null, what text not null, taken text not null, ends integer not null, primary key(counter, what)) without rowid;
+  create index meters_ends on meters(ends);
   create table revocations(pos integer not null, card text not null, agent integer, primary key(pos, card)) without rowid;
   create table calls(agent integer not null, effect text not null, callee text not null, invocation text not null, waits integer not null, primary key(agent, effect)) without rowid;
   create table asks(id integer primary key, agent integer not null, effect text not null, pos integer not null, roles text not null, approved text not null, state text not null, unique(agent, effect));
@@ -168,7 +170,7 @@ export class Derived {
   /** Forgets everything: the log did not hold what this state was made from. */
   reset(): void {
     this.#db.exec(
-      "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from snapshots; delete from cards; delete from counters; delete from revocations; delete from calls; delete from asks; delete from meta where name = 'applied'",
+      "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from snapshots; delete from cards; delete from counters; delete from meters; delete from revocations; delete from calls; delete from asks; delete from meta where name = 'applied'",
     )
     this.#applied = undefined
   }
@@ -342,6 +344,14 @@ export class Derived {
       'select a.address caller, c.effect from calls c join agents a on a.id = c.agent where c.callee = ?',
       callee,
     ) as { caller: string; effect: EffectId }[]
+  }
+
+  /** What is taken of a budget that middleware sets. */
+  findMeter(counter: string, what: string): bigint {
+    const row = this.#get('select taken from meters where counter = ? and what = ?', counter, what) as
+      | { taken: string }
+      | undefined
+    return BigInt(row?.taken ?? 0)
   }
 
   /** What was taken of every budget, by card. */

@@ -67,6 +67,7 @@ import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
 import { Invocations } from './invocations.ts'
 import { McpClients } from './mcp-clients.ts'
 import { McpLook } from './mcp-look.ts'
+import { Meters } from './meters.ts'
 import { postJson } from './post-json.ts'
 import { Progress } from './progress.ts'
 import { Receipts } from './receipts.ts'
@@ -362,6 +363,7 @@ class Node implements Kernel {
       slots,
       authority,
       chains,
+      meters: new Meters(derived),
       waits: new Waits(),
       findTool,
       toolsOf: (tenant) => [...own.values(), ...declared.of(tenant)],

@@ -6,17 +6,21 @@ import {
   begin,
   budgetShort,
   type CardRow,
+  costOfEffect,
   counted,
   debit,
+  decide,
   type EffectRequest,
   encodeBudgets,
   explain,
+  type TurnRow,
 } from '@cardinal/cards'
 import type { Call, Middleware, Ran } from '@cardinal/middleware'
 import type { WireError } from '@cardinal/tools'
 import { type Actor, effectKey } from './asking.ts'
 import type { Taken } from './authority-wire.ts'
 import type { Context } from './context.ts'
+import type { Meters, Taking } from './meters.ts'
 import { errorOf } from './refusals.ts'
 import { requestOf } from './requests.ts'
 import { encodeRequest } from './settle.ts'
@@ -68,6 +72,39 @@ export function isSameChain(
   return ran.every(([name, digest], i) => chain[i]?.name === name && chain[i]?.digest === digest)
 }
 
+/**
+ * What an effect takes of the budgets before it, if it is decided as it comes out of its chain. Where one is
+ * short, the chain has refused it there.
+ */
+export function withinBudgets(
+  ctx: Pick<Context, 'findTool'> & { readonly meters: Meters },
+  who: Actor,
+  effect: OpenEffect,
+  { chain, call }: { readonly chain: readonly Middleware[]; readonly call: Call },
+  ran: Ran,
+): { readonly ran: Ran; readonly takes: readonly Taking[] } {
+  if (ran.end.kind === 'refuse' || !chain.some(({ budget }) => budget)) return { ran, takes: [] }
+  const { row, world, settings } = who
+  const asked = requestOf(ctx, row.tenant, effect.tool, ran.args, settings)
+  // No request at all, or none that cards allow: that is for the decision to say.
+  if (!asked || 'bad' in asked) return { ran, takes: [] }
+  const request: EffectRequest = { ...asked.request, ...(ran.ask.length > 0 && { ask: ran.ask }) }
+  const of = { agent: row.id, request, for: turnsOf(who, effect).map(({ id }) => id) }
+  const via = effect.via === undefined ? {} : { via: effect.via }
+  const decided = decide(world, { ...of, ...via }, new Set())
+  if (!decided.ok || decided.verdict.verdict === 'refuse') return { ran, takes: [] }
+  const cost = decided.verdict.verdict === 'ask' ? ONE_ASK : costOfEffect(request)
+  const need = ctx.meters.need(chain, call, cost)
+  if ('takes' in need) return { ran, takes: need.takes }
+  const { name, digest } = chain[need.by] as Middleware
+  const did = [...ran.did.slice(0, need.by), [name, digest, 'refuse'] as const]
+  return { ran: { ...ran, did, end: { kind: 'refuse', error: need.short } }, takes: [] }
+}
+
+function turnsOf({ world }: Pick<Actor, 'world'>, { serves }: OpenEffect): TurnRow[] {
+  return serves.flatMap((id) => world.turns.get(id) ?? [])
+}
+
 type Decided = Pick<
   MediatedMeta,
   'verdict' | 'by' | 'code' | 'via' | 'spends' | 'asks' | 'ask' | 'due' | 'answered'
@@ -102,7 +139,7 @@ export function decideMediated(
       message: 'what middleware made of it is no request of this tool, or one of another class',
     })
   const request: EffectRequest = { ...asked.request, ...(ask.length > 0 && { ask }) }
-  const turns = effect.serves.flatMap((id) => world.turns.get(id) ?? [])
+  const turns = turnsOf(who, effect)
   const key = effectKey(who.name, effect.id)
   const begun = begin(world, key, {
     agent: row.id,

@@ -2,7 +2,14 @@
  * The effects that one awake agent has out: performing them, waiting for answers and approvals, and
  * recording what came of each.
  */
-import { approve, type EffectRequest, encodeBudgets, type Influence, join } from '@cardinal/cards'
+import {
+  approve,
+  costOfEffect,
+  type EffectRequest,
+  encodeBudgets,
+  type Influence,
+  join,
+} from '@cardinal/cards'
 import { type Call, type Middleware, type Ran, runRequests, runResponses } from '@cardinal/middleware'
 import type { Receipt, WireError } from '@cardinal/tools'
 import type { LiveAgent, Surroundings } from './agent.ts'
@@ -11,7 +18,8 @@ import type { Child, Taken } from './authority-wire.ts'
 import { mayMediate } from './chains.ts'
 import { redecide } from './decide.ts'
 import { type EffectId, effectId } from './ids.ts'
-import { bodyOf, callOf, cardOf, decideMediated, isSameChain } from './mediation.ts'
+import { bodyOf, callOf, cardOf, decideMediated, isSameChain, withinBudgets } from './mediation.ts'
+import { givenBack, type Taking } from './meters.ts'
 import { cancelledReceipt, encodeOutcome } from './outcome.ts'
 import { type Performed, performEffect, Stopping } from './perform.ts'
 import { requestOf } from './requests.ts'
@@ -140,17 +148,20 @@ export class Outgoing {
     const asked = isAsked(effect)
     // Somebody else has decided it meanwhile.
     if (effect.mediated?.done && !asked) return
-    const { meta, request, error } = decideMediated(ctx, agent.standing.actor(), effect, ran)
+    const { ran: within, takes } = withinBudgets(ctx, agent.standing.actor(), effect, mediating, ran)
+    const { meta, request, error } = decideMediated(ctx, agent.standing.actor(), effect, within)
     const roles = ran.ask.length > 0 ? { roles: ran.ask } : {}
     const intent = {
       effect: id,
       what: 'mediated',
-      chain: ran.did,
+      chain: within.did,
       ...roles,
       ...(asked && { again: 1 as const }),
+      ...(takes.length > 0 && { meters: takes }),
       ...meta,
     } as const
     const tip = agent.append('intent', intent, [bodyOf(ran.args, request)])
+    ctx.meters.take(takes)
     ctx.crashPoint('effect.mediated')
     if (error) return this.#end(effect, mediating, { ok: false, error }, false)
     // Once it is on record it may be shown to a person, or begin.
@@ -260,6 +271,7 @@ export class Outgoing {
     const { class: cls, code } = outcome.ok ? { class: undefined, code: undefined } : outcome.error
     const before = agent.standing.row.influence
     const refund = settleEffect(agent.standing.actor(), open, outcome, attempted, taken, spent)
+    const meters = givenBack(open.metered, refund?.of)
     const sank = before !== agent.standing.row.influence
     const waited = open.class === 'call' ? open.sent !== undefined || open.due > 0 : onlyWaits(open, 0)
     const meta: ReceiptMeta = {
@@ -272,9 +284,11 @@ export class Outgoing {
       ...(refund && { refund }),
       ...(taken && { used: encodeBudgets(taken) }),
       ...(spent && { spent: 1 as const }),
+      ...(meters.length > 0 && { meters }),
       ...besides,
     }
     agent.append('receipt', meta, [event])
+    ctx.meters.take(meters)
     ctx.crashPoint('receipt.appended')
     ctx.waits.remove(agent.name, effect.id)
     if (sank) this.#around.lowered(agent.address.tenant)
@@ -335,6 +349,11 @@ export class Outgoing {
       this.mediate(effect)
       return STALE
     }
+    const { takes, short } = this.#needOf(effect)
+    if (short) {
+      this.receive(effect, { ok: false, error: short }, false)
+      return short
+    }
     const { world, name, rootCard } = agent.standing.actor()
     const decided = approve(world, effectKey(name, effect.id), role)
     const verdict = decided.ok ? decided.verdict : undefined
@@ -351,8 +370,10 @@ export class Outgoing {
       verdict: verdict.verdict,
       ...(verdict.card.id !== rootCard && { via: verdict.card.id }),
       ...(reserved && { spends: { card: verdict.card.id, of: encodeBudgets(reserved) } }),
+      ...(reserved && takes.length > 0 && { meters: takes }),
     }
     const tip = agent.append('approved', meta, [])
+    if (reserved) ctx.meters.take(takes)
     if (verdict.verdict === 'allow')
       ctx.log.whenDurable(tip.pos, () => {
         const open = agent.state.effects.get(effect.id)
@@ -362,6 +383,18 @@ export class Outgoing {
         else this.perform(open, false)
       })
     return verdict.verdict
+  }
+
+  /** What an approved effect takes of the budgets before it, or which one is short. */
+  #needOf(effect: OpenEffect): { readonly takes: readonly Taking[]; readonly short?: WireError } {
+    const { ctx } = this.#around
+    const standing = this.#standingBefore(effect)
+    if (!standing?.chain.some(({ budget }) => budget)) return { takes: [] }
+    const { row, settings } = this.#agent.standing.actor()
+    const asked = requestOf(ctx, row.tenant, effect.tool, effect.args, settings)
+    if (!asked || 'bad' in asked) return { takes: [] }
+    const need = ctx.meters.need(standing.chain, standing.call, costOfEffect(asked.request))
+    return 'takes' in need ? need : { takes: [], short: need.short }
   }
 
   /** The rules have ended a pending ask: its authority sank (R15). */

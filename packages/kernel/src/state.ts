@@ -9,6 +9,7 @@ import type { AuthorityMeta, Child, TurnData } from './authority-wire.ts'
 import { assert } from './errors.ts'
 import { emptyHolding, foldHolding, type Holding } from './holding.ts'
 import { type EffectId, effectId, type InvocationId } from './ids.ts'
+import type { Taking } from './meters.ts'
 import type {
   AcceptedMeta,
   ApprovedMeta,
@@ -59,6 +60,8 @@ export interface OpenEffect {
   readonly via?: string
   /** What it holds of budgets until its receipt. */
   readonly reserved: Readonly<Record<string, string>>
+  /** What it holds of budgets that middleware sets. */
+  readonly metered?: readonly Taking[]
   /** The invocations that it serves. */
   readonly serves: readonly InvocationId[]
   /** Who must still approve. */
@@ -174,13 +177,21 @@ function foldKind(state: AgentState, entry: Folded): void {
       break
     }
     case 'approved': {
-      const { effect, role, verdict, via, spends } = entry.meta as ApprovedMeta
+      const { effect, role, verdict, via, spends, meters } = entry.meta as ApprovedMeta
       const { asks, ...open } = state.effects.get(effect) as OpenEffect
       const approved = [...open.approved, role]
       const due = verdict === 'ask' ? open.due : 0
       const reserved = spends?.of ?? open.reserved
       if (verdict === 'ask') state.effects.set(effect, { ...open, approved, ...(asks && { asks }) })
-      else state.effects.set(effect, { ...open, due, approved, reserved, ...(via && { via }) })
+      else
+        state.effects.set(effect, {
+          ...open,
+          due,
+          approved,
+          reserved,
+          ...(via && { via }),
+          ...(meters && { metered: meters }),
+        })
       break
     }
     case 'receipt':
@@ -358,6 +369,7 @@ function foldMediated(state: AgentState, entry: Folded, meta: MediatedMeta): voi
     due: meta.due ?? 0,
     ...(meta.via && { via: meta.via }),
     ...(meta.ask && { asks: meta.ask }),
+    ...(meta.verdict === 'allow' && meta.meters && { metered: meta.meters }),
     mediated: {
       given: open.mediated ? open.mediated.given : open.args,
       done: { chain, ...(roles && { roles }), ...(answered !== undefined && { answered }) },

@@ -9,6 +9,7 @@ import type { EffectClass, WireError } from '@cardinal/tools'
 import type { AuthorityMeta, Child, Taken } from './authority-wire.ts'
 import { KernelError } from './errors.ts'
 import type { Address, EffectId, InvocationId } from './ids.ts'
+import type { Taking } from './meters.ts'
 
 export interface GuestEffect {
   readonly cid: number
@@ -244,6 +245,8 @@ export interface ReceiptMeta extends AuthorityMeta {
   readonly spent?: 1
   /** What it took of budgets, where its tool knows; the rest of what was reserved is given back. */
   readonly used?: Readonly<Record<string, string>>
+  /** What it gives back of budgets that middleware sets: negative. */
+  readonly meters?: readonly Taking[]
   /** The middleware that holds back what came of it. */
   readonly withheldBy?: string
 }
@@ -285,6 +288,8 @@ export interface MediatedMeta {
   readonly chain: readonly (readonly [name: string, digest: string, did: string])[]
   /** Reserved with it. */
   readonly spends?: Taken
+  /** Taken with it of budgets that middleware sets. */
+  readonly meters?: readonly Taking[]
   /** What it took of `asks`. */
   readonly asks?: Taken
   readonly ask?: readonly (readonly string[])[]
@@ -308,6 +313,7 @@ export interface ApprovedMeta {
   readonly verdict: 'allow' | 'ask'
   readonly via?: string
   readonly spends?: Taken
+  readonly meters?: readonly Taking[]
 }
 
 export interface RepliedMeta extends AuthorityMeta {

@@ -312,6 +312,20 @@ const doings = {
       .optional()
       .describe('what is beyond waits so long at most (60s); left out: it is told when to come back'),
   }),
+  budget: z
+    .strictObject({
+      by: z
+        .enum(['agent', 'type', 'tenant'])
+        .optional()
+        .describe('who shares it; an agent has it for itself, if left out'),
+      per: z.enum(['day', 'month']).describe('in UTC'),
+      calls: z.unknown().optional(),
+      asks: z.unknown().optional().describe('how often a person may be asked'),
+      tokens: z.unknown().optional(),
+      bytesOut: z.unknown().optional(),
+      spend: z.unknown().optional().describe('by currency, as in limits of cards'),
+    })
+    .refine(({ by: _by, per: _per, ...most }) => Object.keys(most).length > 0, 'something that is counted'),
   retry: z.strictObject({
     times: z
       .int()

@@ -1,4 +1,5 @@
 /** Middleware as a manifest declares it: durations become milliseconds, and defaults are written out. */
+import { CardError, encodeBudgets, type LimitNames, parseCardLimits } from '@cardinal/cards'
 import { type MiddlewareDeclaration, parsePath, wrongRedaction } from '@cardinal/middleware'
 import type { MiddlewareDocument } from './document.ts'
 import { durationMs } from './duration.ts'
@@ -13,7 +14,7 @@ export function middlewareOf(
   { metadata, spec }: MiddlewareDocument,
   digestOf: DigestOf,
 ): MiddlewareDeclaration {
-  const { rateLimit, retry, cache, approval, dryRun, wasm, ...rest } = spec
+  const { rateLimit, budget, retry, cache, approval, dryRun, wasm, ...rest } = spec
   for (const side of ['args', 'answer'] as const)
     spec.redact?.[side]?.forEach((one, i) => {
       const wrong = wrongRedaction(one)
@@ -34,6 +35,7 @@ export function middlewareOf(
     name: metadata.name,
     ...rest,
     ...(rateLimit && { rateLimit: rateOf(rateLimit) }),
+    ...(budget && { budget: budgetOf(budget) }),
     ...(retry && {
       retry: {
         times: retry.times,
@@ -58,4 +60,15 @@ export function middlewareOf(
 
 function rateOf({ calls, per, by = 'agent', wait }: NonNullable<MiddlewareDocument['spec']['rateLimit']>) {
   return { calls, perMs: PER_MS[per], by, ...(wait !== undefined && { waitMs: durationMs(wait) }) }
+}
+
+const COUNTED: LimitNames = { counts: ['calls', 'asks', 'tokens'], sizes: ['bytesOut'], periods: false }
+
+function budgetOf({ by = 'agent', per, ...most }: NonNullable<MiddlewareDocument['spec']['budget']>) {
+  try {
+    return { by, per, most: encodeBudgets(parseCardLimits(most, 'budget', COUNTED).budgets) }
+  } catch (error) {
+    if (!(error instanceof CardError)) throw error
+    throw new ToolProblem(['budget', ...error.path.split('.').slice(1)], error.message)
+  }
 }

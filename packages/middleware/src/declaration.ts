@@ -12,6 +12,7 @@ export interface MiddlewareDeclaration {
     | { readonly args?: readonly Redaction[] | undefined; readonly answer?: readonly Redaction[] | undefined }
     | undefined
   readonly rateLimit?: RateLimit | undefined
+  readonly budget?: Budget | undefined
   readonly retry?: { readonly times: number; readonly firstMs: number; readonly mostMs: number } | undefined
   readonly cache?: { readonly forMs: number } | undefined
   readonly schema?:
@@ -43,6 +44,14 @@ export interface RateLimit {
   readonly by: 'agent' | 'type' | 'tenant'
   /** What is beyond waits, so long at most; left out: it is told when to come back. */
   readonly waitMs?: number | undefined
+}
+
+export interface Budget {
+  readonly by: 'agent' | 'type' | 'tenant'
+  /** In UTC. */
+  readonly per: 'day' | 'month'
+  /** By what is counted, as in the limits of cards: whole units as texts. */
+  readonly most: Readonly<Record<string, string>>
 }
 
 export interface Approval {

@@ -1,7 +1,8 @@
 /** The public surface of middleware. */
 
+export { whose } from './budget.ts'
 export { type Did, type Ran, runRequests, runResponses } from './chain.ts'
-export type { MiddlewareDeclaration } from './declaration.ts'
+export type { Budget, MiddlewareDeclaration } from './declaration.ts'
 export { parsePath } from './json.ts'
 export { type AuditLine, makeMiddleware, type OwnModule, type Ports } from './make.ts'
 export type { Back, Call, Middleware, Retry, Step } from './middleware.ts'

@@ -2,6 +2,7 @@
 import { hash } from 'node:crypto'
 import type { RunComponent } from '@cardinal/tools'
 import { approval } from './approval.ts'
+import { budget } from './budget.ts'
 import { cache } from './cache.ts'
 import { component } from './component.ts'
 import type { MiddlewareDeclaration } from './declaration.ts'
@@ -48,10 +49,18 @@ function doing(
   ports: Ports,
   own: OwnModule | undefined,
 ): Omit<Middleware, 'name' | 'digest'> {
-  const { redact: hiding, rateLimit: rate, retry, cache: keeping, schema: shape } = declaration
+  const {
+    redact: hiding,
+    rateLimit: rate,
+    budget: counting,
+    retry,
+    cache: keeping,
+    schema: shape,
+  } = declaration
   const { dryRun, approval: asking, guardrail: guard, audit, module, wasm } = declaration
   if (hiding) return redact(hiding)
   if (rate) return rateLimit(rate)
+  if (counting) return budget(counting)
   if (retry) return { retry }
   if (keeping) return cache(keeping)
   if (shape) return schema(shape)

@@ -4,6 +4,7 @@
  * does. It holds no authority: what it sends on is decided again, and it sees neither log nor secret.
  */
 import type { EffectClass, Receipt } from '@cardinal/tools'
+import type { Budget } from './declaration.ts'
 
 /** One effect on its way out. */
 export interface Call {
@@ -53,6 +54,8 @@ export interface Middleware {
   /** Told of every end, and changes nothing. */
   ended?(call: Call, receipt: Receipt): void
   readonly retry?: Retry
+  /** What the decision on exactly what goes out takes, and its receipt gives back. */
+  readonly budget?: Budget
   /** It reaches out of the node itself: what it is shown must be durable. */
   readonly leaves?: true
 }

@@ -1,7 +1,8 @@
 /** So many calls in a time, for an agent, a type or a tenant. Kept in memory: a restart begins anew. */
 import { LRUCache } from 'lru-cache'
+import { whose } from './budget.ts'
 import type { RateLimit } from './declaration.ts'
-import type { Call, Middleware } from './middleware.ts'
+import type { Middleware } from './middleware.ts'
 
 /** Windows that are kept at once; whoever was not heard of for longest is forgotten. */
 const MAX_WINDOWS = 100_000
@@ -26,8 +27,4 @@ export function rateLimit({ calls, perMs, by, waitMs = 0 }: RateLimit): Omit<Mid
       return early > 0 ? Promise.resolve({ do: 'wait', ms: Math.ceil(early) } as const) : { do: 'pass' }
     },
   }
-}
-
-function whose({ tenant, type, key }: Call, by: RateLimit['by']): string {
-  return by === 'tenant' ? tenant : by === 'type' ? `${tenant}/${type}` : `${tenant}/${type}/${key}`
 }
