@@ -10,6 +10,7 @@ import { addHomeCommands } from './commands/homes.ts'
 import { addManifestCommands } from './commands/manifests.ts'
 import { addMcpCommands } from './commands/mcp.ts'
 import { addNodeCommands } from './commands/node.ts'
+import { addPeopleCommands } from './commands/people.ts'
 import { addReceiptCommands } from './commands/receipts.ts'
 import { addSecretCommands } from './commands/secrets.ts'
 import { addToolCommands } from './commands/tools.ts'
@@ -37,6 +38,7 @@ async function main(): Promise<void> {
   addFileCommands(program)
   addCardCommands(program)
   addApprovalCommands(program)
+  addPeopleCommands(program)
   addSecretCommands(program)
   addMcpCommands(program)
   addToolCommands(program)

@@ -1,4 +1,4 @@
-/** Serving the routes about cards and approvals. */
+/** Serving the routes about cards. */
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { address, exactJson, OPERATOR, on, param, parse } from './api-parts.ts'
 import type { Kernel } from './kernel.ts'
@@ -57,24 +57,5 @@ function tokenRoutes(app: OpenAPIHono, tokens: Kernel['tokens']): void {
   on(app, routes.importCard, async (c) => {
     const wish = parse(routes.importCard.request.body.content['application/json'].schema, await exactJson(c))
     return c.json(await tokens.import(wish, OPERATOR))
-  })
-}
-
-export function approvalRoutes(app: OpenAPIHono, { approvals }: Kernel): void {
-  on(app, routes.listApprovals, async (c) => {
-    const { state, limit } = parse(routes.listApprovals.request.query, c.req.query())
-    return c.json({ approvals: await approvals.list(state, limit) })
-  })
-  on(app, routes.getApproval, async (c) => c.json(await approvals.get(param(c, 'id'))))
-  on(app, routes.approve, async (c) => {
-    const body = parse(routes.approve.request.body.content['application/json'].schema, await exactJson(c))
-    return c.json(await approvals.approve(param(c, 'id'), body.digest, body.role, OPERATOR))
-  })
-  on(app, routes.deny, async (c) => {
-    const { why, digest } = parse(
-      routes.deny.request.body.content['application/json'].schema,
-      await exactJson(c),
-    )
-    return c.json(await approvals.deny(param(c, 'id'), OPERATOR, why ?? 'a person said no', digest))
   })
 }

@@ -2,10 +2,23 @@
 import { parsePlainJson } from '@cardinal/cards'
 import type { OpenAPIHono, RouteConfig, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
+import type { Approver } from './approvers.ts'
 import { KernelError } from './errors.ts'
+import type { Person } from './people.ts'
 
-/** One token, one operator, until callers authenticate as themselves. */
+/** Whoever has the node's own token. */
 export const OPERATOR = 'operator'
+
+const CALLERS = new WeakMap<Request, Person>()
+
+/** Notes whose token a request came with; left out: the operator's. */
+export function setCaller(c: Context, person: Person): void {
+  CALLERS.set(c.req.raw, person)
+}
+
+export function callerOf(c: Context): Approver {
+  return CALLERS.get(c.req.raw) ?? OPERATOR
+}
 
 /** Serves a route, and writes it into the OpenAPI document. */
 export function on(app: OpenAPIHono, route: RouteConfig, handle: (c: Context) => Promise<Response>): void {

@@ -1,6 +1,6 @@
 /**
- * The HTTP API under `/v1`: every route needs the node's token, and every error is problem+json. And `/mcp`, where
- * clients of the Model Context Protocol come in with tokens of their own.
+ * The HTTP API under `/v1`: every route needs the node's token, but approvals, which people reach by their own; every
+ * error is problem+json. And `/mcp`, where clients of the Model Context Protocol come in with tokens of their own.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import fs from 'node:fs'
@@ -14,14 +14,16 @@ import { type ServerType, serve } from '@hono/node-server'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
-import { approvalRoutes, cardRoutes } from './api-cards.ts'
-import { address, json, OPERATOR, on, param, parse } from './api-parts.ts'
+import { cardRoutes } from './api-cards.ts'
+import { address, json, OPERATOR, on, param, parse, setCaller } from './api-parts.ts'
+import { approvalRoutes, isForPeople, peopleRoutes } from './api-people.ts'
 import { secretRoutes } from './api-secrets.ts'
 import { componentDigest } from './components.ts'
 import { KernelError, type KernelErrorClass, statusOf } from './errors.ts'
 import { parseAddress, showAddress } from './ids.ts'
 import type { Kernel } from './kernel.ts'
 import { serveMcp } from './mcp-server.ts'
+import { principalOf } from './people.ts'
 import type { Reply } from './reply.ts'
 import * as routes from './routes.ts'
 import { within } from './within.ts'
@@ -95,6 +97,7 @@ interface Served {
 
 function makeApp(served: Served): OpenAPIHono {
   const app = new OpenAPIHono()
+  const { kernel } = served
   const expected = Buffer.from(served.token)
   app.onError((error, c) => problem(c, error))
   app.notFound((c) =>
@@ -105,6 +108,13 @@ function makeApp(served: Served): OpenAPIHono {
     if (c.req.path === MCP_PATH) return next()
     const given = Buffer.from(bearerOf(c))
     if (given.length === expected.length && timingSafeEqual(given, expected)) return next()
+    const person = kernel.people.authenticate(bearerOf(c))
+    if (person) {
+      if (!isForPeople(c.req.path))
+        return problem(c, new KernelError('Refused', 'NotForPeople', 'this token is for approvals alone'))
+      setCaller(c, person)
+      return next()
+    }
     const error = new KernelError(
       'Refused',
       'NoToken',
@@ -129,6 +139,7 @@ function makeApp(served: Served): OpenAPIHono {
   readRoutes(app, served.kernel)
   cardRoutes(app, served.kernel)
   approvalRoutes(app, served.kernel)
+  peopleRoutes(app, served.kernel)
   secretRoutes(app, served.kernel)
   mcpRoutes(app, served)
   app.doc31('/v1/openapi.json', {
@@ -136,7 +147,8 @@ function makeApp(served: Served): OpenAPIHono {
     info: {
       title: 'Cardinal',
       version: '1',
-      description: 'Agents under cards. Loopback only, one token; clients of `/mcp` have their own.',
+      description:
+        'Agents under cards. Loopback only, one token; people who approve and clients of `/mcp` have their own.',
     },
     security: [{ bearer: [] }],
   })
@@ -238,6 +250,8 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
   on(app, routes.invoke, async (c) => {
     const key = c.req.header('idempotency-key')
     const under = c.req.query('under')
+    const as = c.req.query('as')
+    const principal = as === undefined ? OPERATOR : principalOf(kernel.people.require(param(c, 'tenant'), as))
     // Everything that may be wrong with the request is found before anything is taken in.
     const waitS = waitOf(c.req.header('prefer') ?? '')
     const args = c.req.header('content-length') === '0' ? null : await json(c)
@@ -245,7 +259,7 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
       address: address(c),
       method: param(c, 'method'),
       args,
-      principal: 'operator',
+      principal,
       ...(key !== undefined && { idempotencyKey: key }),
       ...(under !== undefined && { under }),
     }

@@ -4,10 +4,12 @@
  */
 import { sha256 } from '@cardinal/oplog'
 import type { Agents } from './agents.ts'
+import { type Approver, nameOf, placeFor, requireApprover, rolesFor } from './approvers.ts'
 import type { Context } from './context.ts'
 import type { AskRow } from './derived.ts'
 import { KernelError } from './errors.ts'
-import type { EffectId } from './ids.ts'
+import { type EffectId, parseAddress } from './ids.ts'
+import { requestOf } from './requests.ts'
 import type { View } from './view.ts'
 
 export interface Approval {
@@ -45,57 +47,62 @@ export class Approvals {
     this.#view = view
   }
 
-  /** Open ones, oldest first, or all of a state. */
-  async list(state: AskRow['state'] = 'open', limit = 100): Promise<Approval[]> {
+  /** Open ones, oldest first, or all of a state; of a person: those that ask for a role of theirs. */
+  async list(state: AskRow['state'] = 'open', limit = 100, by: Approver = ''): Promise<Approval[]> {
     const { derived } = this.#ctx
     derived.apply()
-    return Promise.all(derived.listAsks(state, limit).map((row) => this.#show(row)))
+    const whose = typeof by === 'string' ? undefined : by
+    return Promise.all(derived.listAsks(state, limit, whose).map((row) => this.#show(row)))
   }
 
-  async get(id: string): Promise<Approval> {
-    return this.#show(this.#require(id))
+  /** To people of other tenants, and to those whom it does not ask, it is not there. */
+  async get(id: string, by: Approver = ''): Promise<Approval> {
+    return this.#show(this.#require(id, by))
   }
 
   /** Adds the approval of a role. Once no other is missing, the effect is decided anew and performed. */
-  async approve(id: string, digest: string, role: string | undefined, principal: string): Promise<Approval> {
-    const { row, shown } = await this.#open(id, digest)
-    const roles = [...new Set(shown.ask.flat())]
-    const chosen = role ?? (roles.length === 1 ? roles[0] : undefined)
-    if (chosen === undefined || !roles.includes(chosen))
-      throw new KernelError('Malformed', 'BadRole', `say as which role: ${roles.join(', ')}`)
+  async approve(id: string, digest: string, role: string | undefined, by: Approver): Promise<Approval> {
+    const { row, shown } = await this.#open(id, by, digest)
+    placeFor(shown, role, by)
     const { agent, effect } = await this.#effect(row)
+    const actor = agent.standing.actor()
+    const asked = requestOf(this.#ctx, actor.row.tenant, effect.tool, effect.args, actor.settings)
+    const request = asked && !('bad' in asked) ? asked.request : undefined
+    const place = placeFor({ ask: effect.asks ?? [], approved: effect.approved }, role, by)
+    requireApprover(this.#ctx, actor, effect, request, place, by)
     // It may have been asked for anew while it was looked for: what is approved is what was shown.
     if (!digestOf(shown.effect, effect.tool, effect.args).startsWith(digest)) throw otherDigest(id, digest)
-    const left = agent.outgoing.approve(effect, chosen, principal)
+    const left = agent.outgoing.approve(effect, place, nameOf(by))
     await this.#ctx.log.untilDurable(agent.state.tip.pos)
     if (typeof left === 'object') throw new KernelError('Refused', left.code, left.message)
     this.#ctx.crashPoint('approved.durable')
-    return this.get(id)
+    return this.get(id, by)
   }
 
-  async deny(id: string, principal: string, why: string, digest?: string): Promise<Approval> {
-    const { row } = await this.#open(id, digest)
+  async deny(id: string, by: Approver, why: string, digest?: string): Promise<Approval> {
+    const { row } = await this.#open(id, by, digest)
     const { agent, effect } = await this.#effect(row)
     // Approved while it was looked for: it may be on its way.
     if (agent.state.effects.get(effect.id) !== effect)
       throw new KernelError('Conflict', 'AlreadyDecided', `\`${id}\` was decided on meanwhile`)
     const error = { class: 'Refused', code: 'Denied', by: 'person', message: why } as const
-    agent.outgoing.receive(effect, { ok: false, error }, false, { denied: principal })
+    agent.outgoing.receive(effect, { ok: false, error }, false, { denied: nameOf(by) })
     await this.#ctx.log.untilDurable(agent.state.tip.pos)
-    return this.get(id)
+    return this.get(id, by)
   }
 
-  #require(id: string): Asked {
+  #require(id: string, by: Approver): Asked {
     const { derived } = this.#ctx
     derived.apply()
     const number = /^ap_(\d{1,15})$/.exec(id)?.[1]
     const row = number === undefined ? undefined : derived.findAskByRow(Number(number))
-    if (!row) throw new KernelError('NotFound', 'NoSuchApproval', `no approval \`${id}\``)
+    const hidden = row && typeof by !== 'string' && !isShownTo(row, by)
+    if (!row || hidden) throw new KernelError('NotFound', 'NoSuchApproval', `no approval \`${id}\``)
     return row
   }
 
-  async #open(id: string, digest?: string): Promise<{ row: Asked; shown: Approval }> {
-    const row = this.#require(id)
+  async #open(id: string, by: Approver, digest?: string): Promise<{ row: Asked; shown: Approval }> {
+    const row = this.#require(id, by)
     const shown = await this.#show(row)
     if (row.state !== 'open') throw new KernelError('Conflict', 'AlreadyDecided', `\`${id}\` is ${row.state}`)
     const named = digest === undefined || (digest.length >= MIN_DIGEST && shown.digest.startsWith(digest))
@@ -130,6 +137,11 @@ export class Approvals {
       digest: digestOf(effect, tool, request),
     }
   }
+}
+
+function isShownTo({ address, roles }: Asked, by: Exclude<Approver, string>): boolean {
+  const ask = JSON.parse(roles) as readonly (readonly string[])[]
+  return parseAddress(address).tenant === by.tenant && rolesFor(ask, by).length > 0
 }
 
 function digestOf(effect: string, tool: string, request: unknown): string {

@@ -89,6 +89,8 @@ type CallerData =
 export interface TurnData {
   readonly scope: ScopeData
   readonly caller?: CallerData
+  /** Of what another agent asked for: on behalf of whom from outside. */
+  readonly principals?: readonly string[]
 }
 
 /** An agent that this one spawned, and the invocation whose end is its own. */

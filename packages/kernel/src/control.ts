@@ -11,6 +11,7 @@ import type { AuthorityMeta, AuthorityPayload } from './authority-wire.ts'
 import { Declarations, type Declaring, isDeclarable, type Next, nextAfter } from './declarations.ts'
 import { KernelError } from './errors.ts'
 import type { RecordedClient } from './mcp-clients.ts'
+import type { RecordedPerson } from './people.ts'
 
 export const NODE_AGENT = Buffer.alloc(16)
 
@@ -108,6 +109,7 @@ export class Control {
   /** The newest version of each secret that was ever on record. */
   readonly #secrets = new Map<string, number>()
   readonly #mcpClients = new Map<string, RecordedClient>()
+  readonly #people = new Map<string, RecordedPerson>()
   readonly #exported: (readonly [string, string])[] = []
   readonly #history = new Map<string, AppliedRow[]>()
   /** Which SQLite answers from which position on. */
@@ -162,6 +164,8 @@ export class Control {
     if (kind === 'mcp-client')
       this.#mcpClients.set(`${meta.tenant}/${meta.name}`, body as unknown as RecordedClient)
     if (kind === 'mcp-client-removed') this.#mcpClients.delete(`${meta.tenant}/${meta.name}`)
+    if (kind === 'person') this.#people.set(`${meta.tenant}/${meta.name}`, body as unknown as RecordedPerson)
+    if (kind === 'person-removed') this.#people.delete(`${meta.tenant}/${meta.name}`)
     if (kind === 'exported') this.#exported.push(...(body as { blocks: [string, string][] }).blocks)
     if (kind === 'lifted') this.#confinements.delete((body as ConfinementData).id)
     if (kind !== 'applied') return
@@ -285,6 +289,25 @@ export class Control {
 
   removeMcpClient(tenant: string, name: string, by: string): Pos {
     this.#record('mcp-client-removed', { tenant, name, by }, {})
+    return this.#tip.pos
+  }
+
+  listPeople(): readonly RecordedPerson[] {
+    return [...this.#people.values()]
+  }
+
+  findPerson(tenant: string, name: string): RecordedPerson | undefined {
+    return this.#people.get(`${tenant}/${name}`)
+  }
+
+  addPerson(person: RecordedPerson, by: string): Pos {
+    const { tenant, name, roles, card } = person
+    this.#record('person', { tenant, name, roles, card, by }, person)
+    return this.#tip.pos
+  }
+
+  removePerson(tenant: string, name: string, by: string): Pos {
+    this.#record('person-removed', { tenant, name, by }, {})
     return this.#tip.pos
   }
 

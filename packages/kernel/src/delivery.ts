@@ -48,7 +48,7 @@ import { admitsOf, type CallArgs, callArgs, calleeOf, childKey, parseSpawnArgs }
 import { narrowOf } from './narrow.ts'
 import { refusalError } from './refusals.ts'
 import type { Reply } from './reply.ts'
-import type { OpenEffect } from './state.ts'
+import { type OpenEffect, principalsOf } from './state.ts'
 import type { View } from './view.ts'
 import { wipingError } from './wiping.ts'
 
@@ -310,8 +310,10 @@ export class Delivery {
     const waits = effect.tool === 'agent.invoke'
     const { caller } = turn
     if (caller?.kind !== 'agent') throw new Error('a message has a sender')
+    const principals = principalsOf(agent.state, effect)
     const data: TurnData = {
       scope: scopeData(turn),
+      ...(principals.length > 0 && { principals }),
       ...(waits && {
         caller: {
           agent: agent.name,

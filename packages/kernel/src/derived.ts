@@ -331,10 +331,24 @@ export class Derived {
     })[]
   }
 
-  listAsks(state: AskRow['state'] | undefined, limit: number): (AskRow & { address: string })[] {
+  /** `whose`: only those of a tenant that ask for one of these roles. */
+  listAsks(
+    state: AskRow['state'] | undefined,
+    limit: number,
+    whose?: { readonly tenant: string; readonly roles: readonly string[] },
+  ): (AskRow & { address: string })[] {
     return this.#all(
-      'select k.*, a.address from asks k join agents a on a.id = k.agent where (@state is null or k.state = @state) order by k.pos limit @limit',
-      { state: state ?? null, limit },
+      `select k.*, a.address from asks k join agents a on a.id = k.agent
+       where (@state is null or k.state = @state) and (@tenant is null or a.tenant = @tenant) and (@roles is null or exists (
+         select 1 from json_each(k.roles) s, json_each(s.value) r, json_each(@roles) own
+         where r.value = own.value or r.value glob own.value || '#*'))
+       order by k.pos limit @limit`,
+      {
+        state: state ?? null,
+        limit,
+        tenant: whose?.tenant ?? null,
+        roles: whose ? JSON.stringify(whose.roles) : null,
+      },
     ) as (AskRow & { address: string })[]
   }
 

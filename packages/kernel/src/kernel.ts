@@ -68,6 +68,7 @@ import { Invocations } from './invocations.ts'
 import { McpClients } from './mcp-clients.ts'
 import { McpLook } from './mcp-look.ts'
 import { Meters } from './meters.ts'
+import { People } from './people.ts'
 import { postJson } from './post-json.ts'
 import { Progress } from './progress.ts'
 import { Receipts } from './receipts.ts'
@@ -162,6 +163,7 @@ export interface Kernel {
   readonly secrets: HostSecrets
   readonly mcp: McpLook
   readonly mcpClients: McpClients
+  readonly people: People
   readonly progress: Pick<Progress, 'watch'>
   readonly receipts: Receipts
   readonly applying: Pick<Applying, 'plan' | 'generations'>
@@ -259,6 +261,7 @@ class Node implements Kernel {
   readonly secrets: HostSecrets
   readonly mcp: McpLook
   readonly mcpClients: McpClients
+  readonly people: People
   readonly progress: Progress
   readonly receipts: Receipts
   readonly #door: EgressDoor
@@ -393,6 +396,7 @@ class Node implements Kernel {
     this.view = new View(this.#ctx)
     this.mcp = new McpLook(this.#ctx, servers)
     this.mcpClients = new McpClients(this.#ctx)
+    this.people = new People(this.#ctx)
     this.receipts = new Receipts(this.#ctx, this.view, folder.log, this.publicKey)
     const delivery = new Delivery(this.#ctx, this.#agents, this.view, this.#fatal)
     const parts = { own: [...own.values()], declared, servers, components }

@@ -2,12 +2,12 @@
  * Clients of the Model Context Protocol that may call agents: each with a token of its own, a card within
  * which whatever it has done must lie, and the methods it is offered. Nothing else of the node is open to it.
  */
-import { createHash, randomBytes } from 'node:crypto'
 import { isLive } from '@cardinal/cards'
 import type { Context } from './context.ts'
 import { KernelError } from './errors.ts'
 import { parseAddress, showAddress } from './ids.ts'
 import type { Images } from './images.ts'
+import { digestOfToken, newToken } from './tokens.ts'
 
 /** A method of an agent, by the name that clients know it by. */
 export interface OfferedTool {
@@ -83,8 +83,8 @@ export class McpClients {
         'ClientExists',
         `\`${client.tenant}\` has a client \`${client.name}\`; \`cardinal mcp clients rm ${client.name}\` ends it`,
       )
-    const token = `cmcp_${randomBytes(32).toString('base64url')}`
-    const pos = control.addMcpClient({ ...client, tools, token: digestOf(token) }, principal)
+    const token = newToken('cmcp')
+    const pos = control.addMcpClient({ ...client, tools, token: digestOfToken(token) }, principal)
     await log.untilDurable(pos)
     return { token }
   }
@@ -102,7 +102,7 @@ export class McpClients {
 
   /** Whose token this is. Throws `NotLive` once the client's card is dead. */
   authenticate(token: string): LetIn | undefined {
-    const digest = digestOf(token)
+    const digest = digestOfToken(token)
     const found = this.#ctx.control.listMcpClients().find((one) => one.token === digest)
     if (!found) return undefined
     this.requireLive(found)
@@ -143,11 +143,6 @@ export class McpClients {
     }
     return offered
   }
-}
-
-/** Tokens are 32 random bytes: a digest of one says nothing of it, and looking it up tells no time of it. */
-function digestOf(token: string): string {
-  return createHash('sha256').update(token).digest('hex')
 }
 
 function bad(message: string): KernelError {

@@ -280,6 +280,7 @@ export const invoke = route(
           .string()
           .optional()
           .openapi({ description: 'a card: what is done for the call must lie in what it allows' }),
+        as: z.string().optional().openapi({ description: 'the person in whose name it is called' }),
       }),
       body: json(anything),
     },

@@ -67,6 +67,8 @@ export interface OpenEffect {
   /** Who must still approve. */
   readonly asks?: readonly (readonly string[])[]
   readonly approved: readonly string[]
+  /** Who approved so far, in the same order. */
+  readonly approvers?: readonly string[]
   /** Of a call: the invocation at its callee, once it has arrived. */
   readonly sent?: InvocationId | 'lost'
   readonly child?: number
@@ -177,12 +179,14 @@ function foldKind(state: AgentState, entry: Folded): void {
       break
     }
     case 'approved': {
-      const { effect, role, verdict, via, spends, meters } = entry.meta as ApprovedMeta
+      const { effect, role, principal, verdict, via, spends, meters } = entry.meta as ApprovedMeta
       const { asks, ...open } = state.effects.get(effect) as OpenEffect
       const approved = [...open.approved, role]
+      const approvers = [...(open.approvers ?? []), principal]
       const due = verdict === 'ask' ? open.due : 0
       const reserved = spends?.of ?? open.reserved
-      if (verdict === 'ask') state.effects.set(effect, { ...open, approved, ...(asks && { asks }) })
+      if (verdict === 'ask')
+        state.effects.set(effect, { ...open, approved, approvers, ...(asks && { asks }) })
       else
         state.effects.set(effect, {
           ...open,
@@ -365,6 +369,7 @@ function foldMediated(state: AgentState, entry: Folded, meta: MediatedMeta): voi
     ...rest,
     args,
     approved: [],
+    approvers: [],
     reserved: meta.spends?.of ?? {},
     due: meta.due ?? 0,
     ...(meta.via && { via: meta.via }),
@@ -454,6 +459,15 @@ function foldReceipt(state: AgentState, entry: Folded, meta: ReceiptMeta): void 
   if (meta.child) state.children.set(meta.child.address, meta.child)
   if (open && !meta.dropped) push(state, entry, 'receipt', open.invocation, open.serves)
   forgetServed(state)
+}
+
+/** On behalf of whom from outside an effect is done, through however many agents. */
+export function principalsOf(state: Pick<AgentState, 'served'>, { serves }: OpenEffect): readonly string[] {
+  const all = serves.flatMap((id): readonly string[] => {
+    const { caller, principals = [] } = state.served.get(id) ?? {}
+    return caller && 'principal' in caller ? [caller.principal] : principals
+  })
+  return [...new Set(all)]
 }
 
 /** Whether an effect is out nowhere: it waits for time, for another agent's answer, or for a person. */

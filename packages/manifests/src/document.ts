@@ -342,6 +342,12 @@ const doings = {
   dryRun: z.strictObject({ answer: z.unknown().describe('what is answered; nothing is performed') }),
   approval: z.strictObject({
     roles: z.array(z.string().min(1)).min(1).describe('all of these must approve'),
+    people: z
+      .int()
+      .min(2)
+      .max(5)
+      .optional()
+      .describe('so many different people, of the one role; four eyes: 2'),
     expires: duration.optional().describe('when nobody has, it is refused'),
     when: z
       .strictObject({

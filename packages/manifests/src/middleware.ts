@@ -28,6 +28,11 @@ export function middlewareOf(
     )
   if (rateLimit?.wait !== undefined && durationMs(rateLimit.wait) > MAX_WAIT_MS)
     throw new ToolProblem(['rateLimit', 'wait'], 'an effect waits 60s at most')
+  if (approval?.people !== undefined && approval.roles.length !== 1)
+    throw new ToolProblem(
+      ['approval', 'people'],
+      'several people approve in one role; several roles are several people',
+    )
   const { arg } = approval?.when ?? {}
   if (arg !== undefined && (arg.includes('*') || !parsePath(arg)))
     throw new ToolProblem(['approval', 'when', 'arg'], `\`${arg}\` is no path of one argument`)
@@ -51,6 +56,7 @@ export function middlewareOf(
     ...(approval && {
       approval: {
         roles: approval.roles,
+        ...(approval.people !== undefined && { people: approval.people }),
         ...(approval.expires !== undefined && { expiresMs: durationMs(approval.expires) }),
         ...(approval.when && { when: approval.when }),
       },

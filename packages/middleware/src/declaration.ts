@@ -56,6 +56,8 @@ export interface Budget {
 
 export interface Approval {
   readonly roles: readonly string[]
+  /** So many different people in the one role. */
+  readonly people?: number | undefined
   readonly expiresMs?: number | undefined
   /** Only where an argument is at least so much, or is one of these. */
   readonly when?:

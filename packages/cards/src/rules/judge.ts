@@ -86,6 +86,11 @@ export function judge(world: World, asked: Asked): Verdict {
   return { verdict: 'allow', card, flows }
 }
 
+/** Whether a live card allows a request, whoever holds it and whoever must approve. */
+export function isWithinCard(world: World, card: Card, request: EffectRequest): boolean {
+  return isLive(world, card) && nowTerms(card).every((bound) => holding(world, bound, request).length > 0)
+}
+
 function isApproved(boxes: readonly Box[], approved: Roles): boolean {
   for (const box of boxes) if (isWithin(box.ask, approved)) return true
   return false

@@ -24,6 +24,7 @@ export function addAgentCommands(program: Command): void {
     .option('--key <key>', 'idempotency key: the same call again gives the same answer', requestKey)
     .option('--detach', 'print the invocation id and do not wait')
     .option('--wait <seconds>', 'wait so long', whole(0), 30)
+    .option('--as <person>', 'in whose name; who approves may not have asked')
     .option('--under <card>', 'what is done for the call must lie in what this card allows')
     .action(invoke)
   program
@@ -231,7 +232,7 @@ async function invoke(
   agent: string,
   method: string,
   args: string | undefined,
-  options: { key?: string; detach?: boolean; wait: number; under?: string },
+  options: { key?: string; detach?: boolean; wait: number; under?: string; as?: string },
   command: Command,
 ): Promise<void> {
   const endpoint = endpointOf(command)
@@ -241,8 +242,11 @@ async function invoke(
     ...(options.key !== undefined && { 'idempotency-key': options.key }),
   }
   const began = Date.now()
-  const under = options.under === undefined ? '' : `?under=${encodeURIComponent(options.under)}`
-  const first = await ask(endpoint, `${route(agent)}/invoke/${encodeURIComponent(method)}${under}`, {
+  const said = Object.entries({ under: options.under, as: options.as }).filter(
+    ([, value]) => value !== undefined,
+  )
+  const query = said.length === 0 ? '' : `?${new URLSearchParams(said as [string, string][])}`
+  const first = await ask(endpoint, `${route(agent)}/invoke/${encodeURIComponent(method)}${query}`, {
     body: readArgs(args),
     headers,
   })
