@@ -1,9 +1,11 @@
 /** Servers of the Model Context Protocol as tools: real ones over both transports, and one that means harm. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
+import http from 'node:http'
 import { createRequire } from 'node:module'
 import net from 'node:net'
 import path from 'node:path'
+import { layout } from '@cardinal/kernel'
 import { type McpServerManifest, parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
 import { localKey, newVaultKey } from '@cardinal/secrets'
@@ -187,11 +189,15 @@ describe.each([
     const server = require.resolve('@modelcontextprotocol/server-filesystem/dist/index.js')
     const script = path.join(path.dirname(require.resolve('mcp-proxy')), 'bin/mcp-proxy.mjs')
     proxy = spawn(process.execPath, [script, ...own, '--', process.execPath, server, folder], {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: 'ignore',
     })
-    await new Promise<void>((resolve) =>
-      proxy.stdout?.on('data', (said) => /server on port/i.test(String(said)) && resolve()),
-    )
+    // What it says comes before it listens.
+    const answers = () =>
+      fetch(`http://127.0.0.1:${free}/mcp`).then(
+        () => true,
+        () => false,
+      )
+    while (!(await answers())) await new Promise((resolve) => setTimeout(resolve, 50))
     const tools = await accept(
       'far',
       `{ http: { url: "http://127.0.0.1:${free}/mcp" }, effects: { read_text_file: read }, sinks: [] }`,
@@ -392,6 +398,39 @@ describe.runIf(hasSandbox)('a server that means harm', () => {
     expect(running().length).toBeGreaterThan(0)
     t = await t.reopen()
     await expect.poll(running).toEqual([])
+  })
+})
+
+describe.runIf(hasSandbox)('a server on standard input that has a way out', () => {
+  it('gets out where its own card says, and each request is on record', async () => {
+    const came: string[] = []
+    const site = http.createServer((request, response) => {
+      came.push(String(request.url))
+      response.end('hello')
+    })
+    await new Promise<void>((resolve) => site.listen(0, '127.0.0.1', resolve))
+    const { port: at } = site.address() as net.AddressInfo
+    const way = `egress: [{ host: 127.0.0.1, scheme: [http], port: [${at}], path: /open/* }]`
+    const stdio = (more: string) =>
+      `{ stdio: { package: hostile, command: [node, index.mjs]${more} }, effects: { fetch: read } }`
+    await accept('outgoing', stdio(`, ${way}`))
+    await accept('shut', stdio(''))
+    await grant(['outgoing', 'shut'].map((name) => `{ tool: ${name}.fetch, args: "*" }`))
+    const fetched = async (name: string, path: string) =>
+      textOf(await use(`${name}.fetch`, { url: `http://127.0.0.1:${at}${path}` }))
+    try {
+      expect(await fetched('outgoing', '/open/1')).toBe('200 hello')
+      expect(await fetched('outgoing', '/closed')).toMatch(/^403 cardinal: the card of this tool/)
+      expect(await fetched('shut', '/open/1')).toMatch(/^failed: /)
+      expect(came).toEqual(['/open/1'])
+    } finally {
+      site.close()
+    }
+    const log = fs.readFileSync(path.join(layout(t.data).log, '0000000001.seg'), 'latin1')
+    const noted = [...log.matchAll(/"server":"(\w+)","verdict":"(\w+)"/g)].map(
+      ([, server, as]) => `${server} ${as}`,
+    )
+    expect(noted).toEqual(['outgoing allow', 'outgoing refuse'])
   })
 })
 

@@ -8,7 +8,7 @@ import { McpServers } from '@cardinal/tools'
 const exists = fs.existsSync
 fs.existsSync = (file) => !String(file).endsWith('/bwrap') && exists(file)
 const servers = new McpServers({ door: undefined, packages: process.argv[1] })
-servers.look({ name: 'x', stdio: { package: 'hostile', command: ['node', 'index.mjs'] }, timeoutMs: 1000 }).catch((error) => console.log(error.code, error.message))
+servers.look('acme', { name: 'x', stdio: { package: 'hostile', command: ['node', 'index.mjs'] }, timeoutMs: 1000 }).catch((error) => console.log(error.code, error.message))
 `
 
 export async function sandboxed(packages: string): Promise<string> {

@@ -384,7 +384,9 @@ export class Audit {
   #intent(who: Audited, at: string, entry: Folded): void {
     if ((entry.meta as MediatedMeta).what === 'mediated')
       return this.#mediated(who, at, entry.meta as MediatedMeta, entry)
-    const { effect: id, verdict } = entry.meta as IntentMeta
+    const { effect: id, verdict, what } = entry.meta as IntentMeta
+    // By the card of the tool, as it was declared then.
+    if (what === 'egress') return
     const effect = who.state.effects.get(id)
     if (!effect) return this.#differ(at, 'an intent', id, undefined)
     const said = (entry.meta as AuthorityMeta).auth === 1 ? entry.payloads.slice(0, -1) : entry.payloads

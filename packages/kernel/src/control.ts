@@ -2,7 +2,15 @@
  * The control plane: tenants, applied generations, zones. All of it is in the log, under the node's
  * own chain; this is that chain folded.
  */
-import { codec, type Grant, parseCard, parseRecordJson, type RootCard, type World } from '@cardinal/cards'
+import {
+  codec,
+  type Grant,
+  parseCard,
+  parseRecordJson,
+  type Request,
+  type RootCard,
+  type World,
+} from '@cardinal/cards'
 import type { Entry, KeySlots, Log, PayloadKey, Pos, ScannedEntry, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
 import type { Network, SecretBinding, Zone } from '@cardinal/tools'
@@ -91,7 +99,7 @@ export interface ConfinementData {
 }
 
 /** Acts of the host that change rows of cards and nothing here. */
-const ROWS_ONLY = new Set(['minted', 'revoked', 'erased'])
+const ROWS_ONLY = new Set(['minted', 'revoked', 'erased', 'egress'])
 
 export class Control {
   readonly #sink: Sink & { readonly log: Log }
@@ -403,6 +411,14 @@ export class Control {
   /** Records an administrator's act that changes nothing here. */
   note(kind: string, meta: Record<string, unknown>): Pos {
     this.#append(kind, meta, [])
+    return this.#tip.pos
+  }
+
+  /** What a server in the sandbox asks of the world, as its own card decided it. */
+  noteEgress(tenant: string, server: string, { args, ...request }: Request, verdict: string): Pos {
+    this.#requireKey()
+    const payload = Buffer.from(JSON.stringify({ ...request, args: [...args] }))
+    this.#append('egress', { tenant, server, verdict }, [payload])
     return this.#tip.pos
   }
 

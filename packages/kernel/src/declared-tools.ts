@@ -3,6 +3,7 @@ import {
   type ChatOptions,
   cliTool,
   declaredTool,
+  type EgressProxy,
   hostTool,
   llmChat,
   type McpServers,
@@ -23,6 +24,8 @@ const CHAT = 'llm.chat'
 export interface ToolPorts {
   readonly http: Tool
   readonly servers: McpServers
+  /** The way out of sandboxes. */
+  readonly proxy: EgressProxy
   readonly chat: ChatOptions
   /** The operator's own, by name. */
   readonly functions: (name: string) => OwnFunction | undefined
@@ -53,14 +56,14 @@ export class DeclaredTools {
 
   find(tenant: string, name: string): Tool | undefined {
     const declared = this.#declared.find('tool', tenant, name)
-    if (declared?.cli) return this.#once(declared, () => cliTool(declared))
+    if (declared?.cli) return this.#once(declared, () => cliTool(declared, this.#ports.proxy))
     if (declared?.wasm) return this.#once(declared, () => wasmTool(declared, this.#ports.component))
     if (declared?.host) return this.#once(declared, () => hostTool(declared, this.#ports.functions))
     if (declared) return this.#once(declared, () => declaredTool(declared, this.#ports.http))
     const models = name === CHAT ? this.#declared.of('model', tenant) : []
     if (models.length > 0) return this.#once(models, () => llmChat(models, this.#ports.chat))
     const ofServer = this.#declared.mcpToolsOf(tenant).find((tool) => tool.name === name)
-    return ofServer && this.#once(ofServer, () => mcpTool(ofServer, this.#ports.servers))
+    return ofServer && this.#once(ofServer, () => mcpTool(ofServer, this.#ports.servers, tenant))
   }
 
   #once(declaration: object, make: () => Tool): Tool {

@@ -27,6 +27,7 @@ import type { Providers, SecretStore, VaultKey } from '@cardinal/secrets'
 import {
   defaultsAmong,
   EgressDoor,
+  EgressProxy,
   httpFetch,
   infoOf,
   McpServers,
@@ -327,7 +328,14 @@ class Node implements Kernel {
     this.#door = door
     const http = httpFetch(door)
     const components = new Components(folder.components, engine)
-    const servers = new McpServers({ door, packages: options.packages })
+    const proxy = new EgressProxy(door)
+    const servers = new McpServers({
+      door,
+      proxy,
+      noteEgress: (tenant, server) => (request, verdict) =>
+        log.untilDurable(control.noteEgress(tenant, server, request, verdict)),
+      packages: options.packages,
+    })
     this.#servers = servers
     const chains = new Chains(control, {
       post: (url, body, signal) => postJson(http, url, body, signal),
@@ -340,6 +348,7 @@ class Node implements Kernel {
     const declared = new DeclaredTools(control.declarations, {
       http,
       servers,
+      proxy,
       chat: { door, scripted: (name) => options.models?.get(name) },
       functions: (name) => options.functions?.get(name),
       component: (...of) => components.run(...of),

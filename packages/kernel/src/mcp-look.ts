@@ -22,7 +22,7 @@ export class McpLook {
     const secret = ref === undefined ? undefined : await secrets.open(tenant, ref)
     if (secret && 'class' in secret) throw new KernelError(secret.class, secret.code, secret.message)
     try {
-      return await this.#servers.look(declaration, secret)
+      return await this.#servers.look(tenant, declaration, secret)
     } catch (error) {
       if (!(error instanceof McpProblem)) throw error
       throw new KernelError('Unavailable', error.code, error.message)

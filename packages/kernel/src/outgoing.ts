@@ -230,9 +230,10 @@ export class Outgoing {
       const tip = agent.append('started', { effect: effect.id }, [])
       await ctx.log.untilDurable(tip.pos)
     }
-    const decided = (intent: IntentMeta, request: EffectRequest) => {
+    const decided = async (intent: IntentMeta, request: EffectRequest) => {
       if (agent.stopping) throw new Stopping()
-      agent.append('intent', intent, [Buffer.from(JSON.stringify(encodeRequest(request)))])
+      const said = Buffer.from(JSON.stringify(encodeRequest(request)))
+      await ctx.log.untilDurable(agent.append('intent', intent, [said]).pos)
     }
     const { signal } = controller
     const retry = mediating?.chain.find((member) => member.retry)?.retry

@@ -17,14 +17,17 @@ import type { IntentMeta } from './wire.ts'
 
 export interface Performer {
   readonly actor: () => Actor
-  /** Records a decision that was made anew. */
-  readonly decided: (intent: IntentMeta, request: EffectRequest) => void
+  /** Records a decision that was made anew; durable once it resolves. */
+  readonly decided: (intent: IntentMeta, request: EffectRequest) => Promise<void>
   /** Records that an attempt begins, and resolves once that is durable. */
   readonly started: () => Promise<void>
   /** How often middleware wants it tried; left out: keyed effects a few times, others once. */
   readonly retry?: Retry | undefined
   readonly signal: AbortSignal
 }
+
+/** As which tool the requests of a program are on record. */
+const EGRESS = 'http.fetch'
 
 /** An attempt that had not begun when its agent was stopped: it is begun by whoever takes the agent up again. */
 export class Stopping extends Error {}
@@ -80,7 +83,7 @@ export async function performEffect(
   if (again) {
     if (effect.class === 'once' && effect.started)
       return indeterminate('it was started before the node stopped; whether it was done is unknown')
-    const no = anew(who, effect, effectRequest(effect.tool, translated), 'again')
+    const no = await anew(who, effect, effectRequest(effect.tool, translated), 'again')
     // A keyed effect may already have happened: a refusal now must not tell the guest that it did not.
     if (no)
       return effect.class === 'idempotent'
@@ -160,6 +163,11 @@ function attemptOf(
     recorded,
     follows: !effect.mediated,
     decide: (request) => anew(who, effect, { q: request, tool: effect.tool, spend: new Map() }, 'hop'),
+    egress: (request, verdict) =>
+      who.decided(
+        { effect: effect.id, what: 'egress', verdict },
+        { q: request, tool: EGRESS, spend: new Map() },
+      ),
     secret: (ref) => ctx.secrets.open(tenant, ref),
     masked: ({ ref }) => ctx.secrets.noteMask(tenant, ref),
     capture: (ref, value) => ctx.secrets.capture(tenant, ref, value, `${name}@${effect.id}`),
@@ -194,15 +202,15 @@ function broken(tool: string, { class: cls }: OpenEffect, { begun }: Guard): Rec
 }
 
 /** Decides on a request that its turn did not say, and records that. */
-function anew(
+async function anew(
   who: Performer,
   effect: OpenEffect,
   request: EffectRequest,
   what: IntentMeta['what'],
-): WireError | undefined {
+): Promise<WireError | undefined> {
   const no = redecide(who.actor(), effect, request, true)
   const verdict = no ? 'refuse' : 'allow'
-  who.decided({ effect: effect.id, what, verdict, ...(no?.by && { by: no.by }) }, request)
+  await who.decided({ effect: effect.id, what, verdict, ...(no?.by && { by: no.by }) }, request)
   return no
 }
 

@@ -209,10 +209,12 @@ function bodyOf(
   index: number,
 ): { request?: unknown; result?: unknown } {
   const last = (kind: string) =>
-    read.findLast(
-      ({ header, opened }) =>
-        opened && header.kind === kind && (JSON.parse(header.meta) as { effect?: string }).effect === effect,
-    )?.opened
+    read.findLast(({ header, opened }) => {
+      if (!opened || header.kind !== kind) return false
+      const meta = JSON.parse(header.meta) as { effect?: string; what?: string }
+      // What was decided anew, or asked by the tool's own program, is not what was asked for.
+      return meta.effect === effect && (kind !== 'intent' || meta.what === 'mediated')
+    })?.opened
   const outward = last('intent')
   const output = turn.opened && (JSON.parse(turn.opened.toString()) as { effects?: { args?: unknown }[] })
   const request = outward

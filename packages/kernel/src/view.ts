@@ -326,6 +326,8 @@ export class View {
       case 'intent': {
         const { effect, what, verdict } = meta as IntentMeta | MediatedMeta
         if (what === 'mediated') return mediatedLine(base, meta as MediatedMeta, body(0) as MediatedBody)
+        if (what === 'egress')
+          return { ...base, text: `the program of ${effect} asks: ${verdict}`, detail: body(0) }
         return {
           ...base,
           text: `decided ${effect} anew (${what === 'hop' ? 'redirect' : 'repeat'}): ${verdict}`,

@@ -263,10 +263,13 @@ export interface SentMeta extends AuthorityMeta {
   readonly waits?: boolean
 }
 
-/** An effect decided anew: before it is repeated after a crash, or to follow a redirect. */
+/**
+ * An effect decided anew: before it is repeated after a crash, or to follow a redirect; or what its program asks of the
+ * world, decided by the card of its tool.
+ */
 export interface IntentMeta {
   readonly effect: EffectId
-  readonly what: 'again' | 'hop'
+  readonly what: 'again' | 'hop' | 'egress'
   readonly verdict: 'allow' | 'refuse'
   readonly by?: string
 }

@@ -149,6 +149,13 @@ const property = z
   .refine((p) => (p.type === undefined) !== (p.anyOf === undefined), 'one of `type` and `anyOf`')
 
 const plainEnv = z.string().regex(/^[A-Z][A-Z0-9_]*$/, 'a variable, as API_KEY')
+const egress = z
+  .array(z.record(z.string(), z.unknown()))
+  .min(1)
+  .max(100)
+  .describe(
+    'grants of the way out, as { host: api.example, path: /v1/*, method: [GET] }; left out: no network',
+  )
 const cliSpec = z.strictObject({
   program: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._+-]*$/, 'the name of a program, as jq'),
   args: z.array(
@@ -167,6 +174,7 @@ const cliSpec = z.strictObject({
   ),
   flagsEnd: z.literal('none').optional().describe('the program does not know `--`'),
   stdin: z.string().optional().describe('the argument that is its standard input'),
+  egress: egress.optional(),
   env: z.record(plainEnv, z.string()).optional(),
   secret: z.strictObject({ ref, env: plainEnv }).optional(),
   exits: z
@@ -415,6 +423,7 @@ const mcpServerDocument = z.strictObject({
             .min(1)
             .describe('in the sandbox, where the package is the working folder'),
           env: z.record(plainEnv, z.string()).optional(),
+          egress: egress.optional(),
           secret: z.strictObject({ ref, env: plainEnv }).optional(),
         })
         .optional(),

@@ -4,12 +4,14 @@ import { isSecretName } from '@cardinal/secrets'
 import { type McpAccepted, type McpServerDeclaration, mcpToolName } from '@cardinal/tools'
 import type { McpServerDocument, McpToolsDocument } from './document.ts'
 import { durationMs } from './duration.ts'
-import { ToolProblem } from './tools.ts'
+import { checkEgress } from './egress.ts'
+import { ToolProblem } from './problem.ts'
 
 const TIMEOUT_MS = 60_000
 
 export function mcpServerOf({ metadata, spec }: McpServerDocument): McpServerDeclaration {
   const { stdio, http, timeout, effects, sinks, yields } = spec
+  checkEgress(stdio?.egress, ['stdio', 'egress'])
   for (const kind of ['stdio', 'http'] as const) {
     const named = spec[kind]?.secret?.ref
     if (named !== undefined && !isSecretName(named))

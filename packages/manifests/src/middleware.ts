@@ -3,7 +3,8 @@ import { CardError, encodeBudgets, type LimitNames, parseCardLimits } from '@car
 import { type MiddlewareDeclaration, parsePath, wrongRedaction } from '@cardinal/middleware'
 import type { MiddlewareDocument } from './document.ts'
 import { durationMs } from './duration.ts'
-import { componentOf, type DigestOf, ToolProblem } from './tools.ts'
+import { ToolProblem } from './problem.ts'
+import { componentOf, type DigestOf } from './tools.ts'
 
 const PER_MS = { second: 1000, minute: 60_000, hour: 3_600_000, day: 86_400_000 } as const
 const MAX_WAIT_MS = 60_000

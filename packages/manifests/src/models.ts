@@ -3,7 +3,7 @@ import { isSecretName } from '@cardinal/secrets'
 import type { ModelDeclaration } from '@cardinal/tools'
 import type { ModelDocument } from './document.ts'
 import { durationMs } from './duration.ts'
-import { ToolProblem } from './tools.ts'
+import { ToolProblem } from './problem.ts'
 
 const MAX_TOKENS = 4096
 const TIMEOUT_MS = 120_000

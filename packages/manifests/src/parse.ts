@@ -22,17 +22,18 @@ import {
   type SecretBinding,
   type ToolDeclaration,
 } from '@cardinal/tools'
-import { parse as parseName } from 'tldts'
 import { type Document, isNode, LineCounter, parseAllDocuments, visit } from 'yaml'
 import type { z } from 'zod'
 import { type AgentDocument, KINDS, type NetworkDocument, type ZoneDocument } from './document.ts'
 import { durationMs } from './duration.ts'
+import { belowSuffix, suffixOf } from './egress.ts'
 import { ManifestError } from './errors.ts'
 import { mcpAcceptedOf, mcpServerOf } from './mcp.ts'
 import { middlewareOf } from './middleware.ts'
 import { modelOf } from './models.ts'
+import { ToolProblem } from './problem.ts'
 import { wrongSecret } from './secrets.ts'
-import { declarationOf, ToolProblem } from './tools.ts'
+import { declarationOf } from './tools.ts'
 
 export interface AgentManifest {
   readonly kind: 'Agent'
@@ -337,11 +338,7 @@ function cardOf(
         const { tool, method } = grant as { tool: string; method?: unknown }
         const suffix = suffixOf(grant)
         if (suffix !== undefined)
-          throw new CardError(
-            'BadGrant',
-            `spec.card.${side}[${i}].host`,
-            `anybody may have a name below \`${suffix}\`: name the hosts, or a suffix that is somebody's`,
-          )
+          throw new CardError('BadGrant', `spec.card.${side}[${i}].host`, belowSuffix(suffix))
         const small = (tool.startsWith('agent.') ? [] : [method].flat()).find((m) =>
           /[a-z]/.test(String(m ?? '')),
         )
@@ -358,17 +355,6 @@ function cardOf(
     if (!(error instanceof CardError)) throw error
     throw at(source, splitPath(error.path), error.message)
   }
-}
-
-/** The public suffix, as `com` or `github.io`, below which a grant would reach every name. */
-function suffixOf(grant: object): string | undefined {
-  const hosts = [(grant as { host?: unknown }).host].flat()
-  return hosts
-    .flatMap((host) => (typeof host === 'string' && host.startsWith('*.') ? [host.slice(2)] : []))
-    .find((name) => {
-      const { publicSuffix, isIcann, isPrivate } = parseName(name, { allowPrivateDomains: true })
-      return publicSuffix === name && (isIcann === true || isPrivate === true)
-    })
 }
 
 /** Grants name handles as the program does; a card is of secrets, whatever some program calls them. */

@@ -16,16 +16,9 @@ import {
 } from '@cardinal/tools'
 import type { ToolDocument } from './document.ts'
 import { durationMs } from './duration.ts'
+import { checkEgress } from './egress.ts'
+import { ToolProblem } from './problem.ts'
 import { wrongSecret } from './secrets.ts'
-
-/** What is wrong with a declaration, and where below `spec`. */
-export class ToolProblem extends Error {
-  readonly path: readonly (string | number)[]
-  constructor(path: readonly (string | number)[], message: string) {
-    super(message)
-    this.path = path
-  }
-}
 
 /** Names that the kernel speaks for. */
 const RESERVED = /^(agent|cards|cardinal|http|llm|secret)\./
@@ -144,6 +137,7 @@ function checkCommand({ cli, in: schema, secret }: CliDeclaration): void {
     }
   }
   if (cli.stdin !== undefined) known(cli.stdin, ['cli', 'stdin'])
+  checkEgress(cli.egress, ['cli', 'egress'])
   checkSecretName(secret?.ref, ['cli', 'secret', 'ref'])
 }
 

@@ -1,12 +1,15 @@
 /**
  * A program in the sandbox as a tool: typed arguments in typed places of its command, and nothing of it a
- * shell's. It has no network and sees no file but what it is given; what it prints is bounded.
+ * shell's. It reaches what the tool's own card says, and nothing if that is left out; it sees no file but what it
+ * is given; what it prints is bounded.
  */
 import { spawn } from 'node:child_process'
 import type { Writable } from 'node:stream'
 import type { OpenSecret } from '@cardinal/secrets'
 import type { CliDeclaration, CliWord } from './declaration.ts'
 import { answered, askedOf, held, saidBy } from './declared-parts.ts'
+import { egressBound, sinksOfEgress } from './egress-grants.ts'
+import type { EgressProxy, WayOut } from './egress-proxy.ts'
 import { failed, refused } from './failures.ts'
 import { findProgram, findSandbox, isPlainText, sandboxCommand } from './sandbox.ts'
 import { placeOfSecret } from './secret-slot.ts'
@@ -28,12 +31,19 @@ interface Plan {
   readonly ref: string | undefined
 }
 
-export function cliTool(declaration: CliDeclaration): Tool {
+export function cliTool(declaration: CliDeclaration, proxy: EgressProxy): Tool {
+  const { egress } = declaration.cli
+  const said = saidBy(declaration, [...(declaration.sinks ?? []), ...sinksOfEgress(egress)])
+  const bound = egress && egressBound(egress, 'egress')
   return {
-    // It has no network and keeps nothing.
-    ...saidBy(declaration, declaration.sinks ?? []),
+    // It keeps nothing, and what it has from outside anybody may have written.
+    ...said,
+    ...(bound && { yields: [...new Set([...said.yields, 'untrusted'])] }),
     translate: (args, settings) => translate(declaration, args, settings),
-    perform: (plan, attempt) => perform(declaration, plan as Plan, attempt),
+    perform: async (plan, attempt) => {
+      const open = bound && (() => proxy.open(bound, attempt.egress))
+      return perform(declaration, plan as Plan, attempt, open)
+    },
   }
 }
 
@@ -94,7 +104,12 @@ function wordOf(
   return text
 }
 
-async function perform(declaration: CliDeclaration, plan: Plan, attempt: Attempt): Promise<Receipt> {
+async function perform(
+  declaration: CliDeclaration,
+  plan: Plan,
+  attempt: Attempt,
+  open: (() => Promise<WayOut>) | undefined,
+): Promise<Receipt> {
   const [bwrap, prlimit] = [findSandbox(), findProgram('prlimit')]
   if (!bwrap || !prlimit)
     return refused(
@@ -110,8 +125,13 @@ async function perform(declaration: CliDeclaration, plan: Plan, attempt: Attempt
   if (secret?.masker?.maskText(JSON.stringify([plan.words, plan.files, plan.stdin])) !== undefined)
     return refused('SecretByValue', `secret \`${secret.ref}\` stands in the arguments`)
   await attempt.started()
-  const ran = await run(declaration, plan, [bwrap, prlimit], secret, attempt.signal)
-  return receiptOf(declaration, ran, secret, attempt)
+  const out = await open?.()
+  try {
+    const ran = await run(declaration, plan, { bwrap, prlimit, out }, secret, attempt.signal)
+    return receiptOf(declaration, ran, secret, attempt)
+  } finally {
+    out?.close()
+  }
 }
 
 interface Ran {
@@ -125,10 +145,15 @@ interface Ran {
 function run(
   { cli, secret: binding }: CliDeclaration,
   plan: Plan,
-  [bwrap, prlimit]: readonly [string, string],
+  {
+    bwrap,
+    prlimit,
+    out,
+  }: { readonly bwrap: string; readonly prlimit: string; readonly out: WayOut | undefined },
   secret: OpenSecret | undefined,
   signal: AbortSignal,
 ): Promise<Ran> {
+  const memory = `--as=${cli.memoryBytes}`
   const own = binding && secret ? { [binding.env]: secret.value.toString() } : {}
   const { command, args, env } = sandboxCommand(bwrap, {
     program: cli.program,
@@ -138,9 +163,11 @@ function run(
     files: plan.files.map(([name], i) => [FIRST_FILE + i, `${WORK}/${name}`]),
     cwd: WORK,
     env: { ...cli.env, ...own },
+    // What stands between it and the door is not bounded by the program's own memory.
+    ...(out && { out: out.folder, behind: [prlimit, memory] }),
   })
   const bounds = [
-    `--as=${cli.memoryBytes}`,
+    ...(out ? [] : [memory]),
     `--cpu=${Math.ceil(cli.timeoutMs / 1000)}`,
     '--core=0',
     '--nofile=256',
@@ -225,7 +252,7 @@ const WHY = {
   cancelled: 'was cancelled',
 } as const
 
-/** It keeps nothing and reaches nobody; but who says that it must happen once may mean just that. */
+/** Who says that it must happen once may mean just that. */
 function undone(effect: CliDeclaration['effect'], message: string): Receipt {
   if (effect === 'read') return failed('Unavailable', 'ToolFailed', message)
   return failed('Indeterminate', 'Indeterminate', `${message}; whether it was done is unknown`)

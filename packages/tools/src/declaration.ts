@@ -2,6 +2,7 @@
 import { type GrantDefaults, placeOfPlainPath, placeOfResource, type Request } from '@cardinal/cards'
 import type { AnswerSchema } from './answer-schema.ts'
 import type { ComponentRef } from './component.ts'
+import type { EgressGrant } from './egress-grants.ts'
 import type { ArgsSchema } from './schema.ts'
 import type { FetchBinding } from './secret-slot.ts'
 import type { EffectClass } from './tool.ts'
@@ -68,6 +69,8 @@ export interface CliDeclaration extends Declared {
     readonly args: readonly CliWord[]
     /** `none`: the program does not know `--`, by which others tell where flags end. */
     readonly flagsEnd?: 'none' | undefined
+    /** Where it may go, by the tool's own card; left out: it has no network. */
+    readonly egress?: readonly EgressGrant[] | undefined
     /** The argument that is its standard input. */
     readonly stdin?: string | undefined
     readonly env?: Readonly<Record<string, string>> | undefined

@@ -76,7 +76,7 @@ async function perform(
     }
     release()
     if (hop === MAX_HOPS) return failed('Unavailable', 'TooManyRedirects', `more than ${MAX_HOPS} redirects`)
-    const next = follow(plan, sent.location, attempt)
+    const next = await follow(plan, sent.location, attempt)
     if ('class' in next) return { ok: false, error: next }
     plan = next
   }
@@ -211,7 +211,7 @@ function filledOf(plan: HttpPlan, secret: OpenSecret | undefined, attempt: Attem
 }
 
 /** The next hop's plan, decided like any request; credentials and secrets do not follow to another origin. */
-function follow(plan: HttpPlan, location: string, attempt: Attempt): HttpPlan | WireError {
+async function follow(plan: HttpPlan, location: string, attempt: Attempt): Promise<HttpPlan | WireError> {
   const sameOrigin = new URL(location).origin === new URL(plan.url).origin
   const headers = plan.headers.filter(
     ([name]) => sameOrigin || (name !== 'authorization' && name !== 'cookie'),
@@ -225,7 +225,7 @@ function follow(plan: HttpPlan, location: string, attempt: Attempt): HttpPlan | 
   )
   if ('bad' in next)
     return { class: 'Unavailable', code: 'BadRedirect', message: `a redirect to ${next.bad}` }
-  return attempt.decide(next.request) ?? (next.plan as HttpPlan)
+  return (await attempt.decide(next.request)) ?? (next.plan as HttpPlan)
 }
 
 /** Whether a failure leaves the world as it was (`Unavailable`) or nobody knows (`Indeterminate`). */

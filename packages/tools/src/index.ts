@@ -17,6 +17,8 @@ export {
 } from './declaration.ts'
 export { declaredTool, placeholders, templatesOf } from './declared.ts'
 export { type DoorOptions, EgressDoor } from './egress-door.ts'
+export { type EgressGrant, egressBound } from './egress-grants.ts'
+export { EgressProxy } from './egress-proxy.ts'
 export { hostTool, type OwnFunction, ownFunction } from './host-tool.ts'
 export { httpFetch } from './http-fetch.ts'
 export { isOwnHeader } from './http-request.ts'

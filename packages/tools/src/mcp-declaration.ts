@@ -3,6 +3,7 @@
  * were accepted, each as it described itself then.
  */
 import { hash } from 'node:crypto'
+import type { EgressGrant } from './egress-grants.ts'
 import type { EffectClass } from './tool.ts'
 
 export interface McpServerDeclaration {
@@ -16,6 +17,8 @@ export interface McpServerDeclaration {
         /** As seen in the sandbox, where the package is the working folder. */
         readonly command: readonly string[]
         readonly env?: Readonly<Record<string, string>> | undefined
+        /** Where it may go; left out: it has no network. */
+        readonly egress?: readonly EgressGrant[] | undefined
         /** A secret in a variable of the environment. */
         readonly secret?: { readonly ref: string; readonly env: string } | undefined
       }

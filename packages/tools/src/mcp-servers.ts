@@ -10,6 +10,8 @@ import type { OpenSecret } from '@cardinal/secrets'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio'
 import type { EgressDoor } from './egress-door.ts'
+import { egressBound } from './egress-grants.ts'
+import type { EgressProxy, NoteEgress, WayOut } from './egress-proxy.ts'
 import { digestOf, type McpAccepted, type McpServerDeclaration, type PinnedTool } from './mcp-declaration.ts'
 import { findSandbox, isPlainText, sandboxCommand } from './sandbox.ts'
 import { treeDigest } from './tree-digest.ts'
@@ -25,6 +27,9 @@ export class McpProblem extends Error {
 
 export interface McpOptions {
   readonly door: EgressDoor
+  readonly proxy: EgressProxy
+  /** What a server asks of the world is on record by it. */
+  readonly noteEgress: (tenant: string, server: string) => NoteEgress
   /** Where packages of servers lie; undefined: none is started here. */
   readonly packages: string | undefined
 }
@@ -53,12 +58,13 @@ export class McpServers {
 
   /** A client on which the tool is as it was accepted; `McpProblem` if there is none. */
   async clientFor(
+    tenant: string,
     server: McpServerDeclaration,
     secret: OpenSecret | undefined,
     tool: string,
     digest: string,
   ): Promise<Client> {
-    const connection = await this.#connected(server, secret)
+    const connection = await this.#connected(tenant, server, secret)
     const { digests } = await this.#listing(connection, server)
     const now = digests.get(tool)
     if (now === undefined)
@@ -72,11 +78,15 @@ export class McpServers {
   }
 
   /** What there is to accept of a server now: its package as it lies here, and what it says of its tools. */
-  async look(server: McpServerDeclaration, secret: OpenSecret | undefined): Promise<McpAccepted> {
+  async look(
+    tenant: string,
+    server: McpServerDeclaration,
+    secret: OpenSecret | undefined,
+  ): Promise<McpAccepted> {
     const { name, stdio } = server
     const integrity = stdio && (await digestOfPackage(stdio.package, this.#folderOf(stdio.package)))
     const looked = stdio ? { ...server, stdio: { ...stdio, integrity } } : server
-    const { client } = await this.#connect(looked, secret)
+    const { client } = await this.#connect(tenant, looked, secret)
     try {
       return { name, ...(integrity && { integrity }), tools: await listTools(client) }
     } finally {
@@ -115,14 +125,18 @@ export class McpServers {
     await Promise.all(all.map((connection) => this.#end(connection)))
   }
 
-  async #connected(server: McpServerDeclaration, secret: OpenSecret | undefined): Promise<Connection> {
+  async #connected(
+    tenant: string,
+    server: McpServerDeclaration,
+    secret: OpenSecret | undefined,
+  ): Promise<Connection> {
     const known = await this.#connections.get(server)?.catch(() => undefined)
     if (known && !known.closed && known.secret === secret?.version) return known
     // Whoever else saw the same meanwhile has made one already.
     const now = this.#connections.get(server)
     const latest = await now?.catch(() => undefined)
     if (latest && latest !== known && !latest.closed && latest.secret === secret?.version) return latest
-    const making = this.#connect(server, secret)
+    const making = this.#connect(tenant, server, secret)
     this.#connections.set(server, making)
     void known?.client.close().catch(() => {})
     try {
@@ -133,7 +147,18 @@ export class McpServers {
     }
   }
 
-  async #connect(server: McpServerDeclaration, secret: OpenSecret | undefined): Promise<Connection> {
+  async #connect(
+    tenant: string,
+    server: McpServerDeclaration,
+    secret: OpenSecret | undefined,
+  ): Promise<Connection> {
+    const { stdio } = server
+    const out =
+      stdio?.egress &&
+      (await this.#options.proxy.open(
+        egressBound(stdio.egress, 'egress'),
+        this.#options.noteEgress(tenant, server.name),
+      ))
     const client = new Client(
       { name: 'cardinal', version: '1' },
       { capabilities: {}, versionNegotiation: { mode: 'auto' }, inputRequired: { autoFulfill: false } },
@@ -141,17 +166,20 @@ export class McpServers {
     const connection: Connection = { client, secret: secret?.version, listing: undefined, closed: false }
     client.onclose = () => {
       connection.closed = true
+      out?.close()
     }
     client.setNotificationHandler('notifications/tools/list_changed', () => {
       connection.listing = undefined
     })
-    const transport = server.stdio
-      ? await this.#stdio(server.stdio, secret)
-      : this.#http(server.http as NonNullable<McpServerDeclaration['http']>, secret)
     try {
+      const transport = stdio
+        ? await this.#stdio(stdio, secret, out)
+        : this.#http(server.http as NonNullable<McpServerDeclaration['http']>, secret)
       await client.connect(transport, { timeout: CONNECT_MS })
     } catch (error) {
       await client.close().catch(() => {})
+      out?.close()
+      if (error instanceof McpProblem) throw error
       throw new McpProblem('NoServer', `\`${server.name}\` cannot be reached (${nameOf(error)})`)
     }
     return connection
@@ -166,6 +194,7 @@ export class McpServers {
       secret: binding,
     }: NonNullable<McpServerDeclaration['stdio']>,
     secret: OpenSecret | undefined,
+    out: WayOut | undefined,
   ): Promise<StdioClientTransport> {
     const bwrap = findSandbox()
     if (!bwrap)
@@ -190,6 +219,7 @@ export class McpServers {
       readOnly: [[folder, '/package']],
       cwd: '/package',
       env: { ...env, ...own },
+      out: out?.folder,
     })
     return new StdioClientTransport({ ...sandboxed, stderr: 'ignore' })
   }

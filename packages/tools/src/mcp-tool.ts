@@ -18,7 +18,12 @@ export function mcpDefaults({ server, tool }: McpToolDeclaration): GrantDefaults
   }
 }
 
-export function mcpTool(declaration: McpToolDeclaration, servers: McpServers): Tool {
+type ClientFor = (
+  ...of: Parameters<McpServers['clientFor']> extends [string, ...infer Rest] ? Rest : never
+) => ReturnType<McpServers['clientFor']>
+
+export function mcpTool(declaration: McpToolDeclaration, servers: McpServers, tenant: string): Tool {
+  const clientFor: ClientFor = (...of) => servers.clientFor(tenant, ...of)
   const { name, server, tool } = declaration
   const input = checkedPart(tool.inputSchema)
   const effectClass = effectOf(server, tool.name)
@@ -47,7 +52,7 @@ export function mcpTool(declaration: McpToolDeclaration, servers: McpServers): T
         plan: { args, ref },
       }
     },
-    perform: (plan, attempt) => perform(declaration, effectClass, plan as Plan, attempt, servers),
+    perform: (plan, attempt) => perform(declaration, effectClass, plan as Plan, attempt, clientFor),
   }
 }
 
@@ -82,7 +87,7 @@ async function perform(
   effectClass: EffectClass,
   { args, ref }: Plan,
   attempt: Attempt,
-  servers: McpServers,
+  clientFor: ClientFor,
 ): Promise<Receipt> {
   const secret = ref === undefined ? undefined : await attempt.secret(ref)
   if (secret && 'class' in secret) return { ok: false, error: secret }
@@ -95,9 +100,9 @@ async function perform(
     )
   if (secret?.masker?.maskText(JSON.stringify(args)) !== undefined)
     return failed('Refused', 'SecretByValue', `secret \`${ref}\` stands in the arguments`, 'middleware')
-  let client: Awaited<ReturnType<McpServers['clientFor']>>
+  let client: Awaited<ReturnType<ClientFor>>
   try {
-    client = await servers.clientFor(server, secret, tool.name, digest)
+    client = await clientFor(server, secret, tool.name, digest)
   } catch (error) {
     if (!(error instanceof McpProblem)) throw error
     const { code, message } = error

@@ -1,11 +1,13 @@
 /**
- * Where programs run that are not ours: a namespace of their own for everything, no network, no capability,
- * nothing of the host to be seen but its programs and libraries, and those read-only. They end with the kernel.
+ * Where programs run that are not ours: a namespace of their own for everything, no network but a way out that
+ * they may be given, no capability, nothing of the host to be seen but its programs and libraries, and those
+ * read-only. They end with the kernel.
  *
  * bubblewrap sets it up; without it no such program is started.
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import { SOCKET, TRUSTED } from './egress-proxy.ts'
 
 export interface Sandboxed {
   /** As seen inside: a name on the path, or below a mount. */
@@ -17,10 +19,18 @@ export interface Sandboxed {
   readonly files?: readonly (readonly [descriptor: number, inside: string])[]
   readonly cwd: string
   readonly env: Readonly<Record<string, string>>
+  /** The folder of a way out that is open; left out: there is no network at all. */
+  readonly out?: string | undefined
+  /** Words that the command stands behind, inside. */
+  readonly behind?: readonly string[]
 }
 
 const SYSTEM = ['/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'] as const
 const NODE_INSIDE = '/opt/node/bin'
+/** Where the way out stands inside, and the port of loopback that leads there. */
+const OUT_INSIDE = '/run/cardinal'
+const RELAY = 'egress-relay.ts'
+const PORT = 3128
 const PATHS = ['/usr/local/bin', '/usr/bin', '/bin']
 /** Of `/tmp` inside, which is memory. */
 const TMP_BYTES = 256 << 20
@@ -54,7 +64,7 @@ const CARRIER = 'CARDINAL_ENV_'
  */
 export function sandboxCommand(
   bwrap: string,
-  { program, args, readOnly, files = [], cwd, env }: Sandboxed,
+  { program, args, readOnly, files = [], cwd, env, out, behind = [] }: Sandboxed,
 ): { readonly command: string; readonly args: string[]; readonly env: Record<string, string> } {
   const system = SYSTEM.flatMap((place) => {
     const stat = fs.lstatSync(place, { throwIfNoEntry: false })
@@ -66,8 +76,13 @@ export function sandboxCommand(
     HOME: '/tmp',
     TMPDIR: '/tmp',
     LANG: 'C.UTF-8',
+    ...(out !== undefined && variablesOfWayOut()),
     ...env,
   }
+  const relay =
+    out === undefined
+      ? []
+      : [`${NODE_INSIDE}/node`, `${OUT_INSIDE}/${RELAY}`, `${OUT_INSIDE}/door/${SOCKET}`, String(PORT)]
   const carried = Object.entries(inside).map(
     ([name, value], i) => [`${CARRIER}${i}`, `${name}=${value}`] as const,
   )
@@ -110,6 +125,12 @@ export function sandboxCommand(
       '--tmpfs',
       '/tmp',
       ...readOnly.flatMap(([host, place]) => ['--ro-bind', host, place]),
+      ...(out === undefined
+        ? []
+        : [
+            ...['--ro-bind', out, `${OUT_INSIDE}/door`],
+            ...['--ro-bind', path.join(import.meta.dirname, RELAY), `${OUT_INSIDE}/${RELAY}`],
+          ]),
       ...(readOnly.some(([, place]) => place === cwd) ? [] : ['--dir', cwd]),
       ...files.flatMap(([descriptor, place]) => ['--ro-bind-data', String(descriptor), place]),
       // What may be written is `/tmp` alone, which is bounded.
@@ -122,9 +143,31 @@ export function sandboxCommand(
       '-c',
       script,
       'sandbox',
+      ...relay,
+      ...behind,
       insideOf(program),
       ...args,
     ],
+  }
+}
+
+/** By these most programs find a proxy, and what to trust. */
+function variablesOfWayOut(): Record<string, string> {
+  const proxy = `http://127.0.0.1:${PORT}`
+  const trusted = `${OUT_INSIDE}/door/${TRUSTED}`
+  return {
+    HTTP_PROXY: proxy,
+    HTTPS_PROXY: proxy,
+    ALL_PROXY: proxy,
+    http_proxy: proxy,
+    https_proxy: proxy,
+    all_proxy: proxy,
+    NODE_USE_ENV_PROXY: '1',
+    NODE_EXTRA_CA_CERTS: trusted,
+    SSL_CERT_FILE: trusted,
+    CURL_CA_BUNDLE: trusted,
+    GIT_SSL_CAINFO: trusted,
+    REQUESTS_CA_BUNDLE: trusted,
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import type { GrantDefaults, Request } from '@cardinal/cards'
 import type { OpenSecret } from '@cardinal/secrets'
+import type { NoteEgress } from './egress-proxy.ts'
 import type { SecretBinding } from './secret-slot.ts'
 
 /** What an effect takes from the budgets of its card and of all above it. */
@@ -45,8 +46,10 @@ export interface Attempt {
   readonly recorded: Promise<void>
   /** Whether further requests may be made for it: where middleware saw the first, it has not seen those. */
   readonly follows: boolean
-  /** Decides a further request of the same effect: a redirect hop. Returns why not, or nothing. */
-  readonly decide: (request: Request) => WireError | undefined
+  /** Decides a further request of the same effect: a redirect hop. Returns why not, or nothing; on record by then. */
+  readonly decide: (request: Request) => Promise<WireError | undefined>
+  /** Puts on record what a program of the tool asks of the world, as the tool's own card decided it. */
+  readonly egress: NoteEgress
   /**
    * Opens the secret that the effect was decided for, or says why it cannot be had. It lives in this
    * attempt only: nothing of it goes into a receipt.
