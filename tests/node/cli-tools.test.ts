@@ -51,6 +51,26 @@ const TOOLS = [
     `  effect: read\n${text('name: { type: string }')}  cli: { program: printenv, args: [--, { positional: name }], env: { LD_PRELOAD: /nowhere.so, PATH: /nowhere, ENV: /nowhere, IFS: x }, exits: [0, 1] }`,
   ),
   tool(
+    'file.copy',
+    `  effect: read\n${text('doc: { type: string }')}  cli: { program: cp, args: [--, { file: doc, named: in.bin, as: base64 }, { out: copy.bin }] }`,
+  ),
+  tool(
+    'file.none',
+    `  effect: read\n${text('text: { type: string }')}  cli: { program: tee, args: [--, { out: a.txt }, { out: b.txt }], stdin: text }`,
+  ),
+  tool(
+    'file.big',
+    `  effect: read\n${text('size: { type: string }')}  cli: { program: truncate, args: [{ flag: --size, arg: size }, --, { out: big.bin }] }`,
+  ),
+  tool(
+    'file.fail',
+    `  effect: read\n${text('doc: { type: string }')}  cli: { program: cp, args: [--, { positional: doc }, { out: copy.bin }], exits: [0, 1] }`,
+  ),
+  tool(
+    'file.env',
+    `  effect: read\n${text('doc: { type: string }')}  cli: { program: cp, args: [--, /proc/self/environ, { out: copy.bin }], secret: { ref: cli-token, env: TOKEN } }`,
+  ),
+  tool(
     'once.run',
     `  effect: once\n${text('n: { type: integer }')}  cli: { program: sleep, args: [--, { positional: n }], timeout: 500ms }`,
   ),
@@ -68,10 +88,23 @@ const out = async (name: string, args: unknown) => {
 
 beforeAll(async () => {
   t = await openTestKernel([], { vaultKey: localKey(newVaultKey()) })
-  const grants = ['jq.*', 'sql.*', 'git.*', 'awk.*', 'odd.*', 'once.*'].map(
-    (name) => `{ tool: ${name}, args: "*", ask: [] }`,
-  )
-  const now = [...grants, '{ tool: env.print, args: "*", secret: cli-token }']
+  const grants = [
+    'file.copy',
+    'file.none',
+    'file.big',
+    'file.fail',
+    'jq.*',
+    'sql.*',
+    'git.*',
+    'awk.*',
+    'odd.*',
+    'once.*',
+  ].map((name) => `{ tool: ${name}, args: "*", ask: [] }`)
+  const now = [
+    ...grants,
+    '{ tool: env.print, args: "*", secret: cli-token }',
+    '{ tool: file.env, args: "*", secret: cli-token }',
+  ]
     .map((g) => `      - ${g}\n`)
     .join('')
   const agent = `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: teller }\nspec:\n  program: x\n  card:\n    now:\n${now}`
@@ -86,6 +119,64 @@ afterAll(async () => {
   expect((await t.kernel.audit()).mismatches).toEqual([])
   await t.kernel.replay('acme/teller/a')
   await t.close()
+})
+
+describe('files', () => {
+  // Every byte there is, so that nothing is taken for text.
+  const bytes = Buffer.from(Array.from({ length: 4096 }, (_, i) => i % 256))
+  const base64 = bytes.toString('base64')
+
+  it('go in and come out byte for byte', async () => {
+    expect(await out('file.copy', { doc: base64 })).toEqual({
+      code: 0,
+      stdout: '',
+      stderr: '',
+      files: { 'copy.bin': base64 },
+    })
+    expect(await out('file.copy', { doc: '' })).toMatchObject({ files: { 'copy.bin': '' } })
+    expect(await use('file.copy', { doc: 'no base 64' })).toMatchObject({ ok: false, code: 'BadArguments' })
+  })
+
+  it('come out as far as they are there, each by its name', async () => {
+    const both = Buffer.from('both').toString('base64')
+    expect(await out('file.none', { text: 'both' })).toMatchObject({
+      stdout: 'both',
+      files: { 'a.txt': both, 'b.txt': both },
+    })
+    expect(await out('file.fail', { doc: '/nowhere' })).toMatchObject({ code: 1, files: {} })
+  })
+
+  it('are bounded together', async () => {
+    expect(await out('file.big', { size: '1M' })).toMatchObject({ code: 0 })
+    expect(await use('file.big', { size: '4M' })).toMatchObject({ ok: false, code: 'ToolFailed' })
+    expect(await use('file.big', { size: '300M' })).toMatchObject({ ok: false, code: 'ToolFailed' })
+  })
+
+  it('never show a secret', async () => {
+    const { files } = (await out('file.env', {})) as unknown as { files: Record<string, string> }
+    const text = Buffer.from(files['copy.bin'] ?? '', 'base64').toString()
+    expect(text).toContain('TOKEN=')
+    expect(text).not.toContain(TOKEN)
+  })
+
+  it('are of the home of an agent, which reads and writes them itself', async () => {
+    const manifest = `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: converter }\nspec:\n  program: x\n  card: { now: [{ tool: file.copy, args: "*" }] }\n`
+    const bundle = await bundleProgram(programFile('converter.ts'))
+    await t.kernel.apply(
+      parseManifests(manifest, 'c.yaml', { isRange, defaultsOf: t.kernel.defaultsOf }),
+      new Map([['acme/converter', bundle]]),
+    )
+    await t.call('acme/converter/a', 'make', { path: '/in.bin', base64 })
+    expect(await t.call('acme/converter/a', 'copy', { from: '/in.bin', to: '/out.bin' })).toEqual({
+      ok: true,
+      value: 0,
+    })
+    expect(await t.call('acme/converter/a', 'read', { path: '/out.bin' })).toEqual({
+      ok: true,
+      value: base64,
+    })
+    expect((await t.kernel.files.read('acme/converter/a', '/out.bin', 'it')).equals(bytes)).toBe(true)
+  })
 })
 
 describe('a program', () => {
@@ -290,6 +381,19 @@ describe('a program', () => {
         'spec.cli.program: `bash` runs whatever it is told to',
       ],
       [`${text('a: { type: string }')}  cli: { program: env, args: [] }`, 'runs whatever it is told to'],
+      [
+        `${text('a: { type: string }')}  cli: { program: cp, args: [{ out: a }, { out: a }] }`,
+        'spec.cli.args: a file comes out twice',
+      ],
+      [
+        `${text('a: { type: string }')}  cli: { program: cp, args: [{ out: a }], answer: json }`,
+        'spec.cli.answer: files come out beside code and output',
+      ],
+      [`${text('a: { type: string }')}  cli: { program: cp, args: [{ out: ../a }] }`, 'spec.cli.args[0]'],
+      [
+        `${text('a: { type: string }')}  cli: { program: cp, args: [${Array.from({ length: 7 }, (_, i) => `{ out: f${i} }`).join(', ')}] }`,
+        'more than 6 files that come out',
+      ],
       [`${text('a: { type: string }')}  cli: { program: ../jq, args: [] }`, 'the name of a program'],
       [
         `${text('a: { type: string }')}  cli: { program: jq, args: [{ positional: a }] }`,

@@ -149,6 +149,7 @@ const property = z
   .refine((p) => (p.type === undefined) !== (p.anyOf === undefined), 'one of `type` and `anyOf`')
 
 const plainEnv = z.string().regex(/^[A-Z][A-Z0-9_]*$/, 'a variable, as API_KEY')
+const fileName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a file name')
 const egress = z
   .array(z.record(z.string(), z.unknown()))
   .min(1)
@@ -168,8 +169,10 @@ const cliSpec = z.strictObject({
       z.strictObject({ positional: z.string() }),
       z.strictObject({
         file: z.string(),
-        named: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a file name'),
+        named: fileName,
+        as: z.literal('base64').optional().describe('the argument is Base64 of what the file holds'),
       }),
+      z.strictObject({ out: fileName }),
     ]),
   ),
   flagsEnd: z.literal('none').optional().describe('the program does not know `--`'),

@@ -10,6 +10,7 @@ import {
   isNested,
   isOwnHeader,
   MAX_ANSWER_DEPTH,
+  MAX_OUTS,
   placeholders,
   type ToolDeclaration,
   templatesOf,
@@ -118,6 +119,7 @@ function checkCommand({ cli, in: schema, secret }: CliDeclaration): void {
   }
   let behind = cli.flagsEnd === 'none'
   const names = new Set<string>()
+  const outs: string[] = []
   for (const [i, word] of cli.args.entries()) {
     const at = ['cli', 'args', i]
     if (word === '--') behind = true
@@ -130,6 +132,7 @@ function checkCommand({ cli, in: schema, secret }: CliDeclaration): void {
           'a positional argument stands behind a word `--`; write `flagsEnd: none` where the program does not know that',
         )
     } else if ('flag' in word) known(word.arg, at)
+    else if ('out' in word) outs.push(word.out)
     else {
       known(word.file, at)
       if (names.has(word.named)) throw new ToolProblem(at, `\`${word.named}\` is there twice`)
@@ -137,6 +140,11 @@ function checkCommand({ cli, in: schema, secret }: CliDeclaration): void {
     }
   }
   if (cli.stdin !== undefined) known(cli.stdin, ['cli', 'stdin'])
+  if (new Set(outs).size !== outs.length) throw new ToolProblem(['cli', 'args'], 'a file comes out twice')
+  if (outs.length > MAX_OUTS)
+    throw new ToolProblem(['cli', 'args'], `more than ${MAX_OUTS} files that come out`)
+  if (outs.length > 0 && cli.answer === 'json')
+    throw new ToolProblem(['cli', 'answer'], 'files come out beside code and output: leave `answer` out')
   checkEgress(cli.egress, ['cli', 'egress'])
   checkSecretName(secret?.ref, ['cli', 'secret', 'ref'])
 }

@@ -3,30 +3,24 @@
  * shell's. It reaches what the tool's own card says, and nothing if that is left out; it sees no file but what it
  * is given; what it prints is bounded.
  */
-import { spawn } from 'node:child_process'
-import type { Writable } from 'node:stream'
 import type { OpenSecret } from '@cardinal/secrets'
+import { type Command, type Ran, runCommand, WORK } from './cli-run.ts'
 import type { CliDeclaration, CliWord } from './declaration.ts'
 import { answered, askedOf, held, saidBy } from './declared-parts.ts'
 import { egressBound, sinksOfEgress } from './egress-grants.ts'
 import type { EgressProxy, WayOut } from './egress-proxy.ts'
 import { failed, refused } from './failures.ts'
-import { findProgram, findSandbox, isPlainText, sandboxCommand } from './sandbox.ts'
+import { findProgram, findSandbox, isPlainText, OUT } from './sandbox.ts'
 import { placeOfSecret } from './secret-slot.ts'
 import type { Attempt, BadArguments, Receipt, Tool, ToolSettings, Translated } from './tool.ts'
 
-const MAX_STDOUT = 2 << 20
-const MAX_STDERR = 64 << 10
 /** Of a whole command: the system takes no word of more than 128 KiB. */
 const MAX_WORDS = 64 << 10
-/** Where files that hold arguments stand. */
-const WORK = '/work'
-/** The descriptor of the first of them. */
-const FIRST_FILE = 3
 
 interface Plan {
   readonly words: readonly string[]
-  readonly files: readonly (readonly [name: string, text: string])[]
+  readonly files: readonly (readonly [name: string, bytes: Buffer])[]
+  readonly outs: readonly string[]
   readonly stdin: string
   readonly ref: string | undefined
 }
@@ -68,8 +62,14 @@ function planOf(
   key: string,
 ): Plan | BadArguments {
   const words: string[] = []
-  const files: [string, string][] = []
+  const files: [string, Buffer][] = []
+  const outs: string[] = []
   for (const word of cli.args) {
+    if (typeof word === 'object' && 'out' in word) {
+      outs.push(word.out)
+      words.push(`${OUT}/${word.out}`)
+      continue
+    }
     const filled = wordOf(word, args, files)
     if (typeof filled === 'object') return filled
     if (filled !== undefined) words.push(filled)
@@ -79,14 +79,14 @@ function planOf(
       bad: `arguments that come to more than ${MAX_WORDS} bytes of a command; long ones go in by standard input`,
     }
   const stdin = cli.stdin === undefined ? '' : String(args.get(cli.stdin) ?? '')
-  return { words, files, stdin, ref: secret?.ref.replaceAll('{key}', key) }
+  return { words, files, outs, stdin, ref: secret?.ref.replaceAll('{key}', key) }
 }
 
 /** One word of the command; undefined where its argument is left out. */
 function wordOf(
-  word: CliWord,
+  word: Exclude<CliWord, { readonly out: string }>,
   args: Map<string, unknown>,
-  files: [string, string][],
+  files: [string, Buffer][],
 ): string | undefined | BadArguments {
   if (typeof word === 'string') return word
   const name = 'flag' in word ? word.arg : 'positional' in word ? word.positional : word.file
@@ -95,7 +95,9 @@ function wordOf(
   const text = String(value)
   if (text.includes('\0')) return { bad: `\`${name}\`, which holds a zero byte` }
   if ('file' in word) {
-    files.push([word.named, text])
+    const bytes = Buffer.from(text, word.as ?? 'utf8')
+    if (word.as && bytes.toString(word.as) !== text) return { bad: `\`${name}\`, which is no Base64` }
+    files.push([word.named, bytes])
     return `${WORK}/${word.named}`
   }
   if ('flag' in word) return `${word.flag}=${text}`
@@ -122,98 +124,34 @@ async function perform(
     return refused('SecretUnusable', `secret \`${secret.ref}\` is no text that a variable could hold`)
   if (secret && !secret.masker)
     return refused('SecretTooShort', `secret \`${secret.ref}\` is too short to be found in an answer`)
-  if (secret?.masker?.maskText(JSON.stringify([plan.words, plan.files, plan.stdin])) !== undefined)
+  const within = [
+    Buffer.from(JSON.stringify([plan.words, plan.stdin])),
+    ...plan.files.map(([, bytes]) => bytes),
+  ]
+  if (secret && within.some((bytes) => secret.masker?.mask(bytes) !== undefined))
     return refused('SecretByValue', `secret \`${secret.ref}\` stands in the arguments`)
   await attempt.started()
   const out = await open?.()
   try {
-    const ran = await run(declaration, plan, { bwrap, prlimit, out }, secret, attempt.signal)
+    const ran = await runCommand(
+      commandOf(declaration, plan, secret),
+      { bwrap, prlimit, out },
+      attempt.signal,
+    )
     return receiptOf(declaration, ran, secret, attempt)
   } finally {
     out?.close()
   }
 }
 
-interface Ran {
-  readonly code: number | undefined
-  readonly stdout: Buffer
-  readonly stderr: Buffer
-  /** Why it did not come to its own end. */
-  readonly ended?: 'time' | 'output' | 'cancelled' | 'signal'
-}
-
-function run(
+function commandOf(
   { cli, secret: binding }: CliDeclaration,
   plan: Plan,
-  {
-    bwrap,
-    prlimit,
-    out,
-  }: { readonly bwrap: string; readonly prlimit: string; readonly out: WayOut | undefined },
   secret: OpenSecret | undefined,
-  signal: AbortSignal,
-): Promise<Ran> {
-  const memory = `--as=${cli.memoryBytes}`
+): Command {
   const own = binding && secret ? { [binding.env]: secret.value.toString() } : {}
-  const { command, args, env } = sandboxCommand(bwrap, {
-    program: cli.program,
-    args: plan.words,
-    readOnly: [],
-    // No disk of the host ever holds them.
-    files: plan.files.map(([name], i) => [FIRST_FILE + i, `${WORK}/${name}`]),
-    cwd: WORK,
-    env: { ...cli.env, ...own },
-    // What stands between it and the door is not bounded by the program's own memory.
-    ...(out && { out: out.folder, behind: [prlimit, memory] }),
-  })
-  const bounds = [
-    ...(out ? [] : [memory]),
-    `--cpu=${Math.ceil(cli.timeoutMs / 1000)}`,
-    '--core=0',
-    '--nofile=256',
-  ]
-  return new Promise((resolve) => {
-    const stdio = ['pipe', 'pipe', 'pipe', ...plan.files.map(() => 'pipe' as const)] as const
-    const child = spawn(prlimit, [...bounds, command, ...args], { env, stdio: [...stdio] })
-    const outputs = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
-    let ended: Ran['ended']
-    const end = (why: NonNullable<Ran['ended']>) => {
-      ended ??= why
-      child.kill('SIGKILL')
-    }
-    const timer = setTimeout(() => end('time'), cli.timeoutMs)
-    const cancel = () => end('cancelled')
-    signal.addEventListener('abort', cancel, { once: true })
-    for (const [name, most] of [
-      ['stdout', MAX_STDOUT],
-      ['stderr', MAX_STDERR],
-    ] as const) {
-      let size = 0
-      child[name].on('data', (chunk: Buffer) => {
-        size += chunk.length
-        if (size <= most) outputs[name].push(chunk)
-        else if (name === 'stdout') end('output')
-      })
-    }
-    // Who does not read its input has closed it: that is its own affair.
-    for (const [fd, text] of [
-      [0, plan.stdin] as const,
-      ...plan.files.map(([, text], i) => [FIRST_FILE + i, text] as const),
-    ]) {
-      const input = child.stdio[fd] as Writable
-      input.on('error', () => {})
-      input.end(text)
-    }
-    child.on('error', () => {})
-    child.on('close', (code, killedBy) => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', cancel)
-      const why = ended ?? (killedBy ? 'signal' : undefined)
-      const stdout = Buffer.concat(outputs.stdout)
-      const stderr = Buffer.concat(outputs.stderr)
-      resolve({ code: code ?? undefined, stdout, stderr, ...(why && { ended: why }) })
-    })
-  })
+  const { program, timeoutMs, memoryBytes } = cli
+  return { ...plan, program, env: { ...cli.env, ...own }, timeoutMs, memoryBytes }
 }
 
 /** What bwrap answers where it could not start the program at all. */
@@ -221,14 +159,17 @@ const NOT_STARTED = /^(bwrap: |sandbox: \d+: exec: )/
 
 function receiptOf(
   declaration: CliDeclaration,
-  { code, stdout, stderr, ended }: Ran,
+  { code, stdout, stderr, files, ended }: Ran,
   secret: OpenSecret | undefined,
   attempt: Attempt,
 ): Receipt {
   const { cli, effect, name } = declaration
-  const masked = [stdout, stderr].map((bytes) => secret?.masker?.mask(bytes))
-  if (secret && masked.some((bytes) => bytes !== undefined)) attempt.masked(secret)
-  const [said, complained] = [masked[0] ?? stdout, masked[1] ?? stderr]
+  const shown = (bytes: Buffer) => {
+    const masked = secret?.masker?.mask(bytes)
+    if (secret && masked) attempt.masked(secret)
+    return masked ?? bytes
+  }
+  const [said, complained] = [shown(stdout), shown(stderr)]
   if (ended === 'cancelled' && effect === 'read')
     return failed('Cancelled', 'Cancelled', 'cancelled before it ended')
   if (ended) return undone(effect, `\`${name}\` ${WHY[ended]}`)
@@ -242,12 +183,20 @@ function receiptOf(
     )
   const cls = effect === 'read' ? 'Unavailable' : 'Withheld'
   if (cli.answer === 'json') return answered(declaration, said.toString(), cls)
-  return held(declaration, { code, stdout: said.toString(), stderr: complained.toString() }, cls)
+  const outs = cli.args.some((word) => typeof word === 'object' && 'out' in word)
+  const given = Object.fromEntries(files.map(([name, bytes]) => [name, shown(bytes).toString('base64')]))
+  const value = {
+    code,
+    stdout: said.toString(),
+    stderr: complained.toString(),
+    ...(outs && { files: given }),
+  }
+  return held(declaration, value, cls)
 }
 
 const WHY = {
   time: 'took longer than it may',
-  output: `printed more than ${MAX_STDOUT} bytes`,
+  output: 'gave more than it may',
   signal: 'was ended by a signal',
   cancelled: 'was cancelled',
 } as const

@@ -55,8 +55,10 @@ export type CliWord =
   | { readonly flag: string; readonly arg: string }
   /** A word of its own, behind `--` where the program knows that; one that begins with `-` is refused all the same. */
   | { readonly positional: string }
-  /** The path of a file that holds the text of an argument. */
-  | { readonly file: string; readonly named: string }
+  /** The path of a file that holds an argument: its text, or the bytes that it is Base64 of. */
+  | { readonly file: string; readonly named: string; readonly as?: 'base64' | undefined }
+  /** The path of a file that the program may write, which then comes back with its answer. */
+  | { readonly out: string }
 
 /** One program in the sandbox. */
 export interface CliDeclaration extends Declared {
@@ -128,14 +130,20 @@ export function defaultedOf(declaration: ToolDeclaration): Defaulted {
 
 /** What a tool says of itself. */
 export function describedBy({ in: input, out, effect, cli }: ToolDeclaration) {
-  const output = cli && cli.answer !== 'json' ? COMMAND_OUTPUT : out
+  const output = cli && cli.answer !== 'json' ? outputOf(cli.args) : out
   return { input, ...(output && { output }), effect }
 }
 
-const COMMAND_OUTPUT = {
-  type: 'object',
-  properties: { code: { type: 'integer' }, stdout: { type: 'string' }, stderr: { type: 'string' } },
-  required: ['code', 'stdout', 'stderr'],
+function outputOf(args: readonly CliWord[]) {
+  const text = { type: 'string' } as const
+  const outs = args.flatMap((word) => (typeof word === 'object' && 'out' in word ? [word.out] : []))
+  const named = Object.fromEntries(outs.map((name) => [name, { type: 'string', description: 'Base64' }]))
+  const files = outs.length > 0 && { files: { type: 'object', properties: named } }
+  return {
+    type: 'object',
+    properties: { code: { type: 'integer' }, stdout: text, stderr: text, ...files },
+    required: ['code', 'stdout', 'stderr', ...(files ? ['files'] : [])],
+  }
 }
 
 /** What a grant for the tool must write: every argument that is always there. */

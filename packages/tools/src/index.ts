@@ -2,6 +2,7 @@
 
 export { type EgressPolicy, isDeniable, isRange, type Network, type Zone } from './address.ts'
 export { type AnswerSchema, MAX_ANSWER_DEPTH, wrongAnswer } from './answer-schema.ts'
+export { MAX_OUTS } from './cli-run.ts'
 export { cliTool } from './cli-tool.ts'
 export type { CalledComponent, ComponentBounds, ComponentRef, RunComponent } from './component.ts'
 export {

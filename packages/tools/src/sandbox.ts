@@ -17,6 +17,8 @@ export interface Sandboxed {
   readonly readOnly: readonly (readonly [host: string, inside: string])[]
   /** Files that stand there from the beginning, in memory: whoever starts it writes the text into the descriptor. */
   readonly files?: readonly (readonly [descriptor: number, inside: string])[]
+  /** Files that it may leave in `OUT`, and the descriptor into which each goes at its end, behind a byte `1`. */
+  readonly gives?: readonly (readonly [descriptor: number, name: string])[]
   readonly cwd: string
   readonly env: Readonly<Record<string, string>>
   /** The folder of a way out that is open; left out: there is no network at all. */
@@ -31,6 +33,8 @@ const NODE_INSIDE = '/opt/node/bin'
 const OUT_INSIDE = '/run/cardinal'
 const RELAY = 'egress-relay.ts'
 const PORT = 3128
+/** Where files stand that come out of it. */
+export const OUT = '/tmp/out'
 const PATHS = ['/usr/local/bin', '/usr/bin', '/bin']
 /** Of `/tmp` inside, which is memory. */
 const TMP_BYTES = 256 << 20
@@ -64,7 +68,7 @@ const CARRIER = 'CARDINAL_ENV_'
  */
 export function sandboxCommand(
   bwrap: string,
-  { program, args, readOnly, files = [], cwd, env, out, behind = [] }: Sandboxed,
+  { program, args, readOnly, files = [], gives = [], cwd, env, out, behind = [] }: Sandboxed,
 ): { readonly command: string; readonly args: string[]; readonly env: Record<string, string> } {
   const system = SYSTEM.flatMap((place) => {
     const stat = fs.lstatSync(place, { throwIfNoEntry: false })
@@ -87,7 +91,7 @@ export function sandboxCommand(
     ([name, value], i) => [`${CARRIER}${i}`, `${name}=${value}`] as const,
   )
   const names = carried.map(([name]) => name)
-  const script = `export ${names.map((name) => `"$${name}"`).join(' ')}; unset ${names.join(' ')}; exec "$@"`
+  const script = `export ${names.map((name) => `"$${name}"`).join(' ')}; unset ${names.join(' ')}; ${running(gives)}`
   return {
     command: bwrap,
     env: { ...OUTSIDE, ...Object.fromEntries(carried) },
@@ -149,6 +153,15 @@ export function sandboxCommand(
       ...args,
     ],
   }
+}
+
+/** What the shell does in the end: become the program, or wait for it and give what it left. */
+function running(gives: NonNullable<Sandboxed['gives']>): string {
+  if (gives.length === 0) return 'exec "$@"'
+  const each = gives.map(
+    ([fd, name]) => `if [ -f ${OUT}/${name} ]; then { printf 1; cat ${OUT}/${name}; } >&${fd}; fi`,
+  )
+  return `mkdir -p ${OUT}; "$@"; code=$?; ${each.join('; ')}; exit $code`
 }
 
 /** By these most programs find a proxy, and what to trust. */
