@@ -144,6 +144,34 @@ describe('cardinal secrets', () => {
       expect((await send('ledger')).out).toContain('[secret ledger-token]')
     })
 
+    it('goes on with another key once its vault was wrapped by it, and that is on record', async () => {
+      const [first, second] = ['first', 'second'].map((name) => {
+        const file = path.join(folder, `${name}.key`)
+        fs.writeFileSync(file, run(['secrets', 'key']).out, { mode: 0o600 })
+        return `file:${file}`
+      }) as [string, string]
+      const rekey = (from: string, to: string) => run(['secrets', 'rekey', '--vault-key', from, '--to', to])
+      const dev = 'file:.cardinal/vault.key'
+      await served(['--vault-key', dev])
+      expect(rekey(dev, first)).toMatchObject({ status: 5, err: expect.stringContaining('FolderInUse') })
+      await end(node)
+      expect(rekey(second, first)).toMatchObject({ status: 1, err: expect.stringContaining('OtherVaultKey') })
+      expect(rekey(dev, dev)).toMatchObject({ status: 2, err: expect.stringContaining('the same key') })
+      expect(rekey(dev, 'nothing')).toMatchObject({ status: 2, err: expect.stringContaining('VaultKey') })
+      expect(run(['secrets', 'rekey', 'nowhere', '--vault-key', dev, '--to', first]).err).toContain('NoVault')
+      expect(rekey(dev, first).out).toMatch(/^\d+ secrets; the vault opens with [0-9a-f]{16} from now on/)
+      expect((await begin(['serve', '--port', '0', '--vault-key', dev], /listening|\[/)).said).toContain(
+        '[OtherVaultKey]',
+      )
+      node = (await begin(['serve', '--port', '0', '--vault-key', first], /listening/)).child
+      expect((await send('ledger')).out).toContain('[secret ledger-token]')
+      const log = fs.readFileSync(path.join(folder, '.cardinal/data/log/0000000001.seg'), 'latin1')
+      expect(log.match(/"id":"[0-9a-f]{16}","before":"[0-9a-f]{16}"/g)).toHaveLength(1)
+      await end(node)
+      expect(rekey(first, dev).status).toBe(0)
+      node = (await begin(['serve', '--port', '0', '--vault-key', dev], /listening/)).child
+    })
+
     it('takes secrets from files, from the environment, and from a service of the KV protocol', async () => {
       const asked: string[] = []
       const kv = http.createServer((request, response) => {

@@ -25,6 +25,11 @@ export function findProject(from: string = process.cwd()): string | undefined {
   }
 }
 
+/** The data of the node that has its place here or above, unless another one is given. */
+export function dataFolder(given?: string): string {
+  return path.resolve(given ?? path.join(findProject() ?? '.cardinal', 'data'))
+}
+
 /**
  * Flags, then `CARDINAL_URL` and `CARDINAL_TOKEN`, then the profile, then `.cardinal` upward. A URL
  * takes its token from the same place, or from a flag or variable that was set for it: a token is

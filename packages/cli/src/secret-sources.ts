@@ -39,6 +39,16 @@ export function secretOptions(command: Command): Command {
     )
 }
 
+/** The key of a vault, or what is wrong with where it should be. */
+export function vaultKeyOf(source: string): VaultKey {
+  try {
+    return readVaultKey(source)
+  } catch (error) {
+    if (!(error instanceof SecretError)) throw error
+    throw new CliError('Malformed', error.code, error.message)
+  }
+}
+
 /** `dev` keeps a key of its own beside its data; a node that serves is told where its key is. */
 export function secretsOf(
   options: SecretOptions,

@@ -117,6 +117,7 @@ export class Control {
   /** The newest version of each secret that was ever on record. */
   readonly #secrets = new Map<string, number>()
   readonly #mcpClients = new Map<string, RecordedClient>()
+  #vaultKey: string | undefined
   readonly #people = new Map<string, RecordedPerson>()
   readonly #exported: (readonly [string, string])[] = []
   readonly #history = new Map<string, AppliedRow[]>()
@@ -147,6 +148,7 @@ export class Control {
     const meta = JSON.parse(entry.header.meta) as Record<string, unknown>
     if (entry.header.kind === 'node') this.#key = this.#slots.open(meta.slot as number)
     else if (entry.header.kind === 'secret') this.#foldSecret(meta as unknown as SecretMeta)
+    else if (entry.header.kind === 'vault-key') this.#vaultKey = meta.id as string
     else if (entry.header.kind === 'sqlite') this.#sqlite.push({ pos, version: meta.version as string })
     else if (entry.header.kind === 'tenant')
       this.#tenants.set(meta.name as string, this.#slots.open(meta.slot as number))
@@ -406,6 +408,13 @@ export class Control {
   noteSqlite(version: string): void {
     if (this.#sqlite.at(-1)?.version === version) return
     this.#sqlite.push({ pos: this.note('sqlite', { version }), version })
+  }
+
+  /** By which key the vault is wrapped from here on; the key itself is nowhere on record. */
+  noteVaultKey(id: string): void {
+    if (this.#vaultKey === id) return
+    this.note('vault-key', { id, ...(this.#vaultKey !== undefined && { before: this.#vaultKey }) })
+    this.#vaultKey = id
   }
 
   /** Records an administrator's act that changes nothing here. */

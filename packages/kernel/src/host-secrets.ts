@@ -15,6 +15,7 @@ import {
 import type { WireError } from '@cardinal/tools'
 import type { Context } from './context.ts'
 import { KernelError, type KernelErrorClass } from './errors.ts'
+import { layout, lockFolder } from './folder.ts'
 
 export interface SecretShown {
   readonly tenant: string
@@ -46,6 +47,24 @@ export async function openSecrets(
   }
 }
 
+/**
+ * Wraps the vault of a data folder by another key, and gives how many secrets it holds. `FolderInUse` while a
+ * kernel has the folder. The next one that opens it has the change on record.
+ */
+export async function rekeyVault(data: string, from: VaultKey, to: VaultKey): Promise<number> {
+  const file = path.join(layout(data).secrets, 'vault.db')
+  if (!fs.existsSync(file)) throw new KernelError('NotFound', 'NoVault', `\`${data}\` has no vault`)
+  const lock = lockFolder(data)
+  keepOutOfCoreDumps()
+  try {
+    return await Vault.rekey(file, from, to)
+  } catch (error) {
+    throw kernelError(error)
+  } finally {
+    lock.release()
+  }
+}
+
 /** A core dump of this process, or of one that it starts, holds no memory (proc(5)). Elsewhere than on Linux there is no such switch. */
 function keepOutOfCoreDumps(): void {
   const file = '/proc/self/coredump_filter'
@@ -62,10 +81,11 @@ export class HostSecrets {
   }
 
   /**
-   * What the vault has and the record does not: the node stopped between the two. And the other way round
+   * What the vault has and the record does not: the node stopped between the two, or it has another key now. And the other way round
    * an older vault stands where a newer one stood: its secrets are refused one by one, when they are used.
    */
   reconcile(): void {
+    if (this.#store.keyId !== undefined) this.#ctx.control.noteVaultKey(this.#store.keyId)
     for (const { tenant, name, version } of this.#store.versions())
       if (version > this.#ctx.control.secretVersion(tenant, name))
         this.#ctx.control.noteSecret({ tenant, name, version, what: 'found', by: 'kernel' })

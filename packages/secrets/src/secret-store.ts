@@ -42,6 +42,11 @@ export class SecretStore {
     throw new SecretError('NoVault', 'this node has no vault: it was started without `--vault-key`')
   }
 
+  /** Names the key of the vault, if there is one. */
+  get keyId(): string | undefined {
+    return this.#vault?.keyId
+  }
+
   /** The newest version of every name that the vault ever had. */
   versions(): SecretRow[] {
     return this.#vault?.versions() ?? []

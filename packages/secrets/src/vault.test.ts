@@ -153,3 +153,56 @@ describe('a vault key', () => {
     expect(() => readVaultKey(`${text}`)).toThrow(expect.objectContaining({ code: 'VaultKey' }))
   })
 })
+
+describe('a vault that gets another key', () => {
+  const next = localKey(newVaultKey())
+
+  it('opens with that one alone, and every secret is as it was', async () => {
+    const vault = await open()
+    for (const name of ['a', 'b', 'c/d'])
+      await vault.write('acme', name, Buffer.from(`the value of ${name}`), 1)
+    await vault.remove('acme', 'b', 2)
+    vault.close()
+    opened.pop()
+    expect(await Vault.rekey(file, key, next)).toBe(2)
+    await expect(open()).rejects.toMatchObject({ code: 'OtherVaultKey' })
+    const again = await open(next)
+    expect(await again.read('acme', 'a')).toEqual({ version: 1, value: Buffer.from('the value of a') })
+    expect(await again.read('acme', 'c/d')).toEqual({ version: 1, value: Buffer.from('the value of c/d') })
+    expect(await again.read('acme', 'b')).toBeUndefined()
+    expect(await again.write('acme', 'b', value, 3)).toMatchObject({ version: 3 })
+  })
+
+  it('keeps its old one whole, wherever that fails', async () => {
+    const vault = await open()
+    for (const name of ['a', 'b', 'c']) await vault.write('acme', name, value, 1)
+    vault.close()
+    opened.pop()
+    const whole = async () => {
+      const now = await open()
+      for (const name of ['a', 'b', 'c']) expect((await now.read('acme', name))?.value).toEqual(value)
+      now.close()
+      opened.pop()
+    }
+    for (const failing of [1, 2, 3, 4]) {
+      let wraps = 0
+      const broken = {
+        ...next,
+        wrap: async (clear: Buffer, bound: Buffer) => {
+          if (++wraps === failing) throw new Error('the service is gone')
+          return next.wrap(clear, bound)
+        },
+      }
+      await expect(Vault.rekey(file, key, broken)).rejects.toThrow('the service is gone')
+      await whole()
+    }
+    await expect(Vault.rekey(file, next, key)).rejects.toMatchObject({ code: 'OtherVaultKey' })
+    const db = new Database(file)
+    db.prepare("update secrets set name = 'z' where name = 'c'").run()
+    await expect(Vault.rekey(file, key, next)).rejects.toMatchObject({ code: 'SecretDamaged' })
+    db.prepare("update secrets set name = 'c' where name = 'z'").run()
+    db.close()
+    await whole()
+    expect(await Vault.rekey(file, key, next)).toBe(3)
+  })
+})

@@ -78,6 +78,43 @@ export class Vault {
     }
   }
 
+  /** Names the key that it was opened with. */
+  get keyId(): string {
+    return this.#key.id
+  }
+
+  /**
+   * Wraps the keys of all secrets by another key, and gives how many; no value is opened. All of it is done, or
+   * nothing is: a crash on the way leaves the vault with its old key. Nobody else may have it open. `OtherVaultKey`
+   * where `from` is not its key, `SecretDamaged` where something does not open; nothing is changed then.
+   */
+  static async rekey(file: string, from: VaultKey, to: VaultKey): Promise<number> {
+    const vault = await Vault.open(file, from)
+    const db = vault.#db
+    try {
+      db.exec('begin exclusive')
+      const rows = db.prepare('select * from secrets where wrapped is not null').all() as Row[]
+      for (const { tenant, name, version, wrapped } of rows) {
+        const bound = boundOf(tenant, name, version)
+        const key = await from.unwrap(wrapped as Buffer, bound).catch(() => undefined)
+        if (!key)
+          throw new SecretError(
+            'SecretDamaged',
+            `secret \`${name}\` of \`${tenant}\` does not open with the vault's key`,
+          )
+        const again = await to.wrap(key, bound)
+        key.fill(0)
+        db.prepare('update secrets set wrapped = ? where tenant = ? and name = ?').run(again, tenant, name)
+      }
+      db.prepare('update vault set key_id = ?, checked = ?').run(to.id, await to.wrap(CHECK, CHECK))
+      db.exec('commit')
+      return rows.length
+    } finally {
+      if (db.inTransaction) db.exec('rollback')
+      vault.close()
+    }
+  }
+
   close(): void {
     this.#db.close()
   }

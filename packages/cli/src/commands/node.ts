@@ -11,7 +11,7 @@ import { ModuleHost } from '@cardinal/middleware'
 import { verifyLog } from '@cardinal/oplog'
 import { ownFunction } from '@cardinal/tools'
 import { type Command, InvalidArgumentError } from 'commander'
-import { ask, type Endpoint, findEndpoint, findProject } from '../client.ts'
+import { ask, dataFolder, type Endpoint, findEndpoint } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { formatOf, whole } from '../options.ts'
 import { indented, note, print, table } from '../output.ts'
@@ -102,10 +102,6 @@ function serveOptions(command: Command): Command {
     .option('--packages <folder>', 'where packages of MCP servers lie, each in a folder of its own')
     .option('--audit-log <file>', 'where middleware of kind `audit` writes its lines of JSON')
     .option('--accept-loss <position>', 'go on although the log ends earlier than it once did', whole(0))
-}
-
-function dataFolder(given?: string): string {
-  return path.resolve(given ?? path.join(findProject() ?? '.cardinal', 'data'))
 }
 
 /** A node that is started here keeps its data here, whatever other node a folder above may have. */

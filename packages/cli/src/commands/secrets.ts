@@ -1,10 +1,12 @@
 /** Commands about secrets. A value comes from standard input and from nowhere else, and none is ever printed. */
+import { rekeyVault } from '@cardinal/kernel'
 import { newVaultKey, withoutLineBreak } from '@cardinal/secrets'
 import type { Command } from 'commander'
-import { ask, send } from '../client.ts'
+import { ask, dataFolder, send } from '../client.ts'
 import { CliError } from '../errors.ts'
 import { endpointOf, formatOf } from '../options.ts'
 import { note, print, table } from '../output.ts'
+import { vaultKeyOf } from '../secret-sources.ts'
 import { defaultTenant } from './agents.ts'
 
 interface Shown {
@@ -50,6 +52,30 @@ export function addSecretCommands(program: Command): void {
     .action(() => {
       process.stdout.write(`${newVaultKey()}\n`)
     })
+  secrets
+    .command('rekey [data]')
+    .description('wrap the vault of a data folder by another key; no node may run on it meanwhile')
+    .requiredOption('--vault-key <source>', 'its key until now: file:PATH, env:NAME or command:PROGRAM')
+    .requiredOption('--to <source>', 'its key from then on')
+    .action(rekey)
+}
+
+async function rekey(
+  data: string | undefined,
+  options: { readonly vaultKey: string; readonly to: string },
+  command: Command,
+): Promise<void> {
+  const folder = dataFolder(data)
+  const from = vaultKeyOf(options.vaultKey)
+  const to = vaultKeyOf(options.to)
+  if (from.id === to.id) throw new CliError('Usage', 'VaultKey', 'both are the same key')
+  const secrets = await rekeyVault(folder, from, to)
+  const done = { data: folder, secrets, before: from.id, after: to.id }
+  print(
+    formatOf(command),
+    done,
+    () => `${secrets} secrets; the vault opens with ${to.id} from now on, and no more with ${from.id}`,
+  )
 }
 
 interface PutOptions {
