@@ -1,11 +1,21 @@
 /** Receipts: one effect, provable by itself, by whoever has nothing but the node's public key. */
 import fs from 'node:fs'
+import http from 'node:http'
+import type { AddressInfo } from 'node:net'
 import path from 'node:path'
 import { checkReceipt } from '@cardinal/kernel'
 import { parseManifests } from '@cardinal/manifests'
+import { bundleProgram } from '@cardinal/sdk/bundle'
 import { isRange } from '@cardinal/tools'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { functionTool, openTestKernel, programFile, type TestKernel } from '../support/kernel.ts'
+import {
+  applyPrograms,
+  applyZone,
+  functionTool,
+  openTestKernel,
+  programFile,
+  type TestKernel,
+} from '../support/kernel.ts'
 import { newSeed, rng } from '../support/seed.ts'
 
 const seed = newSeed()
@@ -17,7 +27,10 @@ let refused: string
 const key = () => t.kernel.publicKey
 
 beforeAll(async () => {
-  const tools = [functionTool('bank.pay', 'once', ({ to }) => ({ id: `p-${to}` }))]
+  const tools = [
+    functionTool('bank.pay', 'once', ({ to }) => ({ id: `p-${to}` })),
+    functionTool('bank.look', 'read', () => null),
+  ]
   const teller = {
     name: 'teller',
     file: programFile('teller.ts'),
@@ -58,18 +71,25 @@ describe('a receipt', () => {
     const receipt = await get(paid)
     expect(checkReceipt(receipt, key())).toMatchObject({
       effect: paid,
-      who: { agent: 'acme/teller/k30', principals: ['local'] },
-      what: { tool: 'bank.pay', class: 'once' },
+      who: {
+        agent: 'acme/teller/k30',
+        principals: ['local'],
+        generation: 1,
+        image: expect.stringMatching(/^[0-9a-f]{64}$/),
+      },
+      what: { tool: 'bank.pay', class: 'once', digest: expect.stringMatching(/^[0-9a-f]{64}$/) },
       allowed: {
         verdict: 'allow',
         card: expect.stringMatching(/^card_/),
+        grant: 0,
+        cards: [{ id: expect.stringMatching(/^card_/), owner: 'acme/teller/k30', generation: 1 }],
         middleware: [
           ['hide', expect.any(String), 'pass'],
           ['boss', expect.any(String), 'pass'],
         ],
         approvals: [],
       },
-      done: { started: [expect.any(String)], outcome: 'done' },
+      done: { started: [expect.any(String)], attempts: 1, outcome: 'done' },
     })
     expect(JSON.stringify(receipt)).not.toContain('ann 30')
     expect(
@@ -95,6 +115,110 @@ describe('a receipt', () => {
       },
       done: { outcome: 'done', result: { id: 'p-[redacted]' } },
     })
+  })
+
+  it('names the card of a child, and each above it, as the entries that minted them', async () => {
+    const boss = {
+      name: 'boss',
+      file: programFile('boss.ts'),
+      limits: '{ depth: 3, calls: 50 }',
+      now: [
+        '{ tool: bank.look, args: "*" }',
+        '{ tool: bank.pay, args: { to: "*", amount: { max: 100 } }, ask: [] }',
+        '{ tool: agent.*, resource: "*", method: "*" }',
+      ],
+    }
+    await applyPrograms(t.kernel, [boss])
+    const card = {
+      now: [{ tool: 'bank.pay', args: { to: ['ann'], amount: { max: 5 } }, ask: [] }],
+      limits: { calls: 3 },
+    }
+    const spawned = await t.call('boss/b', 'spawn', { key: 'kid', card, keep: true })
+    expect(spawned).toMatchObject({ ok: true })
+    const [{ address }] = (t.kernel.view.agents({}) as { address: string }[]).filter((a) =>
+      /kid/.test(a.address),
+    ) as [{ address: string }]
+    const call = {
+      to: 'boss/kid',
+      method: 'tool',
+      args: { name: 'bank.pay', args: { to: 'ann', amount: 1 } },
+    }
+    expect(await t.call('boss/b', 'call', call)).toMatchObject({
+      ok: true,
+      value: { ok: { ok: { id: 'p-ann' } } },
+    })
+    const lines = (await t.kernel.view.history(address, { limit: 50 })) as { seq: number; text: string }[]
+    const seq = lines.find(({ text }) => /1 effect/.test(text))?.seq
+    const receipt = await get(`${address}@${seq}.0`)
+    const facts = checkReceipt(receipt, key())
+    expect(facts.allowed).toMatchObject({ verdict: 'allow', grant: 0 })
+    expect(facts.allowed.cards).toHaveLength(2)
+    expect(facts.allowed.cards[0]).toMatchObject({ id: facts.allowed.card, owner: address })
+    expect(JSON.stringify(facts.allowed.cards[0])).toContain('"calls":"3"')
+    expect(facts.allowed.cards[1]).toMatchObject({ owner: 'acme/boss/b', generation: 1 })
+    // Nobody puts another card there, or leaves out who is above.
+    const [lowest, root] = receipt.cards
+    for (const cards of [[lowest], [root], [root, lowest], [lowest, lowest], [lowest, root, root]])
+      expect(() => checkReceipt({ ...receipt, cards }, key())).toThrow(/cards|minted/)
+    const { cards: _cards, ...older } = receipt
+    expect(checkReceipt(older, key()).allowed.cards).toEqual([])
+  })
+
+  it('says of which version its tool was, what the other side calls it, and how often it was tried', async () => {
+    let failures = 2
+    const service = http.createServer((_request, response) => {
+      response.setHeader('x-request-id', 'req-7f3/1')
+      if (failures-- > 0) response.socket?.destroy()
+      else response.end('{"id":"up"}')
+    })
+    await new Promise<void>((resolve) => service.listen(0, '127.0.0.1', resolve))
+    const { port } = service.address() as AddressInfo
+    const own = await openTestKernel([])
+    try {
+      await applyZone(own.kernel, '127.0.0.1', '127.0.0.0/8')
+      const text = (about: string) => `apiVersion: cardinal/v1
+kind: Tool
+metadata: { tenant: acme, name: shop.order }
+spec:
+  about: ${about}
+  effect: idempotent
+  in: { type: object, properties: {} }
+  http: { method: POST, url: "http://127.0.0.1:${port}/x", body: json, idempotencyHeader: idempotency-key }
+`
+      const agent = `---\napiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: teller }\nspec: { program: x, card: { now: [{ tool: shop.order, args: "*" }] } }\n`
+      const bundle = await bundleProgram(programFile('teller.ts'))
+      const apply = (about: string) =>
+        own.kernel.apply(
+          parseManifests(text(about) + agent, 'm.yaml', { isRange, defaultsOf: own.kernel.defaultsOf }),
+          new Map([['acme/teller', bundle]]),
+        )
+      const factsOf = async (seq: number) =>
+        checkReceipt(
+          JSON.parse(JSON.stringify(await own.kernel.receipts.of(`acme/teller/a@${seq}.0`, false))),
+          own.kernel.publicKey,
+        )
+      await apply('orders')
+      const order = () => own.call('teller/a', 'use', { name: 'shop.order', args: {} })
+      expect(await order()).toMatchObject({ ok: true, value: { ok: true } })
+      const first = await factsOf(3)
+      expect(first.done).toMatchObject({ attempts: 3, upstream: 'req-7f3/1', outcome: 'done' })
+      await apply('orders, in other words')
+      await order()
+      const turns = (await own.kernel.view.history('acme/teller/a', { limit: 50 })) as {
+        seq: number
+        text: string
+      }[]
+      const second = await factsOf(turns.filter(({ text: said }) => /1 effect/.test(said)).at(-1)?.seq ?? 0)
+      expect(second.done.attempts).toBe(1)
+      expect([first.what.version, second.what.version]).toEqual([
+        expect.stringMatching(/^[0-9a-f]{16}$/),
+        expect.stringMatching(/^[0-9a-f]{16}$/),
+      ])
+      expect(first.what.version).not.toBe(second.what.version)
+    } finally {
+      await own.close()
+      service.close()
+    }
   })
 
   it('is there for what was refused, too', async () => {

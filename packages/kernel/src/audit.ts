@@ -349,7 +349,7 @@ export class Audit {
     if (isOlder(meta)) this.#older++
     else {
       this.#verdicts += decided.metas.length
-      this.#same(at, 'verdicts', meta.effects, decided.metas)
+      this.#same(at, 'verdicts', meta.effects.map(withoutGrant), decided.metas.map(withoutGrant))
       this.#same(at, 'refusals and results', [...detailsOf(entry).values()], decided.details)
     }
     const answers = answersOf(who, output.replies, acts)
@@ -421,7 +421,7 @@ export class Audit {
     const outward = { args, ask: roles, expiresMs: meta.due, end }
     const derived = decideMediated(this.#rows, who.standing.actor(), effect, outward)
     this.#verdicts++
-    this.#same(at, 'an intent', said, derived.meta)
+    this.#same(at, 'an intent', withoutGrant(said), withoutGrant(derived.meta))
     this.#same(at, 'what was to go out', request, derived.request ? encodeRequest(derived.request) : {})
   }
 
@@ -545,4 +545,12 @@ function pick({ influence, accepted, held }: AuthorityPayload): object {
 
 function readable(entry: Entry, key: PayloadKey): Folded {
   return toFolded(entry, key)
+}
+
+/** Which grant it was is said since entries say it; older ones do not. */
+function withoutGrant<T extends { readonly grant?: number }>({
+  grant: _grant,
+  ...rest
+}: T): Omit<T, 'grant'> {
+  return rest
 }

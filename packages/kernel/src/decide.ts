@@ -14,6 +14,7 @@ import {
   type EffectRequest,
   encodeBudgets,
   explain,
+  grantOf,
   judge,
   type TurnRow,
   type Verdict,
@@ -140,7 +141,11 @@ function decideTool(ctx: Tools, who: Actor, { effect, id, via, turns }: Asking, 
   const { verdict } = begun
   const meta = { tool: effect.tool, class: translated.effectClass } as const
   if (verdict.verdict === 'refuse') return refused(who, meta.class, request, turns, verdict)
-  const named = verdict.card.id === who.rootCard ? {} : { via: verdict.card.id }
+  const grant = grantOf(world, verdict.card, request)
+  const named = {
+    ...(verdict.card.id !== who.rootCard && { via: verdict.card.id }),
+    ...(grant !== undefined && { grant }),
+  }
   if (verdict.verdict === 'ask') {
     // A person's patience is a budget, too.
     const short = budgetShort(verdict.card, ONE_ASK, world.nowMs)

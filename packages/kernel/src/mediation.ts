@@ -13,6 +13,7 @@ import {
   type EffectRequest,
   encodeBudgets,
   explain,
+  grantOf,
   type TurnRow,
 } from '@cardinal/cards'
 import type { Call, Middleware, Ran } from '@cardinal/middleware'
@@ -107,7 +108,7 @@ function turnsOf({ world }: Pick<Actor, 'world'>, { serves }: OpenEffect): TurnR
 
 type Decided = Pick<
   MediatedMeta,
-  'verdict' | 'by' | 'code' | 'via' | 'spends' | 'asks' | 'ask' | 'due' | 'answered'
+  'verdict' | 'by' | 'code' | 'via' | 'grant' | 'spends' | 'asks' | 'ask' | 'due' | 'answered'
 >
 
 interface Mediated {
@@ -152,7 +153,11 @@ export function decideMediated(
   const { verdict } = begun
   if (verdict.verdict === 'refuse')
     return refused(request, errorOf(explain(world, row, request, turns, verdict), verdict))
-  const via = verdict.card.id === who.rootCard ? {} : { via: verdict.card.id }
+  const grant = grantOf(world, verdict.card, request)
+  const via = {
+    ...(verdict.card.id !== who.rootCard && { via: verdict.card.id }),
+    ...(grant !== undefined && { grant }),
+  }
   if (verdict.verdict === 'ask') {
     const short = budgetShort(verdict.card, ONE_ASK, world.nowMs)
     if (short) {

@@ -35,6 +35,9 @@ interface Besides {
   readonly denied?: string
   readonly debits?: readonly Taken[]
   readonly withheldBy?: string
+  readonly version?: string
+  readonly upstream?: string
+  readonly attempts?: number
 }
 
 /** What stands before one effect, and what it was shown of it. */
@@ -207,8 +210,9 @@ export class Outgoing {
     receipt: Receipt,
     attempted: boolean,
     withheldBy?: string,
+    how: Besides = {},
   ): void {
-    this.receive(effect, receipt, attempted, withheldBy === undefined ? {} : { withheldBy })
+    this.receive(effect, receipt, attempted, { ...how, ...(withheldBy !== undefined && { withheldBy }) })
     for (const member of chain) member.ended?.({ ...call, args: effect.args }, receipt)
   }
 
@@ -247,8 +251,9 @@ export class Outgoing {
         this.#attempts.delete(effect.id)
         if (!(agent.stopping && signal.aborted)) {
           const { attempted } = performed
-          if (mediating) this.#end(effect, mediating, receipt, attempted, withheldBy)
-          else this.receive(effect, receipt, attempted)
+          const how = howPerformed(performed)
+          if (mediating) this.#end(effect, mediating, receipt, attempted, withheldBy, how)
+          else this.receive(effect, receipt, attempted, how)
         }
         performed.recorded()
       })
@@ -413,6 +418,15 @@ export class Outgoing {
     return now && now.by !== 'person'
       ? { ...now, code: 'Cut', message: `${CUT.message}: ${now.message}` }
       : CUT
+  }
+}
+
+/** By which tool it was performed, and how. */
+function howPerformed({ version, upstream, attempts = 1 }: Performed): Besides {
+  return {
+    ...(version !== undefined && { version }),
+    ...(upstream !== undefined && { upstream }),
+    ...(attempts > 1 && { attempts }),
   }
 }
 

@@ -48,6 +48,10 @@ export interface Performed {
   readonly receipt: Receipt
   /** Whether anything was tried, so that the receipt may tell of the world outside. */
   readonly attempted: boolean
+  /** Of the tool as it was performed, and what the other side calls the last attempt. */
+  readonly version?: string | undefined
+  readonly upstream?: string | undefined
+  readonly attempts?: number
   /** To be called once the receipt is on record. */
   readonly recorded: () => void
 }
@@ -103,12 +107,19 @@ async function attempts(
   tool: Tool,
   translated: Translated,
 ): Promise<Performed> {
+  let upstream: string | undefined
+  const called = (id: string) => {
+    upstream = id
+  }
   for (let n = 1; ; n++) {
     const { promise: recorded, resolve } = Promise.withResolvers<void>()
     let receipt: Receipt
     const guard: Guard = { begun: false, fault: undefined }
     try {
-      receipt = await tool.perform(translated.plan, attemptOf(ctx, who, effect, translated, recorded, guard))
+      receipt = await tool.perform(
+        translated.plan,
+        attemptOf(ctx, who, effect, translated, recorded, guard, called),
+      )
     } catch (error) {
       if (error instanceof Sunk) return n === 1 ? refused(error.error) : indeterminate(SUNK)
       // What failed here, and not in the tool, ends the node.
@@ -119,7 +130,8 @@ async function attempts(
     const failed =
       !receipt.ok && (receipt.error.class === 'Indeterminate' || receipt.error.class === 'Unavailable')
     const { times, firstMs, mostMs } = retryOf(who, effect)
-    if (!failed || n >= times || who.signal.aborted) return { receipt, recorded: resolve, attempted: true }
+    if (!failed || n >= times || who.signal.aborted)
+      return { receipt, recorded: resolve, attempted: true, version: tool.version, upstream, attempts: n }
     resolve()
     await new Promise((resolve) => setTimeout(resolve, Math.min(mostMs, firstMs * 2 ** (n - 1))))
   }
@@ -141,6 +153,7 @@ function attemptOf(
   translated: Translated,
   recorded: Promise<void>,
   guard: Guard,
+  upstream: Attempt['upstream'],
 ): Attempt {
   const { name, row } = who.actor()
   const { tenant } = row
@@ -168,6 +181,7 @@ function attemptOf(
         { effect: effect.id, what: 'egress', verdict },
         { q: request, tool: EGRESS, spend: new Map() },
       ),
+    upstream,
     secret: (ref) => ctx.secrets.open(tenant, ref),
     masked: ({ ref }) => ctx.secrets.noteMask(tenant, ref),
     capture: (ref, value) => ctx.secrets.capture(tenant, ref, value, `${name}@${effect.id}`),

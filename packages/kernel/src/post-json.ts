@@ -27,6 +27,7 @@ export async function postJson(
     follows: false,
     decide: async () => ({ class: 'Refused', code: 'Redirected', message: 'it follows no redirect' }),
     egress: never,
+    upstream: () => {},
     secret: never,
     masked: () => {},
     capture: never,

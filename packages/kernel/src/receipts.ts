@@ -15,13 +15,17 @@ import {
   publicKeyFromHex,
 } from '@cardinal/oplog'
 import { z } from 'zod'
+import { type AuthorityMeta, rootCardName } from './authority-wire.ts'
 import type { Context } from './context.ts'
+import type { CardRow } from './derived.ts'
 import { KernelError } from './errors.ts'
 import { parseEffectRef } from './ids.ts'
 import type { View } from './view.ts'
 import type { AcceptedMeta, ApprovedMeta, BirthMeta, MediatedMeta, ReceiptMeta, TurnMeta } from './wire.ts'
 
 const FORMAT = 'cardinal.receipt.1'
+/** Chains of cards are shorter. */
+const MAX_CARDS = 32
 const OF_EFFECT = new Set(['intent', 'started', 'approved', 'receipt', 'sent', 'resolved'])
 
 interface Proven extends Inclusion {
@@ -34,6 +38,8 @@ export interface ReceiptFile {
   /** `tenant/type/key@turn.index`. */
   readonly effect: string
   readonly entries: readonly Proven[]
+  /** The entries in which its card, and each above it, was minted; the lowest first. */
+  readonly cards: readonly Inclusion[]
 }
 
 export class Receipts {
@@ -65,25 +71,78 @@ export class Receipts {
         (header.kind === 'accepted' && causes.has(header.seq)) ||
         (OF_EFFECT.has(header.kind) && (JSON.parse(header.meta) as { effect?: string }).effect === effect),
     )
-    await this.#ctx.log.untilDurable((own.at(-1) as { pos: Pos }).pos)
+    const cards = this.#mintedBy(cardOf(own, effect, seq))
+    await this.#ctx.log.untilDurable(Math.max(...[...own, ...cards].map(({ pos }) => pos)) as Pos)
     const key = this.#view.keyOf(row)
     const proven = own.map(({ pos, header }): Proven => {
       const inclusion = proveEntry(this.#folder, pos)
       const shown = open && (header.kind === 'turn' || header.kind === 'intent' || header.kind === 'receipt')
       return shown ? { ...inclusion, disclosed: disclose(inclusion, [0], () => key) } : inclusion
     })
-    return { format: FORMAT, publicKey: this.#publicKey, effect: `${row.address}@${effect}`, entries: proven }
+    return {
+      format: FORMAT,
+      publicKey: this.#publicKey,
+      effect: `${row.address}@${effect}`,
+      entries: proven,
+      cards: cards.map(({ pos }) => proveEntry(this.#folder, pos)),
+    }
   }
+
+  /** Where a card, and each above it, was minted. */
+  #mintedBy(name: string | undefined): { readonly pos: Pos }[] {
+    const { derived } = this.#ctx
+    derived.apply()
+    const minted: CardRow[] = []
+    for (let row = name === undefined ? undefined : derived.findCard(name); row; ) {
+      minted.push(row)
+      row = row.parent === null ? undefined : derived.findCardByRow(row.parent)
+    }
+    return minted
+  }
+}
+
+/** The card that an effect was decided by, as its entries say. */
+function cardOf(
+  entries: readonly { readonly header: EntryHeader }[],
+  effect: string,
+  seq: number,
+): string | undefined {
+  const metas = entries.map(({ header }) => ({
+    header,
+    meta: JSON.parse(header.meta) as Record<string, unknown>,
+  }))
+  const turn = metas.find(({ header }) => header.seq === seq)?.meta as TurnMeta | undefined
+  const mediated = metas.findLast(
+    ({ header, meta }) => header.kind === 'intent' && meta.what === 'mediated' && meta.effect === effect,
+  )?.meta as MediatedMeta | undefined
+  return mediated?.via ?? turn?.effects?.[Number(effect.split('.')[1])]?.via ?? turn?.card
 }
 
 /** What a receipt proves. */
 export interface ReceiptFacts {
   readonly effect: string
-  readonly who: { readonly agent: string; readonly principals: readonly string[] }
-  readonly what: { readonly tool: string; readonly class: string; readonly request?: unknown }
+  readonly who: {
+    readonly agent: string
+    /** What ran as this agent: the digest of its image, and which version of its manifest. */
+    readonly image: string
+    readonly generation: number
+    readonly principals: readonly string[]
+  }
+  readonly what: {
+    readonly tool: string
+    readonly version?: string
+    readonly class: string
+    /** Of what would go out, under a salt of its own: whoever is shown the request can check it, and nobody can guess it. */
+    readonly digest: string
+    readonly request?: unknown
+  }
   readonly allowed: {
     readonly verdict: string
     readonly card: string
+    /** Which of the card's grants it was, from 0. */
+    readonly grant?: number
+    /** The card, and each that it was taken from, up to the host's own. */
+    readonly cards: readonly CardFacts[]
     readonly by?: string
     readonly middleware: readonly (readonly [name: string, digest: string, did: string])[]
     readonly approvals: readonly { readonly role: string; readonly by: string }[]
@@ -91,11 +150,41 @@ export interface ReceiptFacts {
   readonly done: {
     readonly asked: string
     readonly started: readonly string[]
+    readonly attempts: number
     readonly ended?: string
+    /** What the other side calls it. */
+    readonly upstream?: string
     readonly outcome: string
     readonly used?: unknown
     readonly result?: unknown
   }
+}
+
+export interface CardFacts {
+  readonly id: string
+  /** Its owner, where its entry says so. */
+  readonly owner?: string
+  readonly limits?: unknown
+  /** Of the host's own: the version of the manifest that says what it allows. */
+  readonly generation?: number | undefined
+  readonly minted: string
+}
+
+/** The card that an entry minted: one that it names, or the host's own of an agent that is born. */
+function mintedIn(
+  { agent, kind, meta }: EntryHeader,
+  wanted: string | undefined,
+): { readonly facts: Omit<CardFacts, 'minted'>; readonly parent: string | undefined } | undefined {
+  if (wanted === undefined) return undefined
+  const said = JSON.parse(meta) as AuthorityMeta & Partial<BirthMeta>
+  const found = said.cards?.find(({ id }) => id === wanted)
+  if (found) {
+    const { id, owner, limits, parent } = found
+    return { facts: { id, ...(owner !== undefined && { owner }), limits }, parent }
+  }
+  if (kind !== 'birth' || rootCardName(agent) !== wanted) return undefined
+  const { tenant, type, key, generation } = said
+  return { facts: { id: wanted, owner: `${tenant}/${type}/${key}`, generation }, parent: undefined }
 }
 
 const proven = z.object({
@@ -109,6 +198,7 @@ const file = z.object({
   publicKey: z.string(),
   effect: z.string(),
   entries: z.array(proven).min(2),
+  cards: z.array(proven).max(MAX_CARDS).default([]),
 })
 
 interface Read {
@@ -120,7 +210,7 @@ interface Read {
 export function checkReceipt(given: unknown, publicKey: string): ReceiptFacts {
   const parsed = file.safeParse(given)
   if (!parsed.success) throw bad('this is no receipt')
-  const { effect, entries } = parsed.data
+  const { effect, entries, cards } = parsed.data
   const key = publicKeyFromHex(publicKey)
   const read = entries.map((entry, i): Read => {
     const found = checkInclusion(entry as Proven, key)
@@ -133,10 +223,29 @@ export function checkReceipt(given: unknown, publicKey: string): ReceiptFacts {
     })
     return { header, opened }
   })
-  return factsOf(effect, read)
+  const minted = cards.map((entry, i) => {
+    const found = checkInclusion(entry as Inclusion, key)
+    if (!found) throw bad(`the entry of card ${i} does not stand in a commit that this key has signed`)
+    return found.header
+  })
+  return factsOf(effect, read, minted)
 }
 
-function factsOf(ref: string, read: readonly Read[]): ReceiptFacts {
+/** The chain of a card as the entries that minted it say. Empty where the receipt is older than that. */
+function chainOf(card: string, minted: readonly EntryHeader[]): CardFacts[] {
+  const chain: CardFacts[] = []
+  let wanted: string | undefined = card
+  for (const header of minted) {
+    const one = mintedIn(header, wanted)
+    if (!one) throw bad(`the entries of its cards do not mint \`${wanted}\``)
+    chain.push({ ...one.facts, minted: iso(header.timeMs) })
+    wanted = one.parent
+  }
+  if (minted.length > 0 && wanted !== undefined) throw bad(`nothing says who minted card \`${wanted}\``)
+  return chain
+}
+
+function factsOf(ref: string, read: readonly Read[], minted: readonly EntryHeader[]): ReceiptFacts {
   const { address, effect, seq, index } = parseEffectRef(ref)
   const [first] = read
   if (!first || read.some(({ header }) => !header.agent.equals(first.header.agent)))
@@ -167,20 +276,29 @@ function factsOf(ref: string, read: readonly Read[]): ReceiptFacts {
   const said = bodyOf(read, effect, turn, index)
   const by = mediated?.by ?? asked.by
   const [ended] = times('receipt').slice(-1)
+  const card = mediated?.via ?? asked.via ?? meta.card
+  const grant = mediated?.grant ?? asked.grant
+  const outward = read.findLast(({ header }) => isMediated(header, effect)) ?? turn
   return {
     effect: ref,
     who: {
       agent: `${tenant}/${type}/${key}`,
+      image: birth.image,
+      generation: birth.generation,
       principals: [...new Set(metaOf<AcceptedMeta>(read, 'accepted').map(({ principal }) => principal))],
     },
     what: {
       tool: asked.tool,
+      ...(receipt?.version !== undefined && { version: receipt.version }),
       class: asked.class,
+      digest: (outward.header.digests[0] as Buffer).toString('hex'),
       ...(said.request !== undefined && { request: said.request }),
     },
     allowed: {
       verdict: mediated?.verdict ?? asked.verdict,
-      card: mediated?.via ?? asked.via ?? meta.card,
+      card,
+      ...(grant !== undefined && { grant }),
+      cards: chainOf(card, minted),
       ...(by && { by }),
       middleware: mediated?.chain ?? [],
       approvals: ours<ApprovedMeta>('approved').map(({ role, principal }) => ({ role, by: principal })),
@@ -188,12 +306,20 @@ function factsOf(ref: string, read: readonly Read[]): ReceiptFacts {
     done: {
       asked: iso(turn.header.timeMs),
       started: times('started'),
+      attempts: receipt?.attempts ?? (receipt?.read === 1 ? 1 : 0),
       ...(ended && { ended }),
+      ...(receipt?.upstream !== undefined && { upstream: receipt.upstream }),
       outcome: outcomeOf(receipt, asked.verdict, asked.code),
       ...(receipt?.used && { used: receipt.used }),
       ...(said.result !== undefined && { result: said.result }),
     },
   }
+}
+
+function isMediated({ kind, meta }: EntryHeader, effect: string): boolean {
+  if (kind !== 'intent') return false
+  const said = JSON.parse(meta) as { effect?: string; what?: string }
+  return said.effect === effect && said.what === 'mediated'
 }
 
 function outcomeOf(receipt: ReceiptMeta | undefined, verdict: string, code: string | undefined): string {

@@ -121,6 +121,7 @@ export interface EffectMeta {
   readonly verdict: 'allow' | 'refuse' | 'drop' | 'ask' | 'done'
   readonly by?: string
   readonly code?: string
+  /** Which of its card's grants allowed it, from 0. */
   readonly grant?: number
   /** The card it was done by, if it is not the one that its agent was rooted with. */
   readonly via?: string
@@ -249,6 +250,12 @@ export interface ReceiptMeta extends AuthorityMeta {
   readonly meters?: readonly Taking[]
   /** The middleware that holds back what came of it. */
   readonly withheldBy?: string
+  /** Of the tool that performed it. */
+  readonly version?: string
+  /** What the other side calls it. */
+  readonly upstream?: string
+  /** How often it was tried, where it was not once. */
+  readonly attempts?: number
 }
 
 /** A message that has arrived at another agent, or was lost on the way to one that is stopped. */
@@ -285,6 +292,7 @@ export interface MediatedMeta {
   readonly by?: string
   readonly code?: string
   readonly via?: string
+  readonly grant?: number
   /** It had asked a person before, and is asked for anew. */
   readonly again?: 1
   /** Name, digest and what it did, from the outermost. */

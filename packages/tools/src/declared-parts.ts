@@ -1,4 +1,5 @@
 /** What tools that manifests declare have in common, whatever performs them. */
+import { hash } from 'node:crypto'
 import type { Request } from '@cardinal/cards'
 import { wrongAnswer } from './answer-schema.ts'
 import { defaultsFor, describedBy, requestFor, spendOf, type ToolDeclaration } from './declaration.ts'
@@ -15,11 +16,17 @@ export function saidBy(
   return {
     name,
     about: about ?? name,
+    version: versionOf(declaration),
     defaults: defaultsFor(declaration),
     ...describedBy(declaration),
     sinks,
     yields: yields ?? [],
   }
+}
+
+/** Names a declaration, as receipts do. */
+export function versionOf(declaration: unknown): string {
+  return hash('sha256', JSON.stringify(declaration)).slice(0, 16)
 }
 
 /** Arguments that were checked, what cards decide on, and what they may cost. */

@@ -12,6 +12,7 @@ import { maskAll, readAnswer, type Search, TooLarge, Unsearchable } from './http
 import { type HttpPlan, outgoingOf, translateHttp } from './http-request.ts'
 import { inject, type Outgoing } from './secret-slot.ts'
 import type { Attempt, Receipt, Tool, WireError } from './tool.ts'
+import { calledIn, noteUpstream } from './upstream.ts'
 
 const MAX_HOPS = 5
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
@@ -160,6 +161,9 @@ async function sendOnce(
       bodyTimeout: timeoutMs,
     })
     answered = true
+    // What cannot be searched for the secret may hold it.
+    if (!search || search.maskers.length > 0)
+      noteUpstream(attempt, calledIn(answer.headers), search?.maskers ?? [])
     const location = answer.headers.location
     const elsewhere = REDIRECTS.has(answer.statusCode) && typeof location === 'string'
     const tells =

@@ -12,6 +12,7 @@ import { type ChatArgs, parseChat } from './llm-request.ts'
 import { costOf, type ModelDeclaration } from './model-declaration.ts'
 import { placeOfSecret } from './secret-slot.ts'
 import type { Attempt, Receipt, Tool, Used, WireError } from './tool.ts'
+import { noteUpstream } from './upstream.ts'
 
 /** What a model answers, as a program sees it. */
 interface ChatAnswer {
@@ -137,7 +138,8 @@ async function perform({ chat, model, ref }: Plan, attempt: Attempt, options: Ch
   const signal = AbortSignal.any([attempt.signal, AbortSignal.timeout(model.timeoutMs)])
   try {
     const { stream } = await opened.doStream({ ...callOf(chat), abortSignal: signal })
-    return settled(await gather(stream, watching(attempt, secret)), model, secret, attempt)
+    const called = (id: unknown) => noteUpstream(attempt, id, secret?.masker ? [secret.masker] : [])
+    return settled(await gather(stream, watching(attempt, secret), called), model, secret, attempt)
   } catch (error) {
     return failure(error, attempt, model)
   }
@@ -211,6 +213,7 @@ function promptOf(message: ChatArgs['messages'][number]): LanguageModelV4Prompt[
 
 type Part = {
   readonly type: string
+  readonly id?: unknown
   readonly delta?: string
   readonly toolCallId?: string
   readonly toolName?: string
@@ -242,6 +245,7 @@ function watching(
 async function gather(
   stream: ReadableStream<unknown>,
   show: (piece: string, last: boolean) => void,
+  called: (id: unknown) => void,
 ): Promise<ChatAnswer> {
   let text = ''
   let size = 0
@@ -252,6 +256,7 @@ async function gather(
     size += (part.delta ?? part.input ?? '').length
     if (size > MAX_ANSWER) throw Object.assign(new Error('an answer without end'), { code: 'AnswerTooLarge' })
     if (part.type === 'error') throw part.error
+    if (part.type === 'response-metadata') called(part.id)
     if (part.type === 'text-delta') {
       text += part.delta ?? ''
       show(part.delta ?? '', false)

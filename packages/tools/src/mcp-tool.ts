@@ -24,12 +24,13 @@ type ClientFor = (
 
 export function mcpTool(declaration: McpToolDeclaration, servers: McpServers, tenant: string): Tool {
   const clientFor: ClientFor = (...of) => servers.clientFor(tenant, ...of)
-  const { name, server, tool } = declaration
+  const { name, server, tool, digest } = declaration
   const input = checkedPart(tool.inputSchema)
   const effectClass = effectOf(server, tool.name)
   return {
     name,
     about: tool.description ?? tool.name,
+    version: digest.slice(0, 16),
     defaults: mcpDefaults(declaration),
     input: tool.inputSchema,
     output: outputOf(tool),

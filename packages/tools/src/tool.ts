@@ -55,6 +55,8 @@ export interface Attempt {
    * attempt only: nothing of it goes into a receipt.
    */
   readonly secret: (ref: string) => Promise<OpenSecret | WireError>
+  /** Notes what the other side calls this request, for whoever asks it about that later. */
+  readonly upstream: (id: string) => void
   /** Notes that an answer held the secret. */
   readonly masked: (secret: OpenSecret) => void
   /** Puts what a service answered with into the vault; durable once it resolves. */
@@ -114,6 +116,8 @@ export interface Tool {
   readonly name: string
   readonly about: string
   readonly defaults: GrantDefaults
+  /** Changes with whatever it does; left out: it is part of the node. */
+  readonly version?: string
   /** JSON Schemas of what it takes and gives, where they are known. */
   readonly input?: object
   readonly output?: object

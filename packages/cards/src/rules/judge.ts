@@ -91,6 +91,13 @@ export function isWithinCard(world: World, card: Card, request: EffectRequest): 
   return isLive(world, card) && nowTerms(card).every((bound) => holding(world, bound, request).length > 0)
 }
 
+/** Which of the grants of a card's `now` allows a request, the first of them; undefined if none does. */
+export function grantOf(world: World, card: Card, request: EffectRequest): number | undefined {
+  const [first] = holding(world, card.now, request)
+  const index = first ? card.now.indexOf(first) : -1
+  return index < 0 ? undefined : index
+}
+
 function isApproved(boxes: readonly Box[], approved: Roles): boolean {
   for (const box of boxes) if (isWithin(box.ask, approved)) return true
   return false
