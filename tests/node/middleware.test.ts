@@ -259,6 +259,23 @@ describe('what middleware does', () => {
       expect(performed).toHaveLength(1)
     })
 
+    it('takes nothing for what is refused behind it, over a restart too', async () => {
+      await priced()
+      await on('{ by: tenant, per: day, calls: 2 }')
+      await middleware('odd', '{ tools: [bank.pay], order: 200, module: { name: own } }')
+      own = { request: () => ({ do: 'rewrite', args: { to: 'ann', amount: 1_000_000 } }) }
+      for (let i = 0; i < 4; i++) expect(await pay()).toMatchObject({ ok: false, code: 'NoGrant' })
+      own = { request: () => ({ do: 'rewrite', args: null }) }
+      for (let i = 0; i < 4; i++) expect((await pay()).ok).toBe(false)
+      own = {}
+      t = await again()
+      expect([await pay({ amount: 1 }), await pay({ amount: 2 }), await pay({ amount: 3 })]).toMatchObject([
+        OK,
+        OK,
+        SPENT,
+      ])
+    })
+
     it('is not overdrawn by effects that are asked for together', async () => {
       await priced()
       await on('{ by: tenant, per: day, spend: { EUR: "7.50" } }')

@@ -1,6 +1,7 @@
 /** People who approve: who may, what, and what is refused to them. */
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
+import http from 'node:http'
 import path from 'node:path'
 import { serveApi } from '@cardinal/kernel'
 import { parseManifests } from '@cardinal/manifests'
@@ -46,15 +47,19 @@ async function cardOf(agent: string): Promise<string> {
 async function person(name: string, roles = ['approver'], card?: string): Promise<Person> {
   const of = { tenant: 'acme', name, roles, card: card ?? (await cardOf('desk/d')) }
   const { token } = await t.kernel.people.add(of, 'operator')
-  return { ...of, token }
+  return { card: of.card, token }
 }
 
 interface Person {
-  readonly tenant: string
-  readonly name: string
-  readonly roles: readonly string[]
   readonly card: string
-  readonly token: string
+  token: string
+}
+
+/** As whom the node knows somebody who shows this token. */
+function known({ token }: Person) {
+  const found = t.kernel.people.authenticate(token)
+  if (!found) throw new Error('nobody has this token')
+  return found
 }
 
 /** Begins a payment in somebody's name, and waits until it asks. */
@@ -69,7 +74,8 @@ async function pay(amount: number, principal = 'operator', agent = 'boss/ann') {
 }
 
 function approver({ id, digest }: { readonly id: string; readonly digest: string }) {
-  return (by: Person | string, role?: string) => t.kernel.approvals.approve(id, digest, role, by)
+  return (by: Person | string, role?: string) =>
+    t.kernel.approvals.approve(id, digest, role, typeof by === 'string' ? by : known(by))
 }
 
 beforeEach(async () => {
@@ -142,12 +148,17 @@ describe('somebody who approves', () => {
     const [ann, eve] = [await person('ann'), await person('eve', ['auditor'])]
     const { approval, approve, reply } = await pay(5)
     const { approvals } = t.kernel
-    expect(await approvals.list('open', 100, ann)).toMatchObject([{ id: approval.id }])
-    expect(await approvals.list('open', 100, eve)).toEqual([])
-    await expect(approvals.get(approval.id, eve)).rejects.toMatchObject({ code: 'NoSuchApproval' })
+    expect(await approvals.list('open', 100, known(ann))).toMatchObject([{ id: approval.id }])
+    expect(await approvals.list('open', 100, known(eve))).toEqual([])
+    await expect(approvals.get(approval.id, known(eve))).rejects.toMatchObject({ code: 'NoSuchApproval' })
     await expect(approve(eve)).rejects.toMatchObject({ code: 'NoSuchApproval' })
-    await expect(approve({ ...ann, tenant: 'other' })).rejects.toMatchObject({ code: 'NoSuchApproval' })
-    await expect(approvals.deny(approval.id, eve, 'no')).rejects.toMatchObject({ code: 'NoSuchApproval' })
+    const other = { ...known(ann), tenant: 'other' }
+    await expect(approvals.approve(approval.id, approval.digest, undefined, other)).rejects.toMatchObject({
+      code: 'NoSuchApproval',
+    })
+    await expect(approvals.deny(approval.id, known(eve), 'no')).rejects.toMatchObject({
+      code: 'NoSuchApproval',
+    })
     await expect(approve(ann, 'auditor')).rejects.toMatchObject({ code: 'BadRole' })
     await approve(ann, 'approver')
     expect(await reply).toMatchObject({ ok: true })
@@ -263,6 +274,53 @@ describe('the token of a person', () => {
       expect(await (await as('nobody')).json()).toMatchObject({ code: 'NoSuchPerson' })
       await t.kernel.people.remove('acme', 'ann', 'operator')
       expect((await ask('GET', '/v1/approvals')).status).toBe(401)
+    } finally {
+      await api.close()
+    }
+  })
+
+  it('is worth nothing once its person is removed, also to whoever had shown it before', async () => {
+    const ann = await person('ann')
+    const api = await serveApi({ kernel: t.kernel, port: 0 })
+    try {
+      const { approval } = await pay(5)
+      const before = known(ann)
+      const send = async (remove: boolean) => {
+        const [body, end] = [JSON.stringify({ digest: approval.digest }), Promise.withResolvers<void>()]
+        const answer = new Promise<number | undefined>((resolve, reject) => {
+          const request = http.request(
+            `${api.url}/v1/approvals/${approval.id}/approve`,
+            {
+              method: 'POST',
+              headers: { authorization: `Bearer ${ann.token}`, 'content-length': body.length },
+            },
+            (response) => resolve(response.statusCode),
+          )
+          request.on('error', reject)
+          request.write(body.slice(0, 3))
+          end.promise.then(() => request.end(body.slice(3)))
+        })
+        // Its head is there, and its body is not.
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        if (remove) await t.kernel.people.remove('acme', 'ann', 'operator')
+        end.resolve()
+        return answer
+      }
+      expect(await send(true)).toBe(403)
+      const { approvals } = t.kernel
+      await expect(approvals.approve(approval.id, approval.digest, undefined, before)).rejects.toMatchObject({
+        code: 'NotForPeople',
+      })
+      await expect(approvals.deny(approval.id, before, 'no')).rejects.toMatchObject({ code: 'NotForPeople' })
+      // Somebody else of the same name is somebody else.
+      const again = await person('ann')
+      await expect(approvals.approve(approval.id, approval.digest, undefined, before)).rejects.toMatchObject({
+        code: 'NotForPeople',
+      })
+      expect(paid).toEqual([])
+      ann.token = again.token
+      expect(await send(false)).toBe(200)
+      await expect.poll(() => paid).toHaveLength(1)
     } finally {
       await api.close()
     }

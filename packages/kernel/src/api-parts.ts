@@ -4,15 +4,15 @@ import type { OpenAPIHono, RouteConfig, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import type { Approver } from './approvers.ts'
 import { KernelError } from './errors.ts'
-import type { Person } from './people.ts'
+import type { RecordedPerson } from './people.ts'
 
 /** Whoever has the node's own token. */
 export const OPERATOR = 'operator'
 
-const CALLERS = new WeakMap<Request, Person>()
+const CALLERS = new WeakMap<Request, RecordedPerson>()
 
 /** Notes whose token a request came with; left out: the operator's. */
-export function setCaller(c: Context, person: Person): void {
+export function setCaller(c: Context, person: RecordedPerson): void {
   CALLERS.set(c.req.raw, person)
 }
 

@@ -4,7 +4,7 @@
  */
 import { sha256 } from '@cardinal/oplog'
 import type { Agents } from './agents.ts'
-import { type Approver, nameOf, placeFor, requireApprover, rolesFor } from './approvers.ts'
+import { type Approver, nameOf, placeFor, requireApprover, requireStanding, rolesFor } from './approvers.ts'
 import type { Context } from './context.ts'
 import type { AskRow } from './derived.ts'
 import { KernelError } from './errors.ts'
@@ -85,6 +85,7 @@ export class Approvals {
     // Approved while it was looked for: it may be on its way.
     if (agent.state.effects.get(effect.id) !== effect)
       throw new KernelError('Conflict', 'AlreadyDecided', `\`${id}\` was decided on meanwhile`)
+    requireStanding(this.#ctx, by)
     const error = { class: 'Refused', code: 'Denied', by: 'person', message: why } as const
     agent.outgoing.receive(effect, { ok: false, error }, false, { denied: nameOf(by) })
     await this.#ctx.log.untilDurable(agent.state.tip.pos)

@@ -9,11 +9,11 @@ import { type EffectRequest, isWithinCard } from '@cardinal/cards'
 import type { Actor } from './asking.ts'
 import type { Context } from './context.ts'
 import { KernelError } from './errors.ts'
-import { type Person, principalOf } from './people.ts'
+import { principalOf, type RecordedPerson } from './people.ts'
 import { type OpenEffect, principalsOf } from './state.ts'
 
 /** A person with a token of their own; or the operator's token, which names nobody, by whatever name it is on record. */
-export type Approver = Person | string
+export type Approver = RecordedPerson | string
 
 /** What an approver is on record as. */
 export function nameOf(by: Approver): string {
@@ -43,6 +43,12 @@ export function placeFor(
   return places.find((place) => !approved.includes(place)) ?? chosen
 }
 
+/** A token is worth nothing once its person was removed, also to whoever had shown it before. */
+export function requireStanding(ctx: Pick<Context, 'control'>, by: Approver): void {
+  if (typeof by !== 'string' && ctx.control.findPerson(by.tenant, by.name) !== by)
+    throw refused('NotForPeople', 'this token is worth nothing any more')
+}
+
 /** Throws why somebody may not approve an effect in this place. Called in the step that approves it. */
 export function requireApprover(
   ctx: Pick<Context, 'control'>,
@@ -53,6 +59,7 @@ export function requireApprover(
   by: Approver,
 ): void {
   const { tenant } = who.row
+  requireStanding(ctx, by)
   const before = (effect.approvers ?? []).map((name, i) => [name, effect.approved[i]] as const)
   const name = nameOf(by)
   // Roles of one operator are one another's stand-in; places of one role are there to be taken by several.
@@ -75,7 +82,7 @@ export function requireApprover(
 }
 
 /** Under their own name, or as a client of the Model Context Protocol that bears it. */
-function isOf(principal: string, by: Person): boolean {
+function isOf(principal: string, by: RecordedPerson): boolean {
   return principal === principalOf(by) || principal.startsWith(`mcp.${by.name}.`)
 }
 

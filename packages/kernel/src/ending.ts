@@ -79,6 +79,7 @@ export class Ending {
       const meta = { invocation: id, code, ...this.#ending(open), ...this.metaOf(acts) }
       const tip = agent.append('replied', meta, [Buffer.from(JSON.stringify(error))], this.payloadOf(acts))
       this.told(tip, acts)
+      agent.outgoing.endAsks(id)
       this.#answer(id, caller, tip, error)
       agent.pump()
     })

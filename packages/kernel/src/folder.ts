@@ -14,6 +14,8 @@ export interface Folder {
   readonly homes: string
   readonly derived: string
   readonly secrets: string
+  /** Ways out of sandboxes that are open. */
+  readonly doors: string
   readonly cache: string
   readonly token: string
 }
@@ -29,6 +31,7 @@ export function layout(root: string): Folder {
     homes: at('homes'),
     derived: at('derived.db'),
     secrets: at('secrets'),
+    doors: at('doors'),
     cache: at('cache'),
     token: at('token'),
   }

@@ -328,7 +328,7 @@ class Node implements Kernel {
     this.#door = door
     const http = httpFetch(door)
     const components = new Components(folder.components, engine)
-    const proxy = new EgressProxy(door)
+    const proxy = new EgressProxy(door, folder.doors)
     const servers = new McpServers({
       door,
       proxy,

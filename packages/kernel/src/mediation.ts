@@ -21,7 +21,7 @@ import type { WireError } from '@cardinal/tools'
 import { type Actor, effectKey } from './asking.ts'
 import type { Taken } from './authority-wire.ts'
 import type { Context } from './context.ts'
-import type { Meters, Taking } from './meters.ts'
+import type { Taking } from './meters.ts'
 import { errorOf } from './refusals.ts'
 import { requestOf } from './requests.ts'
 import { encodeRequest } from './settle.ts'
@@ -78,7 +78,7 @@ export function isSameChain(
  * short, the chain has refused it there.
  */
 export function withinBudgets(
-  ctx: Pick<Context, 'findTool'> & { readonly meters: Meters },
+  ctx: Pick<Context, 'findTool' | 'meters' | 'clock'>,
   who: Actor,
   effect: OpenEffect,
   { chain, call }: { readonly chain: readonly Middleware[]; readonly call: Call },
@@ -95,7 +95,8 @@ export function withinBudgets(
   const decided = decide(world, { ...of, ...via }, new Set())
   if (!decided.ok || decided.verdict.verdict === 'refuse') return { ran, takes: [] }
   const cost = decided.verdict.verdict === 'ask' ? ONE_ASK : costOfEffect(request)
-  const need = ctx.meters.need(chain, call, cost)
+  // A chain may have taken its time, over midnight even.
+  const need = ctx.meters.need(chain, { ...call, nowMs: ctx.clock.nowMs() }, cost)
   if ('takes' in need) return { ran, takes: need.takes }
   const { name, digest } = chain[need.by] as Middleware
   const did = [...ran.did.slice(0, need.by), [name, digest, 'refuse'] as const]

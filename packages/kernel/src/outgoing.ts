@@ -17,7 +17,7 @@ import { effectKey } from './asking.ts'
 import type { Child, Taken } from './authority-wire.ts'
 import { mayMediate } from './chains.ts'
 import { redecide } from './decide.ts'
-import { type EffectId, effectId } from './ids.ts'
+import { type EffectId, effectId, type InvocationId } from './ids.ts'
 import { bodyOf, callOf, cardOf, decideMediated, isSameChain, withinBudgets } from './mediation.ts'
 import { givenBack, type Taking } from './meters.ts'
 import { cancelledReceipt, encodeOutcome } from './outcome.ts'
@@ -69,6 +69,9 @@ export class Outgoing {
   recover(): void {
     this.#agent.standing.restoreEffects()
     const now = this.#around.ctx.clock.nowMs()
+    // Ended when the node stopped, and what was asked for it had no time to end with it.
+    for (const { kind, invocation } of this.#agent.state.pending)
+      if (kind === 'cancel' && invocation !== null) this.endAsks(invocation)
     for (const effect of [...this.#agent.state.effects.values()]) {
       // Given up before the node stopped, and nobody was told.
       if (effect.dropped && (isAsked(effect) || effect.class === 'call')) this.abandon(effect.id)
@@ -151,8 +154,9 @@ export class Outgoing {
     const asked = isAsked(effect)
     // Somebody else has decided it meanwhile.
     if (effect.mediated?.done && !asked) return
-    const { ran: within, takes } = withinBudgets(ctx, agent.standing.actor(), effect, mediating, ran)
+    const { ran: within, takes: needed } = withinBudgets(ctx, agent.standing.actor(), effect, mediating, ran)
     const { meta, request, error } = decideMediated(ctx, agent.standing.actor(), effect, within)
+    const takes = error ? [] : needed
     const roles = ran.ask.length > 0 ? { roles: ran.ask } : {}
     const intent = {
       effect: id,
@@ -309,6 +313,19 @@ export class Outgoing {
     else if (effect && isAsked(effect)) this.receive(effect, cancelledReceipt(), false)
   }
 
+  /**
+   * A call has ended by the kernel's word, and whoever made it was told so: nobody can approve any more what was
+   * asked for it alone. What its guest asks for in its `finally` comes later, and is another matter.
+   */
+  endAsks(id: InvocationId): void {
+    const { effects, invocations } = this.#agent.state
+    for (const effect of [...effects.values()]) {
+      const own =
+        effect.serves.includes(id) && effect.serves.every((one) => one === id || !invocations.has(one))
+      if (own && isAsked(effect)) this.receive(effect, cancelledReceipt(), false)
+    }
+  }
+
   abortAll(): void {
     for (const controller of this.#attempts.values()) controller.abort()
   }
@@ -347,9 +364,6 @@ export class Outgoing {
     if (this.isOut(effect.id)) return STALE
     // Somebody else was faster: what is approved already must not be decided as if its card had sunk.
     if (agent.state.effects.get(effect.id) !== effect) return DECIDED
-    // Its call has ended, and its guest hears of that in the turn that comes: whoever called was told so.
-    if (agent.state.pending.some((p) => p.kind === 'cancel' && p.invocation === effect.invocation))
-      return OVER
     if (!isSameChain(ran, this.#standingBefore(effect)?.chain ?? [])) {
       // What was shown is not what would go out now: whoever approves looks again.
       this.mediate(effect)
@@ -452,12 +466,6 @@ const DECIDED: WireError = {
   code: 'AlreadyDecided',
   by: 'person',
   message: 'somebody else has decided on it meanwhile: look again',
-}
-const OVER: WireError = {
-  class: 'Refused',
-  code: 'AlreadyDecided',
-  by: 'person',
-  message: 'the call that it was made for has ended',
 }
 const CHANGED: WireError = {
   class: 'Indeterminate',

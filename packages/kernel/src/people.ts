@@ -84,13 +84,10 @@ export class People {
     return person
   }
 
-  /** Whose token this is. */
-  authenticate(token: string): Person | undefined {
+  /** Whose token this is: the very record, by which it is known whether it still stands. */
+  authenticate(token: string): RecordedPerson | undefined {
     const digest = digestOfToken(token)
-    const found = this.#ctx.control.listPeople().find((one) => one.token === digest)
-    if (!found) return undefined
-    const { token: _token, ...person } = found
-    return person
+    return this.#ctx.control.listPeople().find((one) => one.token === digest)
   }
 }
 

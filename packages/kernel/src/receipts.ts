@@ -160,7 +160,7 @@ export interface ReceiptFacts {
   }
 }
 
-export interface CardFacts {
+interface CardFacts {
   readonly id: string
   /** Its owner, where its entry says so. */
   readonly owner?: string

@@ -19,8 +19,17 @@ export function checkEgress(
     throw new ToolProblem([...at, ...place], error.message)
   }
   for (const [i, grant] of grants.entries()) {
+    const host = String(grant.host)
     const suffix = suffixOf(grant)
     if (suffix !== undefined) throw new ToolProblem([...at, i, 'host'], belowSuffix(suffix))
+    if (host === '*')
+      throw new ToolProblem([...at, i, 'host'], 'a program has no way out to everywhere: name the hosts')
+    const read = URL.parse(`http://${host}`)?.hostname
+    if (!host.startsWith('*.') && read !== host)
+      throw new ToolProblem(
+        [...at, i, 'host'],
+        `\`${host}\` would match no request; it is written \`${read}\``,
+      )
   }
 }
 

@@ -3,12 +3,13 @@
  * shell's. It reaches what the tool's own card says, and nothing if that is left out; it sees no file but what it
  * is given; what it prints is bounded.
  */
-import type { OpenSecret } from '@cardinal/secrets'
+import type { Masker, OpenSecret } from '@cardinal/secrets'
 import { type Command, type Ran, runCommand, WORK } from './cli-run.ts'
 import type { CliDeclaration, CliWord } from './declaration.ts'
 import { answered, askedOf, held, saidBy } from './declared-parts.ts'
 import { egressBound, sinksOfEgress } from './egress-grants.ts'
 import type { EgressProxy, WayOut } from './egress-proxy.ts'
+import { withoutSecret } from './egress-record.ts'
 import { failed, refused } from './failures.ts'
 import { findProgram, findSandbox, isPlainText, OUT } from './sandbox.ts'
 import { placeOfSecret } from './secret-slot.ts'
@@ -35,7 +36,8 @@ export function cliTool(declaration: CliDeclaration, proxy: EgressProxy): Tool {
     ...(bound && { yields: [...new Set([...said.yields, 'untrusted'])] }),
     translate: (args, settings) => translate(declaration, args, settings),
     perform: async (plan, attempt) => {
-      const open = bound && (() => proxy.open(bound, attempt.egress))
+      const open =
+        bound && ((masker: Masker | undefined) => proxy.open(bound, withoutSecret(attempt.egress, masker)))
       return perform(declaration, plan as Plan, attempt, open)
     },
   }
@@ -110,7 +112,7 @@ async function perform(
   declaration: CliDeclaration,
   plan: Plan,
   attempt: Attempt,
-  open: (() => Promise<WayOut>) | undefined,
+  open: ((masker: Masker | undefined) => Promise<WayOut>) | undefined,
 ): Promise<Receipt> {
   const [bwrap, prlimit] = [findSandbox(), findProgram('prlimit')]
   if (!bwrap || !prlimit)
@@ -131,7 +133,7 @@ async function perform(
   if (secret && within.some((bytes) => secret.masker?.mask(bytes) !== undefined))
     return refused('SecretByValue', `secret \`${secret.ref}\` stands in the arguments`)
   await attempt.started()
-  const out = await open?.()
+  const out = await open?.(secret?.masker)
   try {
     const ran = await runCommand(
       commandOf(declaration, plan, secret),
@@ -154,8 +156,8 @@ function commandOf(
   return { ...plan, program, env: { ...cli.env, ...own }, timeoutMs, memoryBytes }
 }
 
-/** What bwrap answers where it could not start the program at all. */
-const NOT_STARTED = /^(bwrap: |sandbox: \d+: exec: )/
+/** What those who start it say where there is no such program. */
+const NOT_STARTED = /^(bwrap: |prlimit: failed to execute |sandbox: \d+: )/
 
 function receiptOf(
   declaration: CliDeclaration,

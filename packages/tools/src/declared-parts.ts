@@ -25,7 +25,7 @@ export function saidBy(
 }
 
 /** Names a declaration, as receipts do. */
-export function versionOf(declaration: unknown): string {
+function versionOf(declaration: unknown): string {
   return hash('sha256', JSON.stringify(declaration)).slice(0, 16)
 }
 

@@ -2,7 +2,7 @@
  * Where a program in the sandbox may go: the tool's own card, which the operator writes beside its command.
  * Each request that it makes is decided by it, method and path included; none of it is its agent's.
  */
-import { type Bound, CardError, has, parseGrants, type Request } from '@cardinal/cards'
+import { type Bound, CardError, cellHas, has, parseGrants, type Request } from '@cardinal/cards'
 
 /** A grant for `http.fetch` as a manifest writes it, without its tool: `{ host: api.example, path: /v1/* }`. */
 export type EgressGrant = Readonly<Record<string, unknown>>
@@ -24,6 +24,11 @@ export function egressBound(grants: readonly EgressGrant[], path: string): Bound
 
 export function isWithinEgress(bound: Bound, request: Request): boolean {
   return has(bound, request)
+}
+
+/** Whether any grant is for this host and port, whatever the request. */
+export function namesHost(bound: Bound, host: readonly string[], port: number): boolean {
+  return bound.some((box) => cellHas(box.host, host) && (box.port === '*' || box.port.has(String(port))))
 }
 
 /** The hosts that what the program was given can be carried to. */

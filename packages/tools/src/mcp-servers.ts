@@ -11,7 +11,9 @@ import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/cli
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio'
 import type { EgressDoor } from './egress-door.ts'
 import { egressBound } from './egress-grants.ts'
-import type { EgressProxy, NoteEgress, WayOut } from './egress-proxy.ts'
+import type { EgressProxy, WayOut } from './egress-proxy.ts'
+import { withoutSecret } from './egress-record.ts'
+import type { NoteEgress } from './egress-way.ts'
 import { digestOf, type McpAccepted, type McpServerDeclaration, type PinnedTool } from './mcp-declaration.ts'
 import { findSandbox, isPlainText, sandboxCommand } from './sandbox.ts'
 import { treeDigest } from './tree-digest.ts'
@@ -157,7 +159,7 @@ export class McpServers {
       stdio?.egress &&
       (await this.#options.proxy.open(
         egressBound(stdio.egress, 'egress'),
-        this.#options.noteEgress(tenant, server.name),
+        withoutSecret(this.#options.noteEgress(tenant, server.name), secret?.masker),
       ))
     const client = new Client(
       { name: 'cardinal', version: '1' },

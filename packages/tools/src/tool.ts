@@ -4,7 +4,7 @@
  */
 import type { GrantDefaults, Request } from '@cardinal/cards'
 import type { OpenSecret } from '@cardinal/secrets'
-import type { NoteEgress } from './egress-proxy.ts'
+import type { NoteEgress } from './egress-way.ts'
 import type { SecretBinding } from './secret-slot.ts'
 
 /** What an effect takes from the budgets of its card and of all above it. */
