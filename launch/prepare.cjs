@@ -100,11 +100,20 @@ function findPnpm() {
   return pnpm
 }
 
+const STAMP = path.join(root, 'node_modules', '.cardinal-installed')
+
+/** Names the dependencies that the lock file and the manifests ask for. */
+function wantedDependencies() {
+  return digest([path.join(root, 'pnpm-lock.yaml'), path.join(root, 'pnpm-workspace.yaml'), ...manifests()])
+}
+
+/** Whether exactly these are installed. */
+function isInstalled() {
+  return read(STAMP) === wantedDependencies() && fs.existsSync(nodePath())
+}
+
 function install() {
-  const lock = path.join(root, 'pnpm-lock.yaml')
-  const wanted = digest([lock, path.join(root, 'pnpm-workspace.yaml'), ...manifests()])
-  const stamp = path.join(root, 'node_modules', '.cardinal-installed')
-  if (read(stamp) === wanted && fs.existsSync(nodePath())) return
+  if (isInstalled()) return
   say('installing dependencies')
   const began = Date.now()
   run(
@@ -113,7 +122,7 @@ function install() {
     { cwd: root },
     '`pnpm` could not be fetched',
   )
-  fs.writeFileSync(stamp, wanted)
+  fs.writeFileSync(STAMP, wantedDependencies())
   say(`installed in ${seconds(began)}`)
 }
 
@@ -209,4 +218,4 @@ function launch(script, args, libraries = []) {
   })
 }
 
-module.exports = { launch, buildRust, root }
+module.exports = { launch, buildRust, isInstalled, root }

@@ -1,12 +1,16 @@
 /** The launcher on a machine that lacks something: it names what, and its twin starts. */
 import { spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
+import { createRequire } from 'node:module'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { tempFolder } from '../support/kernel.ts'
 
 const root = path.join(import.meta.dirname, '../..')
+const { isInstalled } = createRequire(import.meta.url)('../../launch/prepare.cjs') as {
+  isInstalled(): boolean
+}
 const folder = tempFolder()
 const checkout = path.join(folder, 'checkout')
 const realCache =
@@ -15,6 +19,9 @@ const realCache =
 
 /** A checkout whose dependencies are installed and whose engine is not built; everything else is the real one. */
 beforeAll(() => {
+  // What the checkout below installed would be installed here, by way of its links.
+  if (!isInstalled())
+    throw new Error('the dependencies here are not those of the lock file: `npm start` installs them')
   const copy = (...names: string[]) => {
     for (const name of names)
       fs.cpSync(path.join(root, name), path.join(checkout, name), {
