@@ -70,6 +70,11 @@ spec: { effect: read, in: { type: object, properties: {} }, cli: { program: "tru
 ---
 apiVersion: cardinal/v1
 kind: Tool
+metadata: { tenant: ${tenant}, name: echo.way }
+spec: { effect: read, in: { type: object, properties: {} }, cli: { program: "true", args: [], egress: [{ host: 127.0.0.1, scheme: [http], port: [${port}] }] } }
+---
+apiVersion: cardinal/v1
+kind: Tool
 metadata: { tenant: ${tenant}, name: echo.own }
 spec: { effect: read, in: { type: object, properties: {} }, host: { function: own } }
 ---
@@ -244,6 +249,7 @@ export async function mediation(folder: string): Promise<Row[]> {
       ['a component', 'echo.part', {}, CALLS],
       ['an MCP tool over HTTP', 'everything.echo', { message: 'x' }, CALLS],
       ['a program in the sandbox', 'echo.cli', {}, 200],
+      ['a program that has a way out', 'echo.way', {}, 200],
     ]
     for (const [name, tool, args, calls] of kinds)
       rows.push(

@@ -52,6 +52,7 @@ const tool = (
 const MANIFEST = [
   tool('calc.sum', 'read'),
   tool('calc.once', 'once'),
+  tool('calc.wide', 'read', '{ component: ./sum.wasm, fuel: 6000000000, memory: 1024 }'),
   `${head('Middleware', 'guard')}spec: { tools: [db.*], wasm: { component: ./guard.wasm, fuel: 200000000, with: { word: sesame } } }\n`,
   `${head('Agent', 'teller')}spec:\n  program: x\n  card:\n    now:\n      - { tool: calc.*, args: "*", ask: [] }\n      - { tool: db.*, args: "*", ask: [] }\n`,
 ].join('---\n')
@@ -89,6 +90,7 @@ const named = (kind: string, name: string) => nameOfComponent(kind, 'acme', name
 const all = () => ({
   [named('Tool', 'calc.sum')]: sum,
   [named('Tool', 'calc.once')]: sum,
+  [named('Tool', 'calc.wide')]: sum,
   [named('Middleware', 'guard')]: guard,
 })
 
@@ -139,6 +141,23 @@ describe('a component as a tool', () => {
       expect(String(failed.message)).toContain(says)
     }
     expect(await use('calc.sum', { a: 1, b: 2 })).toMatchObject({ ok: true })
+  })
+
+  it('waits for room, and waits no more once nobody waits for it', async () => {
+    const begin = (who: string, how: string) => {
+      const args = { name: 'calc.wide', args: { a: 1, b: 2, how } }
+      return t.kernel.invoke({ address: `acme/teller/${who}`, method: 'use', args })
+    }
+    // Two of them have all the memory there is for components.
+    const spinning = [await begin('w1', 'spin'), await begin('w2', 'spin')]
+    const third = await begin('w3', 'plain')
+    expect(await t.kernel.suspend('acme/teller/w3')).toBe(false)
+    await t.kernel.cancel(third.id, 'nobody waits')
+    expect(await third.reply).toMatchObject({ ok: false })
+    await expect.poll(() => t.kernel.suspend('acme/teller/w3')).toBe(true)
+    expect((await t.kernel.result(spinning[1]?.id ?? '')).state).toBe('open')
+    for (const { reply } of spinning) expect((await reply).ok).toBe(true)
+    expect(await (await begin('w3', 'plain')).reply).toMatchObject({ value: { value: { sum: 3 } } })
   })
 
   it('is refused where it wants something of the host, is none, or has another shape; nothing changes', async () => {

@@ -90,10 +90,11 @@ export class Components {
   async #enter(memoryBytes: number, signal: AbortSignal): Promise<() => void> {
     const isRoom = () =>
       this.#calls === 0 || (this.#calls < MAX_CALLS && this.#bytes + memoryBytes <= MAX_MEMORY)
-    while (!isRoom()) await new Promise<void>((resolve) => this.#waiting.push(resolve))
     const next = () => this.#waiting.shift()?.()
+    while (!isRoom() && !signal.aborted) await this.#turn(signal)
     if (signal.aborted) {
-      next()
+      // Whoever was woken in vain wakes the one behind.
+      if (isRoom()) next()
       throw new Cancelled('nobody waits for it any more')
     }
     this.#calls++
@@ -103,6 +104,20 @@ export class Components {
       this.#bytes -= memoryBytes
       next()
     }
+  }
+
+  /** Resolves when room was given back, or nobody waits any more. */
+  #turn(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const go = () => {
+        signal.removeEventListener('abort', go)
+        const at = this.#waiting.indexOf(go)
+        if (at >= 0) this.#waiting.splice(at, 1)
+        resolve()
+      }
+      this.#waiting.push(go)
+      signal.addEventListener('abort', go, { once: true })
+    })
   }
 
   /** Forgets what was compiled of those that no declaration names any more; their files stay. */
