@@ -82,7 +82,7 @@ describe('a receipt', () => {
         verdict: 'allow',
         card: expect.stringMatching(/^card_/),
         grant: 0,
-        cards: [{ id: expect.stringMatching(/^card_/), owner: 'acme/teller/k30', generation: 1 }],
+        cards: [{ id: expect.stringMatching(/^card_/), owner: 'acme/teller/k30' }],
         middleware: [
           ['hide', expect.any(String), 'pass'],
           ['boss', expect.any(String), 'pass'],
@@ -143,7 +143,13 @@ describe('a receipt', () => {
       method: 'tool',
       args: { name: 'bank.pay', args: { to: 'ann', amount: 1 } },
     }
-    expect(await t.call('boss/b', 'call', call)).toMatchObject({
+    const made = await t.kernel.invoke({
+      address: 'acme/boss/b',
+      method: 'call',
+      args: call,
+      principal: 'person.bob',
+    })
+    expect(await made.reply).toMatchObject({
       ok: true,
       value: { ok: { ok: { id: 'p-ann' } } },
     })
@@ -155,13 +161,14 @@ describe('a receipt', () => {
     expect(facts.allowed.cards).toHaveLength(2)
     expect(facts.allowed.cards[0]).toMatchObject({ id: facts.allowed.card, owner: address })
     expect(JSON.stringify(facts.allowed.cards[0])).toContain('"calls":"3"')
-    expect(facts.allowed.cards[1]).toMatchObject({ owner: 'acme/boss/b', generation: 1 })
+    expect(facts.allowed.cards[1]).toMatchObject({ owner: 'acme/boss/b' })
+    expect(facts.who.principals).toEqual(['person.bob'])
     // Nobody puts another card there, or leaves out who is above.
     const [lowest, root] = receipt.cards
     for (const cards of [[lowest], [root], [root, lowest], [lowest, lowest], [lowest, root, root]])
       expect(() => checkReceipt({ ...receipt, cards }, key())).toThrow(/cards|minted/)
-    const { cards: _cards, ...older } = receipt
-    expect(checkReceipt(older, key()).allowed.cards).toEqual([])
+    const { cards: _cards, ...without } = receipt
+    expect(() => checkReceipt(without, key())).toThrow('no receipt')
   })
 
   it('says of which version its tool was, what the other side calls it, and how often it was tried', async () => {
@@ -192,15 +199,17 @@ spec:
           parseManifests(text(about) + agent, 'm.yaml', { isRange, defaultsOf: own.kernel.defaultsOf }),
           new Map([['acme/teller', bundle]]),
         )
-      const factsOf = async (seq: number) =>
+      const factsOf = async (seq: number, open = false) =>
         checkReceipt(
-          JSON.parse(JSON.stringify(await own.kernel.receipts.of(`acme/teller/a@${seq}.0`, false))),
+          JSON.parse(JSON.stringify(await own.kernel.receipts.of(`acme/teller/a@${seq}.0`, open))),
           own.kernel.publicKey,
         )
       await apply('orders')
       const order = () => own.call('teller/a', 'use', { name: 'shop.order', args: {} })
       expect(await order()).toMatchObject({ ok: true, value: { ok: true } })
-      const first = await factsOf(3)
+      const first = await factsOf(3, true)
+      // What others say stands where it can be erased, and is told to nobody who was not shown it.
+      expect(JSON.stringify(await factsOf(3))).not.toContain('req-7f3')
       expect(first.done).toMatchObject({ attempts: 3, upstream: 'req-7f3/1', outcome: 'done' })
       await apply('orders, in other words')
       await order()
@@ -210,6 +219,7 @@ spec:
       }[]
       const second = await factsOf(turns.filter(({ text: said }) => /1 effect/.test(said)).at(-1)?.seq ?? 0)
       expect(second.done.attempts).toBe(1)
+      expect([first.who.generation, second.who.generation]).toEqual([1, 1])
       expect([first.what.version, second.what.version]).toEqual([
         expect.stringMatching(/^[0-9a-f]{16}$/),
         expect.stringMatching(/^[0-9a-f]{16}$/),
@@ -219,6 +229,89 @@ spec:
       await own.close()
       service.close()
     }
+  })
+
+  it('is worth nothing with an entry left out that others show to have been there', async () => {
+    const receipt = await get(asked, true)
+    const kindOf = (entry: { frames: string }) => {
+      const frames = Buffer.from(entry.frames, 'base64').toString('latin1')
+      return ['"what":"mediated"', '"role":"boss"'].findIndex((mark) => frames.includes(mark))
+    }
+    const without = (which: number) => ({
+      ...receipt,
+      entries: receipt.entries.filter((entry: { frames: string }) => kindOf(entry) !== which),
+    })
+    expect(without(0).entries.length).toBe(receipt.entries.length - 1)
+    expect(() => checkReceipt(without(0), key())).toThrow('what middleware did is missing')
+    expect(without(1).entries.length).toBe(receipt.entries.length - 1)
+    expect(() => checkReceipt(without(1), key())).toThrow('who approved is missing')
+    const plain = await get(paid)
+    const started = plain.entries.length - 2
+    const entries = plain.entries.filter((_: unknown, i: number) => i !== started)
+    expect(() => checkReceipt({ ...plain, entries }, key())).toThrow('when it began is missing')
+    // The last may be: then it says no more than that it has not ended.
+    expect(checkReceipt({ ...plain, entries: plain.entries.slice(0, -1) }, key()).done.outcome).toBe(
+      'not ended yet',
+    )
+  })
+
+  it('says in whose name it was done, whichever inputs its turn had, and nobody else’s', async () => {
+    const call = (principal: string) =>
+      t.kernel.invoke({
+        address: 'acme/teller/names',
+        method: 'use',
+        args: { name: 'bank.pay', args: { to: 'ann', amount: 1 } },
+        principal,
+      })
+    for (const principal of ['person.bob', 'person.eve']) await (await call(principal)).reply
+    const lines = (await t.kernel.view.history('acme/teller/names', { limit: 50 })) as {
+      seq: number
+      text: string
+    }[]
+    const seqs = lines.filter(({ text }) => /1 effect/.test(text)).map(({ seq }) => seq)
+    const both = await Promise.all(seqs.map((seq) => get(`acme/teller/names@${seq}.0`)))
+    expect(both.map((one) => checkReceipt(one, key()).who.principals)).toEqual([
+      ['person.bob'],
+      ['person.eve'],
+    ])
+  })
+
+  it('names the grant that let it through, and the version of the manifest that was in force', async () => {
+    const now = [
+      '{ tool: bank.pay, args: { to: "*", amount: { max: 100 } }, ask: [boss] }',
+      '{ tool: bank.pay, args: { to: "*", amount: { max: 10 } }, ask: [] }',
+    ]
+    const clerk = { name: 'clerk', file: programFile('teller.ts'), now }
+    await applyPrograms(t.kernel, [clerk])
+    const use = (amount: number) =>
+      t.kernel.invoke({
+        address: 'acme/clerk/a',
+        method: 'use',
+        args: { name: 'bank.pay', args: { to: 'ann', amount } },
+      })
+    await (await use(5)).reply
+    await applyPrograms(t.kernel, [{ ...clerk, now: [...now].reverse() }])
+    await (await use(5)).reply
+    const third = await use(40)
+    await expect.poll(async () => (await t.kernel.approvals.list()).length).toBe(1)
+    const [ask] = await t.kernel.approvals.list()
+    await t.kernel.approvals.approve(ask?.id ?? '', ask?.digest ?? '', 'boss', 'carol')
+    await third.reply
+    const lines = (await t.kernel.view.history('acme/clerk/a', { limit: 50 })) as {
+      seq: number
+      text: string
+    }[]
+    const seqs = lines.filter(({ text }) => /1 effect/.test(text)).map(({ seq }) => seq)
+    const facts = await Promise.all(
+      seqs.map(async (seq) => checkReceipt(await get(`acme/clerk/a@${seq}.0`), key())),
+    )
+    expect(
+      facts.map(({ who, allowed }) => [who.generation, allowed.grant, allowed.approvals.length]),
+    ).toEqual([
+      [1, 1, 0],
+      [2, 0, 0],
+      [2, 1, 1],
+    ])
   })
 
   it('is there for what was refused, too', async () => {
@@ -277,7 +370,7 @@ spec:
     expect(splice([...one.entries.slice(0, -1), other.entries.at(-1)])).toThrow('more than one agent')
     expect(splice(other.entries)).toThrow('are not those of')
     expect(splice([...one.entries].reverse())).toThrow('another order')
-    expect(splice(one.entries.filter((_: unknown, i: number) => i !== 2))).toThrow(
+    expect(splice(one.entries.filter((_: unknown, i: number) => i !== 1))).toThrow(
       'the turn that asked for it',
     )
     expect(() => checkReceipt({ ...one, effect: 'acme/teller/k30@3.1' }, key())).toThrow(

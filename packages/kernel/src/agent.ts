@@ -401,6 +401,13 @@ export class LiveAgent {
       await this.save()
   }
 
+  /** Which version of its manifest is in force, where it is another than at its birth. */
+  get generation(): { readonly generation?: number } {
+    const { tenant, type } = this.address
+    const now = this.#around.ctx.control.findGeneration(tenant, type)?.generation
+    return now === undefined || now === this.state.birth?.generation ? {} : { generation: now }
+  }
+
   /** What its home may take: the least that one of its birth cards grants; the node's default where none says anything. */
   get homeBytes(): number {
     const granted = this.standing.row.births.map((card) => card.limits.budgets.get('homeBytes'))
@@ -474,7 +481,7 @@ export class LiveAgent {
       raw,
       usage,
     )
-    const said = { ...meta, ...this.ending.metaOf(acts) }
+    const said = { ...meta, ...this.generation, ...this.ending.metaOf(acts) }
     if (usage.home) ctx.control.noteSqlite(ctx.sqliteVersion)
     ctx.crashPoint('turn.before')
     const tip = this.append('turn', said, payloads, this.ending.payloadOf(acts))

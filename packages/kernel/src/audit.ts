@@ -349,7 +349,8 @@ export class Audit {
     if (isOlder(meta)) this.#older++
     else {
       this.#verdicts += decided.metas.length
-      this.#same(at, 'verdicts', meta.effects.map(withoutGrant), decided.metas.map(withoutGrant))
+      const likeSaid = decided.metas.map((one, i) => asSaid(one, meta.effects[i]))
+      this.#same(at, 'verdicts', meta.effects, likeSaid)
       this.#same(at, 'refusals and results', [...detailsOf(entry).values()], decided.details)
     }
     const answers = answersOf(who, output.replies, acts)
@@ -407,6 +408,7 @@ export class Audit {
       roles = [],
       again: _again,
       meters: _meters,
+      generation: _generation,
       auth: _auth,
       ...said
     } = meta as MediatedMeta & AuthorityMeta
@@ -421,7 +423,7 @@ export class Audit {
     const outward = { args, ask: roles, expiresMs: meta.due, end }
     const derived = decideMediated(this.#rows, who.standing.actor(), effect, outward)
     this.#verdicts++
-    this.#same(at, 'an intent', withoutGrant(said), withoutGrant(derived.meta))
+    this.#same(at, 'an intent', said, asSaid(derived.meta, said))
     this.#same(at, 'what was to go out', request, derived.request ? encodeRequest(derived.request) : {})
   }
 
@@ -547,10 +549,11 @@ function readable(entry: Entry, key: PayloadKey): Folded {
   return toFolded(entry, key)
 }
 
-/** Which grant it was is said since entries say it; older ones do not. */
-function withoutGrant<T extends { readonly grant?: number }>({
-  grant: _grant,
-  ...rest
-}: T): Omit<T, 'grant'> {
-  return rest
+type SaidLately = { readonly grant?: number; readonly for?: readonly string[] }
+
+/** Which grant it was, and in whose name, is said since entries say it; older ones do not. */
+function asSaid(derived: object, said: SaidLately | undefined): object {
+  const isKept = ([name]: [string, unknown]) =>
+    (name !== 'grant' && name !== 'for') || said?.[name] !== undefined
+  return Object.fromEntries(Object.entries(derived).filter(isKept))
 }

@@ -27,7 +27,7 @@ import type { Context } from './context.ts'
 import { decideMessage, isMessage } from './messages.ts'
 import { errorOf } from './refusals.ts'
 import { badArguments, requestOf } from './requests.ts'
-import { causesOf, type OpenEffect, servesOf } from './state.ts'
+import { causesOf, type OpenEffect, principalsOf, servesOf } from './state.ts'
 import {
   type EffectMeta,
   type GuestEffect,
@@ -74,7 +74,9 @@ export function decideEffects(
     const id = `${base.seq}.${index}`
     const result =
       index >= room ? tooMany() : decideOne(ctx, who, { effect, id, turns, timeMs: base.time }, acts)
-    metas.push(result.meta)
+    const principals = principalsOf(state, { serves: served })
+    const isEffect = result.meta.verdict === 'allow' || result.meta.verdict === 'ask'
+    metas.push(isEffect && principals.length > 0 ? { ...result.meta, for: principals } : result.meta)
     if (!result.error && result.meta.verdict !== 'done') return
     const error = result.error && { ...result.error, effect: `${who.name}@${id}` }
     details.push({
@@ -141,7 +143,7 @@ function decideTool(ctx: Tools, who: Actor, { effect, id, via, turns }: Asking, 
   const { verdict } = begun
   const meta = { tool: effect.tool, class: translated.effectClass } as const
   if (verdict.verdict === 'refuse') return refused(who, meta.class, request, turns, verdict)
-  const grant = grantOf(world, verdict.card, request)
+  const grant = grantOf(verdict)
   const named = {
     ...(verdict.card.id !== who.rootCard && { via: verdict.card.id }),
     ...(grant !== undefined && { grant }),

@@ -56,7 +56,8 @@ export class DeclaredTools {
 
   find(tenant: string, name: string): Tool | undefined {
     const declared = this.#declared.find('tool', tenant, name)
-    if (declared?.cli) return this.#once(declared, () => cliTool(declared, this.#ports.proxy))
+    if (declared?.cli)
+      return this.#once(declared, () => cliTool(declared, (...of) => this.#ports.proxy.open(tenant, ...of)))
     if (declared?.wasm) return this.#once(declared, () => wasmTool(declared, this.#ports.component))
     if (declared?.host) return this.#once(declared, () => hostTool(declared, this.#ports.functions))
     if (declared) return this.#once(declared, () => declaredTool(declared, this.#ports.http))

@@ -10,7 +10,7 @@ export { type CheckedHome, checkHomeFile, type HomeHeader } from './home-file.ts
 export { rekeyVault } from './host-secrets.ts'
 export type { Invoke } from './intake.ts'
 export { type Kernel, type KernelOptions, openKernel } from './kernel.ts'
-export { checkReceipt, type ReceiptFacts } from './receipts.ts'
+export { checkReceipt, type ReceiptFacts } from './receipt-facts.ts'
 export type { Reply, ReplyError } from './reply.ts'
 export type { HistoryLine, LogLine } from './view.ts'
 export type { Why } from './why.ts'

@@ -154,7 +154,7 @@ export function decideMediated(
   const { verdict } = begun
   if (verdict.verdict === 'refuse')
     return refused(request, errorOf(explain(world, row, request, turns, verdict), verdict))
-  const grant = grantOf(world, verdict.card, request)
+  const grant = grantOf(verdict)
   const via = {
     ...(verdict.card.id !== who.rootCard && { via: verdict.card.id }),
     ...(grant !== undefined && { grant }),

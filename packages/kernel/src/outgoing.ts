@@ -7,6 +7,7 @@ import {
   costOfEffect,
   type EffectRequest,
   encodeBudgets,
+  grantOf,
   type Influence,
   join,
 } from '@cardinal/cards'
@@ -69,15 +70,11 @@ export class Outgoing {
   recover(): void {
     this.#agent.standing.restoreEffects()
     const now = this.#around.ctx.clock.nowMs()
-    // Ended when the node stopped, and what was asked for it had no time to end with it.
-    for (const { kind, invocation } of this.#agent.state.pending)
-      if (kind === 'cancel' && invocation !== null) this.endAsks(invocation)
     for (const effect of [...this.#agent.state.effects.values()]) {
-      // Given up before the node stopped, and nobody was told.
-      if (effect.dropped && (isAsked(effect) || effect.class === 'call')) this.abandon(effect.id)
+      // Those that nobody waits for are told at last, once what is under way is known.
+      if (isGivenUp(effect)) continue
       // The callee may have answered before the node stopped.
-      else if (effect.class === 'call' && effect.sent !== undefined)
-        this.#around.dispatch(this.#agent, effect)
+      if (effect.class === 'call' && effect.sent !== undefined) this.#around.dispatch(this.#agent, effect)
       else if (onlyWaits(effect, now)) continue
       else if (effect.class === 'call' || effect.class === 'spawn') this.#around.dispatch(this.#agent, effect)
       else if (effect.mediated && !effect.mediated.done && effect.dropped)
@@ -91,6 +88,11 @@ export class Outgoing {
         this.receive(effect, cancelledReceipt(), false)
       else this.perform(effect, true)
     }
+    // Not before: an agent whose cards are dead ends as soon as nothing of it is out.
+    for (const effect of [...this.#agent.state.effects.values()])
+      if (isGivenUp(effect)) this.abandon(effect.id)
+    for (const { kind, invocation } of this.#agent.state.pending)
+      if (kind === 'cancel' && invocation !== null) this.endAsks(invocation)
   }
 
   /** Sends the messages of a turn on their way; inside the node nothing waits for the disk. */
@@ -165,6 +167,7 @@ export class Outgoing {
       ...roles,
       ...(asked && { again: 1 as const }),
       ...(takes.length > 0 && { meters: takes }),
+      ...agent.generation,
       ...meta,
     } as const
     const tip = agent.append('intent', intent, [bodyOf(ran.args, request)])
@@ -273,6 +276,7 @@ export class Outgoing {
   receive(effect: OpenEffect, receipt: Receipt, attempted: boolean, besides: Besides = {}): void {
     const { ctx } = this.#around
     const agent = this.#agent
+    const { upstream, ...kept } = besides
     const open = agent.state.effects.get(effect.id)
     if (!open) return
     const { used, spent, ...plain } = { used: undefined, spent: undefined, ...receipt }
@@ -295,9 +299,11 @@ export class Outgoing {
       ...(taken && { used: encodeBudgets(taken) }),
       ...(spent && { spent: 1 as const }),
       ...(meters.length > 0 && { meters }),
-      ...besides,
+      ...(upstream !== undefined && { upstream: 1 as const }),
+      ...kept,
     }
-    agent.append('receipt', meta, [event])
+    const said = upstream === undefined ? [event] : [event, Buffer.from(JSON.stringify({ upstream }))]
+    agent.append('receipt', meta, said)
     ctx.meters.take(meters)
     ctx.crashPoint('receipt.appended')
     ctx.waits.remove(agent.name, effect.id)
@@ -383,12 +389,14 @@ export class Outgoing {
       return error
     }
     const reserved = world.effects.get(effectKey(name, effect.id))?.open?.reserved
+    const grant = grantOf(verdict)
     const meta = {
       effect: effect.id,
       role,
       principal,
       verdict: verdict.verdict,
       ...(verdict.card.id !== rootCard && { via: verdict.card.id }),
+      ...(grant !== undefined && { grant }),
       ...(reserved && { spends: { card: verdict.card.id, of: encodeBudgets(reserved) } }),
       ...(reserved && takes.length > 0 && { meters: takes }),
     }
@@ -433,6 +441,11 @@ export class Outgoing {
       ? { ...now, code: 'Cut', message: `${CUT.message}: ${now.message}` }
       : CUT
   }
+}
+
+/** Nobody waits for it any more, and it is out nowhere. */
+function isGivenUp(effect: OpenEffect): boolean {
+  return effect.dropped && (isAsked(effect) || effect.class === 'call')
 }
 
 /** By which tool it was performed, and how. */

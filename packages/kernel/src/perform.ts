@@ -112,6 +112,7 @@ async function attempts(
     upstream = id
   }
   for (let n = 1; ; n++) {
+    upstream = undefined
     const { promise: recorded, resolve } = Promise.withResolvers<void>()
     let receipt: Receipt
     const guard: Guard = { begun: false, fault: undefined }
@@ -121,7 +122,10 @@ async function attempts(
         attemptOf(ctx, who, effect, translated, recorded, guard, called),
       )
     } catch (error) {
-      if (error instanceof Sunk) return n === 1 ? refused(error.error) : indeterminate(SUNK)
+      if (error instanceof Sunk)
+        return n === 1
+          ? refused(error.error)
+          : { ...indeterminate(SUNK), version: tool.version, attempts: n - 1 }
       // What failed here, and not in the tool, ends the node.
       if (error === guard.fault || error instanceof Stopping) throw error
       ctx.onBroken(`${who.actor().name}@${effect.id}`, tool.name, error)

@@ -462,7 +462,10 @@ function foldReceipt(state: AgentState, entry: Folded, meta: ReceiptMeta): void 
 }
 
 /** On behalf of whom from outside an effect is done, through however many agents. */
-export function principalsOf(state: Pick<AgentState, 'served'>, { serves }: OpenEffect): readonly string[] {
+export function principalsOf(
+  state: Pick<AgentState, 'served'>,
+  { serves }: Pick<OpenEffect, 'serves'>,
+): readonly string[] {
   const all = serves.flatMap((id): readonly string[] => {
     const { caller, principals = [] } = state.served.get(id) ?? {}
     return caller && 'principal' in caller ? [caller.principal] : principals

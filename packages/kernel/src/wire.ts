@@ -123,6 +123,8 @@ export interface EffectMeta {
   readonly code?: string
   /** Which of its card's grants allowed it, from 0. */
   readonly grant?: number
+  /** In whose name from outside. */
+  readonly for?: readonly string[]
   /** The card it was done by, if it is not the one that its agent was rooted with. */
   readonly via?: string
   readonly calls?: number
@@ -186,6 +188,8 @@ export interface TurnMeta extends AuthorityMeta {
   readonly limits: { readonly fuel: number; readonly memory: number }
   /** Its first birth card. */
   readonly card: string
+  /** Of the manifest in force, where it is another than at the birth. */
+  readonly generation?: number
   readonly effects: readonly EffectMeta[]
   /** The third: why an answer was not passed on. */
   readonly replies: readonly (readonly [InvocationId, boolean, string?])[]
@@ -252,8 +256,8 @@ export interface ReceiptMeta extends AuthorityMeta {
   readonly withheldBy?: string
   /** Of the tool that performed it. */
   readonly version?: string
-  /** What the other side calls it. */
-  readonly upstream?: string
+  /** A second payload says what the other side calls it. */
+  readonly upstream?: 1
   /** How often it was tried, where it was not once. */
   readonly attempts?: number
 }
@@ -293,6 +297,7 @@ export interface MediatedMeta {
   readonly code?: string
   readonly via?: string
   readonly grant?: number
+  readonly generation?: number
   /** It had asked a person before, and is asked for anew. */
   readonly again?: 1
   /** Name, digest and what it did, from the outermost. */
@@ -323,6 +328,7 @@ export interface ApprovedMeta {
   readonly principal: string
   readonly verdict: 'allow' | 'ask'
   readonly via?: string
+  readonly grant?: number
   readonly spends?: Taken
   readonly meters?: readonly Taking[]
 }

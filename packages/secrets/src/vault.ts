@@ -89,6 +89,7 @@ export class Vault {
    * where `from` is not its key, `SecretDamaged` where something does not open; nothing is changed then.
    */
   static async rekey(file: string, from: VaultKey, to: VaultKey): Promise<number> {
+    if (from.id === to.id) throw new SecretError('VaultKey', 'both are the same key')
     const vault = await Vault.open(file, from)
     const db = vault.#db
     try {
@@ -102,11 +103,11 @@ export class Vault {
             'SecretDamaged',
             `secret \`${name}\` of \`${tenant}\` does not open with the vault's key`,
           )
-        const again = await to.wrap(key, bound)
+        const again = await wrapChecked(to, key, bound)
         key.fill(0)
         db.prepare('update secrets set wrapped = ? where tenant = ? and name = ?').run(again, tenant, name)
       }
-      db.prepare('update vault set key_id = ?, checked = ?').run(to.id, await to.wrap(CHECK, CHECK))
+      db.prepare('update vault set key_id = ?, checked = ?').run(to.id, await wrapChecked(to, CHECK, CHECK))
       db.exec('commit')
       return rows.length
     } finally {
@@ -237,6 +238,14 @@ export class Vault {
       .prepare('insert or replace into secrets values (?, ?, ?, ?, ?, ?)')
       .run(tenant, name, version, nowMs, wrapped, sealed)
   }
+}
+
+/** Nothing is given away for what cannot be opened again. */
+async function wrapChecked(by: VaultKey, key: Buffer, bound: Buffer): Promise<Buffer> {
+  const wrapped = await by.wrap(key, bound)
+  const back = await by.unwrap(wrapped, bound).catch(() => undefined)
+  if (!back?.equals(key)) throw new SecretError('VaultKey', 'the new key does not open what it has wrapped')
+  return wrapped
 }
 
 function rowOf({ tenant, name, version, made_ms: madeMs }: Row): SecretRow {

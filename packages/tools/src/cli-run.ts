@@ -40,7 +40,7 @@ export interface Ran {
   readonly stderr: Buffer
   readonly files: readonly (readonly [name: string, bytes: Buffer])[]
   /** Why it did not come to its own end. */
-  readonly ended?: 'time' | 'output' | 'cancelled' | 'signal'
+  readonly ended?: 'time' | 'output' | 'cancelled' | 'signal' | 'notStarted'
 }
 
 /** Never rejects: whatever becomes of it is told. It is gone with all it started when the promise resolves. */
@@ -72,6 +72,13 @@ export function runCommand(
       env: sandboxed.env,
       stdio: ['pipe', 'pipe', 'pipe', ...more],
     })
+    // Whoever has no descriptor left for it has not begun, and the rest of it is not there.
+    child.on('error', () => {})
+    if (!child.stdout) {
+      const nothing = Buffer.alloc(0)
+      resolve({ code: undefined, stdout: nothing, stderr: nothing, files: [], ended: 'notStarted' })
+      return
+    }
     let ended: Ran['ended']
     const end = (why: NonNullable<Ran['ended']>) => {
       ended ??= why
@@ -87,7 +94,6 @@ export function runCommand(
     const given = outs.map((_, i) => gather(child.stdio[FIRST_DESCRIPTOR + i] as Readable, room, tooMuch))
     feed(child.stdin, stdin)
     for (const [i, [, bytes]] of files.entries()) feed(child.stdio[firstFile + i] as Writable, bytes)
-    child.on('error', () => {})
     child.on('close', (code, killedBy) => {
       clearTimeout(timer)
       signal.removeEventListener('abort', cancel)

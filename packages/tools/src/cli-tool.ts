@@ -8,7 +8,7 @@ import { type Command, type Ran, runCommand, WORK } from './cli-run.ts'
 import type { CliDeclaration, CliWord } from './declaration.ts'
 import { answered, askedOf, held, saidBy } from './declared-parts.ts'
 import { egressBound, sinksOfEgress } from './egress-grants.ts'
-import type { EgressProxy, WayOut } from './egress-proxy.ts'
+import type { OpenWay, WayOut } from './egress-proxy.ts'
 import { withoutSecret } from './egress-record.ts'
 import { failed, refused } from './failures.ts'
 import { findProgram, findSandbox, isPlainText, OUT } from './sandbox.ts'
@@ -26,7 +26,8 @@ interface Plan {
   readonly ref: string | undefined
 }
 
-export function cliTool(declaration: CliDeclaration, proxy: EgressProxy): Tool {
+/** `proxy`: opens ways out for the tenant that declares it. */
+export function cliTool(declaration: CliDeclaration, proxy: OpenWay): Tool {
   const { egress } = declaration.cli
   const said = saidBy(declaration, [...(declaration.sinks ?? []), ...sinksOfEgress(egress)])
   const bound = egress && egressBound(egress, 'egress')
@@ -37,7 +38,7 @@ export function cliTool(declaration: CliDeclaration, proxy: EgressProxy): Tool {
     translate: (args, settings) => translate(declaration, args, settings),
     perform: async (plan, attempt) => {
       const open =
-        bound && ((masker: Masker | undefined) => proxy.open(bound, withoutSecret(attempt.egress, masker)))
+        bound && ((masker: Masker | undefined) => proxy(bound, withoutSecret(attempt.egress, masker)))
       return perform(declaration, plan as Plan, attempt, open)
     },
   }
@@ -174,6 +175,8 @@ function receiptOf(
   const [said, complained] = [shown(stdout), shown(stderr)]
   if (ended === 'cancelled' && effect === 'read')
     return failed('Cancelled', 'Cancelled', 'cancelled before it ended')
+  if (ended === 'notStarted')
+    return failed('Unavailable', 'ToolFailed', `\`${name}\` could not be started here just now`)
   if (ended) return undone(effect, `\`${name}\` ${WHY[ended]}`)
   if (code !== 0 && NOT_STARTED.test(complained.toString()))
     return failed('Unavailable', 'ToolFailed', `\`${cli.program}\` could not be started in the sandbox`)

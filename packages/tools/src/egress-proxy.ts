@@ -17,12 +17,16 @@ export interface WayOut {
   close(): void
 }
 
+/** Opens a way out for one tenant. */
+export type OpenWay = (bound: Bound, note: NoteEgress) => Promise<WayOut>
+
 /** What stands in the folder of a way out. */
 export const SOCKET = 'door.sock'
 export const TRUSTED = 'ca.pem'
 const PREFIX = 'door-'
-/** Sockets of all ways together: a node has others to serve. */
+/** Sockets of all ways together, and of those of one tenant: a node has others to serve. */
 const ALL_SOCKETS = 1024
+const TENANT_SOCKETS = 256
 /** The system takes no longer name of a socket than 107 bytes. */
 const MAX_SOCKET_PATH = 100
 
@@ -30,7 +34,8 @@ const MAX_SOCKET_PATH = 100
 export class EgressProxy {
   readonly #door: EgressDoor
   readonly #base: string
-  readonly #room: Room = { sockets: ALL_SOCKETS }
+  readonly #all = { sockets: ALL_SOCKETS }
+  readonly #rooms = new Map<string, Room>()
   #ca: EgressCa | undefined
 
   /** `base`: a folder of the node's own. What an earlier run left in it is removed. */
@@ -42,12 +47,12 @@ export class EgressProxy {
   }
 
   /** Whatever goes through it lies within `bound`. */
-  async open(bound: Bound, note: NoteEgress): Promise<WayOut> {
+  async open(tenant: string, bound: Bound, note: NoteEgress): Promise<WayOut> {
     this.#ca ??= new EgressCa()
     const pem = await this.#ca.pem()
     fs.mkdirSync(this.#base, { recursive: true, mode: 0o700 })
     const folder = fs.mkdtempSync(path.join(this.#base, PREFIX))
-    const way = new Way(this.#door, this.#ca, { bound, note, room: this.#room })
+    const way = new Way(this.#door, this.#ca, { bound, note, room: this.#roomOf(tenant) })
     const close = () => {
       way.close()
       fs.rmSync(folder, { recursive: true, force: true })
@@ -60,5 +65,13 @@ export class EgressProxy {
       close()
       throw error
     }
+  }
+
+  #roomOf(tenant: string): Room {
+    const known = this.#rooms.get(tenant)
+    if (known) return known
+    const made = { own: { sockets: TENANT_SOCKETS }, all: this.#all }
+    this.#rooms.set(tenant, made)
+    return made
   }
 }

@@ -24,10 +24,10 @@ let serve: http.RequestListener
 const origin = () => `http://127.0.0.1:${(service.address() as AddressInfo).port}`
 const socketOf = ({ folder: at }: WayOut) => path.join(at, SOCKET)
 
-function open(): Promise<WayOut> {
+function open(tenant = 'acme'): Promise<WayOut> {
   const { port } = service.address() as AddressInfo
   const grants = [{ host: '127.0.0.1', scheme: ['http'], port: [port], path: '/*', method: '*' }]
-  return proxy.open(egressBound(grants, 'egress'), async ({ host, method }, verdict) => {
+  return proxy.open(tenant, egressBound(grants, 'egress'), async ({ host, method }, verdict) => {
     noted.push(`${verdict} ${method} ${[...(host ?? [])].reverse().join('.')}`)
   })
 }
@@ -117,6 +117,19 @@ describe('a way out', () => {
     other.close()
   })
 
+  it('leaves other tenants room, however many ways one has', async () => {
+    const own = await Promise.all(Array.from({ length: 3 }, () => open()))
+    const idle = (
+      await Promise.all(own.map((one) => Promise.all(Array.from({ length: 120 }, () => connect('', one)))))
+    ).flat()
+    await expect.poll(() => idle.filter(({ closed }) => closed).length).toBe(360 - 256)
+    const other = await open('other')
+    const get = `GET ${origin()}/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`
+    expect(await answerTo(get, own[0])).toBe('')
+    expect(await answerTo(get, other)).toMatch(/served$/)
+    for (const one of [...own, other]) one.close()
+  })
+
   it('takes nothing from what agents ask of the same service', async () => {
     serve = (request, response) => {
       if (request.url === '/own') response.end('own')
@@ -181,12 +194,12 @@ describe('a way out', () => {
     expect(fs.statSync(way.folder).mode & 0o777).toBe(0o700)
     const next = new EgressProxy(door, base)
     expect(fs.existsSync(base)).toBe(false)
-    const one = await next.open([], async () => {})
+    const one = await next.open('acme', [], async () => {})
     one.close()
     expect(fs.readdirSync(base)).toEqual([])
     // The name of a socket is bounded, and the name of a folder is not.
     const deep = new EgressProxy(door, path.join(folder, 'd'.repeat(120)))
-    const other = await deep.open([], async () => {})
+    const other = await deep.open('acme', [], async () => {})
     expect(other.folder.startsWith(os.tmpdir())).toBe(true)
     other.close()
     expect(fs.existsSync(other.folder)).toBe(false)

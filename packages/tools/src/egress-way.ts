@@ -21,9 +21,10 @@ import { translateHttp } from './http-request.ts'
 /** Told of each request before it leaves, or is refused; what it is told is on record once this resolves. */
 export type NoteEgress = (request: Request, verdict: 'allow' | 'refuse') => Promise<void>
 
-/** Sockets that all ways of a node may have together. */
+/** Sockets that the ways of a tenant may have together, and those of all. */
 export interface Room {
-  sockets: number
+  readonly own: { sockets: number }
+  readonly all: { sockets: number }
 }
 
 const MAX_SOCKETS = 128
@@ -56,6 +57,8 @@ export class Way {
   readonly #sockets = new Set<net.Socket>()
   readonly #closing = new AbortController()
   readonly #pace = new Pace()
+  /** Sockets in tunnels that have no request under way. */
+  readonly #waiting = new WeakMap<net.Socket, NodeJS.Timeout>()
   #open = 0
   #refusals = { count: 0, sinceMs: 0 }
 
@@ -75,14 +78,17 @@ export class Way {
       this.#serve(String(request.url), request, response),
     )
     this.#inner = http.createServer(options, (request, response) => {
-      const { origin = '' } = request.socket as net.Socket & { origin?: string }
-      this.#serve(`${origin}${request.url}`, request, response)
+      const socket = request.socket as net.Socket & { origin?: string }
+      clearTimeout(this.#waiting.get(socket))
+      response.once('close', () => !socket.destroyed && this.#awaitRequest(socket))
+      this.#serve(`${socket.origin ?? ''}${request.url}`, request, response)
     })
     for (const server of [this.#server, this.#inner]) {
       server.setTimeout(IDLE_MS)
       server.on('upgrade', (_request, socket) => socket.destroy())
     }
     this.#server.on('connection', (socket: net.Socket) => this.#keep(socket))
+    this.#inner.on('connection', (socket: net.Socket) => this.#awaitRequest(socket))
     this.#server.on('connect', (request, socket: net.Socket, head: Buffer) => {
       if (head.length > 0) socket.unshift(head)
       this.#tunnel(String(request.url), socket).catch(() => socket.destroy())
@@ -104,17 +110,28 @@ export class Way {
   }
 
   #keep(socket: net.Socket): void {
-    if (this.#sockets.size >= MAX_SOCKETS || this.#room.sockets <= 0 || this.#closing.signal.aborted) {
+    if (!this.#hasRoom() || this.#closing.signal.aborted) {
       socket.destroy()
       return
     }
-    this.#room.sockets--
+    for (const room of [this.#room.own, this.#room.all]) room.sockets--
     this.#sockets.add(socket)
     socket.on('error', () => socket.destroy())
     socket.on('close', () => {
-      this.#room.sockets++
+      for (const room of [this.#room.own, this.#room.all]) room.sockets++
       this.#sockets.delete(socket)
     })
+  }
+
+  #hasRoom(): boolean {
+    return this.#sockets.size < MAX_SOCKETS && this.#room.own.sockets > 0 && this.#room.all.sockets > 0
+  }
+
+  /** Between two requests, and before the first, nobody waits for ever: Node itself sees to that only where it listens. */
+  #awaitRequest(socket: net.Socket): void {
+    const timer = setTimeout(() => socket.destroy(), HEADERS_MS)
+    this.#waiting.set(socket, timer)
+    socket.once('close', () => clearTimeout(timer))
   }
 
   /** Only to hosts that some grant names; what comes through it is decided then, request by request. */

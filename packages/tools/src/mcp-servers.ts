@@ -158,6 +158,7 @@ export class McpServers {
     const out =
       stdio?.egress &&
       (await this.#options.proxy.open(
+        tenant,
         egressBound(stdio.egress, 'egress'),
         withoutSecret(this.#options.noteEgress(tenant, server.name), secret?.masker),
       ))

@@ -17,7 +17,13 @@ import type { Agent, Card, EffectRequest, ToolRow, Turn, World } from './state.t
 type RefusedBy = 'stopped' | 'card' | 'revoked' | 'ceiling' | 'scope' | 'label' | 'flow' | 'limit'
 
 export type Verdict =
-  | { readonly verdict: 'allow'; readonly card: Card; readonly flows: readonly (readonly Flow[])[] }
+  | {
+      readonly verdict: 'allow'
+      readonly card: Card
+      readonly flows: readonly (readonly Flow[])[]
+      /** The first grant of the card's `now` that lets it through as it is approved. */
+      readonly grant: Box | undefined
+    }
   | { readonly verdict: 'ask'; readonly card: Card; readonly ask: readonly (readonly string[])[] }
   | {
       readonly verdict: 'refuse'
@@ -83,7 +89,8 @@ export function judge(world: World, asked: Asked): Verdict {
   }
   const back: Flow = { sinks, roots: [] }
   const flows = ways.slice(0, bounds).map((boxes) => flowsOf(boxes, approved, back))
-  return { verdict: 'allow', card, flows }
+  const grant = ways[0]?.find((box) => isWithin(box.ask, approved))
+  return { verdict: 'allow', card, flows, grant }
 }
 
 /** Whether a live card allows a request, whoever holds it and whoever must approve. */
@@ -91,10 +98,10 @@ export function isWithinCard(world: World, card: Card, request: EffectRequest): 
   return isLive(world, card) && nowTerms(card).every((bound) => holding(world, bound, request).length > 0)
 }
 
-/** Which of the grants of a card's `now` allows a request, the first of them; undefined if none does. */
-export function grantOf(world: World, card: Card, request: EffectRequest): number | undefined {
-  const [first] = holding(world, card.now, request)
-  const index = first ? card.now.indexOf(first) : -1
+/** Where a verdict's grant stands in its card, from 0. */
+export function grantOf(verdict: Verdict): number | undefined {
+  if (verdict.verdict !== 'allow' || !verdict.grant) return undefined
+  const index = verdict.card.now.indexOf(verdict.grant)
   return index < 0 ? undefined : index
 }
 
