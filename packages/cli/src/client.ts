@@ -17,7 +17,7 @@ export interface Endpoint {
 }
 
 /** The nearest `.cardinal` folder from here upward. */
-export function findProject(from: string = process.cwd()): string | undefined {
+function findProject(from: string = process.cwd()): string | undefined {
   for (let folder = from; ; folder = path.dirname(folder)) {
     const found = path.join(folder, '.cardinal')
     if (fs.existsSync(found)) return found
