@@ -163,7 +163,9 @@ describe('the commands about approvals', () => {
     for (let i = 0; i < 50 && open.length === 0; i++) open = list()
     const [ask] = open
     expect(ask?.effect).toMatch(/^default\/boss\/eve@/)
-    expect(cardinal('approvals', 'show', ask?.id ?? '').out).toContain('https://127.0.0.1/')
+    const shown = cardinal('approvals', 'show', ask?.id ?? '').out
+    expect(shown).toContain('https://127.0.0.1/')
+    expect(shown).toMatch(/whose words +all text in quotes is the agent’s/)
     expect(cardinal('approvals', 'approve', ask?.id ?? '', '--digest', 'ffff')).toMatchObject({
       status: 5,
       err: expect.stringMatching(/not the digest/),

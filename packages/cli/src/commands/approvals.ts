@@ -18,6 +18,9 @@ interface Approval {
 }
 
 const SHORT = 8
+/** Who approves should not take for the node's word what an agent has written. */
+const AGENT_WROTE = 'all text in quotes is the agent’s, and may be meant to persuade'
+const MIDDLEWARE_WROTE = `the arguments are what middleware made of what was asked for; ${AGENT_WROTE}`
 
 export function addApprovalCommands(program: Command): void {
   const approvals = program.command('approvals').description('effects that wait for a person')
@@ -79,6 +82,7 @@ function show(command: Command, body: Record<string, unknown>): void {
       ['arguments', indented(JSON.stringify(a.args, null, 2))],
       ...exactly(a.args),
       ...(a.given === undefined ? [] : [['asked for', indented(JSON.stringify(a.given, null, 2))]]),
+      ['whose words', a.given === undefined ? AGENT_WROTE : MIDDLEWARE_WROTE],
       ['asks', a.ask.map((roles) => roles.join(' and ')).join(', or ')],
       ['approved by', a.approved.join(', ') || 'nobody yet'],
       ['digest', a.digest],
