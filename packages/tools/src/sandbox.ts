@@ -31,7 +31,7 @@ const SYSTEM = ['/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32'] as const
 const NODE_INSIDE = '/opt/node/bin'
 /** Where the way out stands inside, and the port of loopback that leads there. */
 const OUT_INSIDE = '/run/cardinal'
-const RELAY = 'egress-relay.ts'
+const RELAY = 'egress-relay.mjs'
 const PORT = 3128
 /** Where files stand that come out of it. */
 export const OUT = '/tmp/out'

@@ -2,7 +2,9 @@
  * Runs inside a sandbox that has a way out, as the parent of its program: programs speak to a port of loopback,
  * and the door listens on a socket of the file system, which is all that leads out of the sandbox's network.
  *
- *   node egress-relay.ts SOCKET PORT PROGRAM [ARGUMENT…]
+ *   node egress-relay.mjs SOCKET PORT PROGRAM [ARGUMENT…]
+ *
+ * JavaScript, and nothing else of ours: it starts with each program, and taking types out first costs as long again.
  */
 import { spawn } from 'node:child_process'
 import net from 'node:net'
