@@ -10,6 +10,7 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import Database from 'better-sqlite3'
 import { tempFolder } from '../support/kernel.ts'
 import { rng } from '../support/seed.ts'
 import { type NodeProcess, payer, startBank, startNode } from './processes.ts'
@@ -62,11 +63,16 @@ export async function killSweep(options: SweepOptions): Promise<SweepResult> {
   let kills = 0
   let payments = 0
   for (let round = 0; kills < options.kills && problems.length === 0; round++) {
-    const done = await oneRound(options, random, options.kills - kills, (at) => {
-      points[at] = (points[at] ?? 0) + 1
-      kills++
-      options.onKill?.(kills, at)
-    })
+    const done = await oneRound(
+      { ...options, mediated: (options.seed + round) % 2 === 0 },
+      random,
+      options.kills - kills,
+      (at) => {
+        points[at] = (points[at] ?? 0) + 1
+        kills++
+        options.onKill?.(kills, at)
+      },
+    )
     payments += done.payments
     problems.push(...done.problems.map((p) => `seed ${options.seed}, round ${round}: ${p}`))
   }
@@ -74,7 +80,7 @@ export async function killSweep(options: SweepOptions): Promise<SweepResult> {
 }
 
 async function oneRound(
-  options: SweepOptions,
+  options: SweepOptions & { readonly mediated: boolean },
   random: () => number,
   kills: number,
   killed: (at: string) => void,
@@ -89,7 +95,8 @@ async function oneRound(
     bankPort: bank.port,
     program: payer,
     keyed: true,
-    mediated: random() < 0.5,
+    // Every other round, whatever the seed.
+    mediated: options.mediated,
     idleMs: random() < 0.5 ? 0 : 50,
   }
   try {
@@ -208,6 +215,36 @@ async function checkOdd(node: NodeProcess): Promise<string[]> {
   return problems
 }
 
+interface SweptNode {
+  readonly data: string
+  readonly mediated: boolean
+}
+
+/** What was taken of budgets is what the log says, and no less than what was paid. */
+async function checkBudgets(base: SweptNode, payments: number): Promise<string[]> {
+  if (!base.mediated) return []
+  const file = path.join(base.data, 'derived.db')
+  const read = () => {
+    const db = new Database(file, { readonly: true })
+    const rows = db.prepare('select counter, what, taken from meters order by counter, what').all()
+    db.close()
+    return rows as { taken: string }[]
+  }
+  const kept = read()
+  for (const end of ['', '-wal', '-shm']) fs.rmSync(`${file}${end}`, { force: true })
+  const node = startNode(base)
+  if (!(await node.ready)) return [`it does not start without derived state: ${node.fatal()}`]
+  await node.stop()
+  const anew = read()
+  const taken = anew.reduce((sum, row) => sum + Number(row.taken), 0)
+  return [
+    ...(JSON.stringify(kept) === JSON.stringify(anew)
+      ? []
+      : [`budgets are ${JSON.stringify(kept)}, and by the log ${JSON.stringify(anew)}`]),
+    ...(taken >= payments ? [] : [`${payments} payments took ${taken} of their budget`]),
+  ]
+}
+
 export async function check(
   base: object,
   names: readonly string[],
@@ -248,5 +285,6 @@ export async function check(
   const verified = await node.ask({ op: 'verify' })
   if (verified.ok !== true) problems.push(`verify: ${JSON.stringify(verified)}`)
   await node.stop()
+  problems.push(...(await checkBudgets(base as SweptNode, booked.size)))
   return { payments: booked.size, problems }
 }

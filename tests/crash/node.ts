@@ -61,6 +61,11 @@ kind: Middleware
 metadata: { tenant: acme, name: pace }
 spec: { tools: ["http.*"], rateLimit: { calls: 2, per: second, wait: 10s } }
 ---
+apiVersion: cardinal/v1
+kind: Middleware
+metadata: { tenant: acme, name: purse }
+spec: { tools: [http.fetch], budget: { by: tenant, per: month, calls: 1000000 } }
+---
 `
 const manifest = `${config.mediated ? middleware : ''}apiVersion: cardinal/v1
 kind: Zone

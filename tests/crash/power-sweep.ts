@@ -38,7 +38,7 @@ export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
   let cuts = 0
   let lostSectors = 0
   let lostRenames = 0
-  while (cuts < options.cuts && problems.length === 0) {
+  for (let round = 0; cuts < options.cuts && problems.length === 0; round++) {
     const folder = tempFolder()
     const bank = await startBank(folder)
     const data = path.join(folder, 'data')
@@ -50,7 +50,7 @@ export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
       bankPort: bank.port,
       program: payer,
       keyed: true,
-      mediated: random() < 0.5,
+      mediated: (options.seed + round) % 2 === 0,
       idleMs: random() < 0.5 ? 0 : 50,
       ...(options.skipSync && { skipSync: options.skipSync }),
     }
