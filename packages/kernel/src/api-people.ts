@@ -2,12 +2,11 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { callerOf, exactJson, json, OPERATOR, on, param, parse } from './api-parts.ts'
 import type { Kernel } from './kernel.ts'
-import { approve, deny, getApproval, listApprovals } from './routes-cards.ts'
 import * as routes from './routes-people.ts'
 
 /** Whether a person's own token opens this path. */
 export function isForPeople(path: string): boolean {
-  return path === listApprovals.path || path.startsWith(`${listApprovals.path}/`)
+  return path === routes.listApprovals.path || path.startsWith(`${routes.listApprovals.path}/`)
 }
 
 export function peopleRoutes(app: OpenAPIHono, { people }: Kernel): void {
@@ -27,17 +26,20 @@ export function peopleRoutes(app: OpenAPIHono, { people }: Kernel): void {
 }
 
 export function approvalRoutes(app: OpenAPIHono, { approvals }: Kernel): void {
-  on(app, listApprovals, async (c) => {
-    const { state, limit } = parse(listApprovals.request.query, c.req.query())
+  on(app, routes.listApprovals, async (c) => {
+    const { state, limit } = parse(routes.listApprovals.request.query, c.req.query())
     return c.json({ approvals: await approvals.list(state, limit, callerOf(c)) })
   })
-  on(app, getApproval, async (c) => c.json(await approvals.get(param(c, 'id'), callerOf(c))))
-  on(app, approve, async (c) => {
-    const body = parse(approve.request.body.content['application/json'].schema, await exactJson(c))
+  on(app, routes.getApproval, async (c) => c.json(await approvals.get(param(c, 'id'), callerOf(c))))
+  on(app, routes.approve, async (c) => {
+    const body = parse(routes.approve.request.body.content['application/json'].schema, await exactJson(c))
     return c.json(await approvals.approve(param(c, 'id'), body.digest, body.role, callerOf(c)))
   })
-  on(app, deny, async (c) => {
-    const { why, digest } = parse(deny.request.body.content['application/json'].schema, await exactJson(c))
+  on(app, routes.deny, async (c) => {
+    const { why, digest } = parse(
+      routes.deny.request.body.content['application/json'].schema,
+      await exactJson(c),
+    )
     return c.json(await approvals.deny(param(c, 'id'), callerOf(c), why ?? 'a person said no', digest))
   })
 }

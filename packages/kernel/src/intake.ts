@@ -1,5 +1,5 @@
 /** Taking in what comes from outside for agents: calls, cancels, events; and saying what became of a call. */
-import { input, isLive, join, UNTOUCHED } from '@cardinal/cards'
+import { input, join, UNTOUCHED } from '@cardinal/cards'
 import type { Pos } from '@cardinal/oplog'
 import type { LiveAgent } from './agent.ts'
 import type { Agents } from './agents.ts'
@@ -9,6 +9,7 @@ import { KernelError } from './errors.ts'
 import { type Address, type InvocationId, newInvocationId, parseAddress, showAddress } from './ids.ts'
 import type { LoadedImage, MethodInfo } from './images.ts'
 import type { Invocations } from './invocations.ts'
+import { requireLiveCard } from './live-card.ts'
 import type { Reply } from './reply.ts'
 import type { View } from './view.ts'
 import { requireNotWiping } from './wiping.ts'
@@ -238,10 +239,7 @@ export class Intake {
 
 /** The card must hold now, as one that an agent names; a method of its own authority is bound by none (R20). */
 function scopeUnder(agent: LiveAgent, under: string, method: string): ScopeData {
-  const { world } = agent.standing
-  const card = world.cards.get(under)
-  if (!card) throw new KernelError('NotFound', 'NoSuchCard', `no card \`${under}\` in this tenant`)
-  if (!isLive(world, card)) throw new KernelError('Refused', 'NotLive', `card \`${under}\` is dead`)
+  requireLiveCard(agent.standing.world, under)
   return agent.image.methods[method]?.authority === 'own' ? [] : [{ cards: [under] }]
 }
 

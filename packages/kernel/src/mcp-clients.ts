@@ -2,11 +2,11 @@
  * Clients of the Model Context Protocol that may call agents: each with a token of its own, a card within
  * which whatever it has done must lie, and the methods it is offered. Nothing else of the node is open to it.
  */
-import { isLive } from '@cardinal/cards'
 import type { Context } from './context.ts'
 import { KernelError } from './errors.ts'
 import { parseAddress, showAddress } from './ids.ts'
 import type { Images } from './images.ts'
+import { requireLiveCard } from './live-card.ts'
 import { digestOfToken, newToken } from './tokens.ts'
 
 /** A method of an agent, by the name that clients know it by. */
@@ -75,7 +75,7 @@ export class McpClients {
   async add(client: McpClient, principal: string): Promise<{ token: string }> {
     const { control, log } = this.#ctx
     if (!NAME.test(client.name)) throw bad(`\`${client.name}\` is no name: small letters, digits and \`-\``)
-    this.#requireCard(client)
+    this.requireLive(client)
     const tools = await this.#tools(client)
     if (control.findMcpClient(client.tenant, client.name))
       throw new KernelError(
@@ -114,14 +114,7 @@ export class McpClients {
 
   /** Throws `NotLive` once the client's card is dead: what it is then answered holds nothing. */
   requireLive(client: Pick<McpClient, 'tenant' | 'card'>): void {
-    this.#requireCard(client)
-  }
-
-  #requireCard({ tenant, card: id }: Pick<McpClient, 'tenant' | 'card'>): void {
-    const world = this.#ctx.authority.of(tenant)
-    const card = world.cards.get(id)
-    if (!card) throw new KernelError('NotFound', 'NoSuchCard', `no card \`${id}\` in this tenant`)
-    if (!isLive(world, card)) throw new KernelError('Refused', 'NotLive', `card \`${id}\` is dead`)
+    requireLiveCard(this.#ctx.authority.of(client.tenant), client.card)
   }
 
   async #tools({ tenant, tools }: McpClient): Promise<OfferedTool[]> {

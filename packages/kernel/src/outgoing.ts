@@ -370,12 +370,13 @@ export class Outgoing {
     if (this.isOut(effect.id)) return STALE
     // Somebody else was faster: what is approved already must not be decided as if its card had sunk.
     if (agent.state.effects.get(effect.id) !== effect) return DECIDED
-    if (!isSameChain(ran, this.#standingBefore(effect)?.chain ?? [])) {
+    const standing = this.#standingBefore(effect)
+    if (!isSameChain(ran, standing?.chain ?? [])) {
       // What was shown is not what would go out now: whoever approves looks again.
       this.mediate(effect)
       return STALE
     }
-    const { takes, short } = this.#needOf(effect)
+    const { takes, short } = this.#needOf(effect, standing)
     if (short) {
       this.receive(effect, { ok: false, error: short }, false)
       return short
@@ -414,9 +415,11 @@ export class Outgoing {
   }
 
   /** What an approved effect takes of the budgets before it, or which one is short. */
-  #needOf(effect: OpenEffect): { readonly takes: readonly Taking[]; readonly short?: WireError } {
+  #needOf(
+    effect: OpenEffect,
+    standing: Mediating | undefined,
+  ): { readonly takes: readonly Taking[]; readonly short?: WireError } {
     const { ctx } = this.#around
-    const standing = this.#standingBefore(effect)
     if (!standing?.chain.some(({ budget }) => budget)) return { takes: [] }
     const { row, settings } = this.#agent.standing.actor()
     const asked = requestOf(ctx, row.tenant, effect.tool, effect.args, settings)

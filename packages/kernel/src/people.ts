@@ -2,9 +2,9 @@
  * People who approve: each with a token of their own, roles, and a card within which whatever they approve
  * must lie. Nothing else of the node is open to them.
  */
-import { isLive } from '@cardinal/cards'
 import type { Context } from './context.ts'
 import { KernelError } from './errors.ts'
+import { requireLiveCard } from './live-card.ts'
 import { digestOfToken, newToken } from './tokens.ts'
 
 export interface Person {
@@ -55,10 +55,7 @@ export class People {
     if (roles.length === 0) throw bad('somebody without a role could approve nothing')
     const odd = roles.find((role) => !ROLE.test(role))
     if (odd !== undefined) throw bad(`\`${odd}\` is no role: letters, digits, \`.\`, \`_\` and \`-\``)
-    const world = authority.of(tenant)
-    const card = world.cards.get(id)
-    if (!card) throw new KernelError('NotFound', 'NoSuchCard', `no card \`${id}\` in this tenant`)
-    if (!isLive(world, card)) throw new KernelError('Refused', 'NotLive', `card \`${id}\` is dead`)
+    requireLiveCard(authority.of(tenant), id)
     if (control.findPerson(tenant, name))
       throw new KernelError(
         'Conflict',

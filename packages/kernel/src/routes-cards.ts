@@ -1,4 +1,4 @@
-/** The routes about cards and approvals: what each takes and gives. */
+/** The routes about cards: what each takes and gives. */
 import { z } from '@hono/zod-openapi'
 import { json, limit, route } from './routes.ts'
 
@@ -197,63 +197,6 @@ export const lift = route(
     request: { params: one },
   },
   z.object({ lifted: z.string() }),
-)
-
-const approval = z
-  .object({
-    id: z.string(),
-    effect: z.string(),
-    tool: z.string(),
-    args: z.unknown(),
-    for: z.string(),
-    ask: z.array(z.array(z.string())),
-    approved: z.array(z.string()),
-    state: z.enum(['open', 'approved', 'denied', 'ended']),
-    digest: z.string(),
-  })
-  .openapi('Approval')
-
-export const listApprovals = route(
-  {
-    method: 'get',
-    path: '/v1/approvals',
-    summary: 'effects that wait for a person',
-    request: {
-      query: z.object({ state: z.enum(['open', 'approved', 'denied', 'ended']).optional(), limit }),
-    },
-  },
-  z.object({ approvals: z.array(approval) }),
-)
-
-export const getApproval = route(
-  { method: 'get', path: '/v1/approvals/{id}', summary: 'one of them', request: { params: one } },
-  approval,
-)
-
-export const approve = route(
-  {
-    method: 'post',
-    path: '/v1/approvals/{id}/approve',
-    summary: 'approve exactly what was shown',
-    request: {
-      params: one,
-      body: json(z.strictObject({ digest: z.string(), role: z.string().optional() })),
-    },
-  },
-  approval,
-)
-
-export const deny = route(
-  {
-    method: 'post',
-    path: '/v1/approvals/{id}/deny',
-    summary: 'deny it',
-    request: {
-      params: one,
-      body: json(z.strictObject({ why: z.string().optional(), digest: z.string().optional() })),
-    },
-  },
-  approval,
 )
 
 export const exportCard = route(

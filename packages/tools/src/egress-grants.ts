@@ -2,7 +2,7 @@
  * Where a program in the sandbox may go: the tool's own card, which the operator writes beside its command.
  * Each request that it makes is decided by it, method and path included; none of it is its agent's.
  */
-import { type Bound, CardError, cellHas, has, parseGrants, type Request } from '@cardinal/cards'
+import { type Bound, CardError, cellHas, parseGrants } from '@cardinal/cards'
 
 /** A grant for `http.fetch` as a manifest writes it, without its tool: `{ host: api.example, path: /v1/* }`. */
 export type EgressGrant = Readonly<Record<string, unknown>>
@@ -20,10 +20,6 @@ export function egressBound(grants: readonly EgressGrant[], path: string): Bound
     return { path: '/*', ...grant, tool: 'http.fetch', args: '*' }
   })
   return parseGrants(written, path, () => ({ ...DEFAULTS, args: {} }))
-}
-
-export function isWithinEgress(bound: Bound, request: Request): boolean {
-  return has(bound, request)
 }
 
 /** Whether any grant is for this host and port, whatever the request. */

@@ -9,12 +9,12 @@ import http from 'node:http'
 import type net from 'node:net'
 import { pipeline, Transform } from 'node:stream'
 import tls from 'node:tls'
-import type { Bound, Request } from '@cardinal/cards'
+import { type Bound, has, type Request } from '@cardinal/cards'
 import { type Dispatcher, request as send } from 'undici'
 import { EgressDenied } from './address.ts'
 import type { EgressCa } from './egress-ca.ts'
 import { EgressDoor } from './egress-door.ts'
-import { isWithinEgress, namesHost } from './egress-grants.ts'
+import { namesHost } from './egress-grants.ts'
 import { firstByte, inwardHeaders, outwardHeaders, Pace } from './egress-wire.ts'
 import { translateHttp } from './http-request.ts'
 
@@ -216,7 +216,7 @@ export class Way {
   }
 
   #refusal(request: Request, method: string, url: URL): Error | undefined {
-    if (!isWithinEgress(this.#bound, request))
+    if (!has(this.#bound, request))
       return new NotLetOut(`the card of this tool does not allow ${method} ${url.origin}${url.pathname}`)
     try {
       this.#door.check(url)
