@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import http from 'node:http'
 import path from 'node:path'
-import { Engine, type Image } from '@cardinal/engine'
+import { type Built, Engine, type Image } from '@cardinal/engine'
 import { type Kernel, openKernel, serveApi } from '@cardinal/kernel'
 import { parseManifests } from '@cardinal/manifests'
 import { KeySlots, Log, NO_POS, openNodeKey, type Tip, ZERO_HASH } from '@cardinal/oplog'
@@ -37,15 +37,18 @@ async function withKernel<T>(folder: string, use: (kernel: Kernel) => Promise<T>
 async function withImage<T>(use: (engine: Engine, image: Image) => Promise<T>): Promise<T> {
   const engine = new Engine({ threads: 2 })
   try {
-    const base = await engine.boot(Buffer.from((await bundleGuest()).code))
-    if (!base.ok) throw new Error(base.detail)
-    const built = await engine.extend(
-      await engine.load(base.bytes, { base: true }),
-      Buffer.from((await bundleProgram(program)).code),
-      'bench.js',
-    )
-    if (!built.ok) throw new Error(built.detail)
-    return await use(engine, await engine.load(built.bytes))
+    const made = async (build: Promise<Built>) => {
+      const built = await build
+      if (!built.ok) throw new Error(built.detail)
+      return built.bytes
+    }
+    const bottom = await engine.load(await made(engine.boot()), { base: true })
+    const guest = Buffer.from((await bundleGuest()).code)
+    const sdk = await made(engine.extend(bottom, guest, 'cardinal:sdk', { sdk: true }))
+    const over = await engine.load(sdk, { base: true, parent: bottom })
+    const script = Buffer.from((await bundleProgram(program)).code)
+    const image = await made(engine.extend(over, script, 'bench.js'))
+    return await use(engine, await engine.load(image, { parent: over }))
   } finally {
     engine.close()
   }

@@ -31,7 +31,7 @@ describe('a hostile program', () => {
   let slow: TestKernel
   beforeAll(async () => {
     t = await openTestKernel([program, worker], { tools, limits })
-    slow = await openTestKernel([program, worker], { tools, limits, optimize: false })
+    slow = await openTestKernel([program, worker], { tools, limits, compiler: 'quick' })
   })
   afterAll(async () => {
     await t.close()
@@ -39,7 +39,7 @@ describe('a hostile program', () => {
   })
 
   for (const [method, codes] of Object.entries(undone)) {
-    it(`${method} ends with a typed error, the same on both compiler settings, and its turn is undone`, async () => {
+    it(`${method} ends with a typed error, the same under two compilers, and its turn is undone`, async () => {
       await t.call(`hostile/${method}`, 'good')
       const first = await t.call(`hostile/${method}`, method)
       const again = await t.call(`hostile/${method}-2`, method)

@@ -118,7 +118,10 @@ describe('after a restart', () => {
     })
     const image =
       (await other.kernel.view.agents({})) &&
-      fs.readdirSync(layout(other.data).images).find((f) => f.endsWith('.img') && !f.startsWith('base'))
+      fs
+        .readdirSync(layout(other.data).images)
+        .find((f) => f.endsWith('.map'))
+        ?.replace('.map', '.img')
     fs.copyFileSync(
       path.join(layout(other.data).images, image as string),
       path.join(layout(open.data).images, image as string),

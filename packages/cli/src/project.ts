@@ -2,12 +2,12 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { findComponents, findPrograms } from '@cardinal/manifests'
-import { type Bundle, bundleProgram } from '@cardinal/sdk/bundle'
+import { bundleProgram, type Program } from '@cardinal/sdk/bundle'
 import { CliError } from './errors.ts'
 
 export interface Project {
   readonly documents: { file: string; text: string }[]
-  readonly programs: Record<string, Bundle>
+  readonly programs: Record<string, Program>
   /** Base64. */
   readonly components: Record<string, string>
 }
@@ -19,7 +19,7 @@ export async function readProject(at: string, files: Set<string> = new Set()): P
     file: path.relative(process.cwd(), file) || file,
     text: fs.readFileSync(file, 'utf8'),
   }))
-  const programs: Record<string, Bundle> = {}
+  const programs: Record<string, Program> = {}
   const components: Record<string, string> = {}
   for (const file of found) files.add(path.resolve(file))
   for (const [i, document] of documents.entries())
@@ -39,6 +39,13 @@ export async function readProject(at: string, files: Set<string> = new Set()): P
           `${document.file}: the program \`${program}\` of \`${agent}\` does not exist`,
         )
       files.add(file)
+      if (file.endsWith('.wasm')) {
+        const what = `${document.file}: the program \`${program}\` of \`${agent}\``
+        if (initial.length > 0)
+          throw new CliError('Malformed', 'BadProgram', `${what} has no home that \`files\` could lie in`)
+        programs[agent] = { wasm: readInitial(file, what).toString('base64') }
+        continue
+      }
       const given = initial.map(([at, name]) => {
         const local = path.resolve(path.dirname(found[i] as string), name)
         files.add(local)

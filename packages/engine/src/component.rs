@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 use wasmtime::component::types::ComponentItem;
 use wasmparser::{FunctionBody, Operator, Parser, Payload};
 use wasmtime::component::{Component, Linker, Type, WasmStr};
-use wasmtime::{Config, Engine, OptLevel, ResourceLimiter, Store, Trap};
+use wasmtime::{Config, Engine, ResourceLimiter, Store, Trap};
+
+use crate::module::Compiler;
 
 /// What a component exports: `run: func(args: string) -> result<string, string>`.
 const RUN: &str = "run";
@@ -26,15 +28,15 @@ pub struct Stopped {
 }
 
 /// Components are compiled apart from guests, whose memory is mapped in a way of its own.
-pub fn engine(optimize: bool) -> Result<Engine, String> {
+pub fn engine(compiler: Compiler) -> Result<Engine, String> {
     static MADE: OnceLock<Result<Engine, String>> = OnceLock::new();
     MADE.get_or_init(|| {
         let mut config = Config::new();
+        compiler.apply(&mut config)?;
         config
             .wasm_component_model(true)
             .consume_fuel(true)
             .cranelift_nan_canonicalization(true)
-            .cranelift_opt_level(if optimize { OptLevel::Speed } else { OptLevel::None })
             .wasm_backtrace_max_frames(None);
         Engine::new(&config).map_err(|e| format!("wasmtime: {e:#}"))
     })
@@ -65,7 +67,7 @@ fn cost_of(body: &FunctionBody<'_>) -> wasmparser::Result<u64> {
 }
 
 /// A few kilobytes can take a compiler hours: what would is not begun.
-fn check_cost(bytes: &[u8]) -> Result<(), String> {
+pub fn check_cost(bytes: &[u8]) -> Result<(), String> {
     let mut all = 0u64;
     for payload in Parser::new(0).parse_all(bytes) {
         let cost = match payload {

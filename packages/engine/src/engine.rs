@@ -2,26 +2,32 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{channel, Sender};
+use std::sync::{Arc, Mutex, Weak};
 
 use napi::bindgen_prelude::{Buffer, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use wasmtime::component::Component;
-use wasmtime::{Engine as Wasmtime, InstancePre, Module};
+use wasmtime::Engine as Wasmtime;
 
+use crate::code::Code;
+use crate::core_guest;
 use crate::guest::{Failure, Guest, Turn};
 use crate::home::{Bounds, Home, Pair, Stop, StopKind, Trouble, TurnReport};
-use crate::host::{self, Host};
-use crate::image::{self, Handles};
-use crate::module::{self, Cache};
+use crate::image::{self, Hash, Kind};
+use crate::instance::Instance;
+use crate::layers::{hash_of, Flats, Image};
+use crate::module::{self, Cache, Compiler};
 use crate::pool::{COMPILE_LANE, HOST_LANE, Job, Pool};
+use crate::quickjs::QuickJs;
 use crate::{component, portable, rows, snapshot, sys};
 
 #[napi(object)]
 pub struct EngineOptions {
     pub threads: u32,
-    pub optimize: bool,
+    /// `optimized`, `quick` or `pulley`.
+    pub compiler: String,
     pub wasm: Buffer,
     pub cache_folder: Option<String>,
     pub cache_key: Option<Buffer>,
@@ -61,12 +67,6 @@ const IMAGE_SEED: [u8; 32] = [7; 32];
 const IMAGE_FUEL: u64 = 20_000_000_000;
 const IMAGE_MEMORY: usize = 256 << 20;
 
-struct Image {
-    sealed: Arc<sys::Sealed>,
-    bytes: Vec<u8>,
-    handles: Handles,
-}
-
 enum State {
     Fresh,
     Saved(Vec<u8>),
@@ -92,14 +92,16 @@ struct Outbox {
 
 struct Shared {
     wasmtime: Wasmtime,
-    wasm: Vec<u8>,
+    quickjs: Arc<Code>,
     cache: Option<Cache>,
-    pre: Mutex<Option<InstancePre<Host>>>,
+    /// Modules of core guests, while an image of theirs is loaded.
+    modules: Mutex<HashMap<Hash, Weak<Code>>>,
     images: Mutex<HashMap<u32, Arc<Image>>>,
+    flats: Arc<Flats>,
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
     homes: Mutex<HashMap<u32, Home>>,
     components: Mutex<HashMap<u32, Component>>,
-    optimize: bool,
+    compiler: Compiler,
     outbox: Outbox,
 }
 
@@ -107,6 +109,16 @@ struct Shared {
 pub struct Engine {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
+    /// Takes what is to be released.
+    reaper: Sender<Arc<Slot>>,
+}
+
+/// Gives memory back, which takes as long as a short turn, beside the turn threads.
+fn reaper() -> Sender<Arc<Slot>> {
+    let (sender, dropped) = channel::<Arc<Slot>>();
+    let run = move || dropped.into_iter().for_each(drop);
+    std::thread::Builder::new().name("cardinal-reaper".into()).spawn(run).expect("the reaper starts");
+    sender
 }
 
 #[derive(Default)]
@@ -133,39 +145,73 @@ fn build_turn() -> Turn {
 }
 
 impl Shared {
-    fn pre(&self) -> Result<InstancePre<Host>, Failure> {
-        let mut pre = self.pre.lock().expect("module");
-        if pre.is_none() {
-            module::check(&self.wasm).map_err(host)?;
-            let bare = module::strip(&self.wasm).map_err(host)?;
-            let module = module::compile(&self.wasmtime, &bare, self.cache.as_ref()).map_err(host)?;
-            let linked = host::linker(&self.wasmtime).and_then(|l| l.instantiate_pre(&module));
-            *pre = Some(linked.map_err(|e| host(format!("link: {e:#}")))?);
+    fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
+    }
+
+    /// The code of a core module; compiled by whoever needs it.
+    fn code(&self, wasm: &[u8]) -> Result<Arc<Code>, String> {
+        let hash = hash_of(wasm);
+        if let Some(known) = self.modules.lock().expect("modules").get(&hash).and_then(Weak::upgrade) {
+            return Ok(known);
         }
-        Ok(pre.as_ref().expect("just set").clone())
+        component::check_cost(wasm)?;
+        let code = Arc::new(Code::new(Kind::Core, wasm)?);
+        let mut modules = self.modules.lock().expect("modules");
+        modules.retain(|_, known| known.strong_count() > 0);
+        modules.insert(hash, Arc::downgrade(&code));
+        Ok(code)
     }
 
-    fn boot(&self, script: &[u8]) -> Done {
-        let full: Module = module::compile(&self.wasmtime, &self.wasm, self.cache.as_ref()).map_err(host)?;
-        let turn = build_turn();
-        let mut guest = Guest::boot(&self.wasmtime, &full, IMAGE_MEMORY, &turn)?;
-        guest.evaluate(script, "cardinal:sdk", &turn)?;
-        guest.adopt_turn_functions()?;
-        finish(guest)
+    /// The lowest layer: QuickJS as it is before any script.
+    fn boot(&self) -> Done {
+        let code = &self.quickjs;
+        let pre = code.full(&self.wasmtime, self.cache()).map_err(host)?;
+        let instance = Instance::fresh(&self.wasmtime, &pre, &code.globals, IMAGE_MEMORY, &build_turn())?;
+        Ok(Guest::Js(QuickJs::boot(instance)?).into_image(code, None)?.into())
     }
 
-    fn extend(&self, parent: &Image, script: &[u8], name: &str) -> Done {
-        let turn = build_turn();
-        let mut guest =
-            Guest::over(&self.wasmtime, &self.pre()?, &parent.sealed, parent.handles, IMAGE_MEMORY, None)?;
-        guest.evaluate(script, name, &turn)?;
-        finish(guest)
+    /// A script over a layer. That of the SDK leaves the functions by which turns are run.
+    fn extend(&self, parent: &Arc<Image>, script: &[u8], name: &str, sdk: bool) -> Done {
+        let mut guest = self.over(parent, IMAGE_MEMORY, None)?;
+        let Guest::Js(js) = &mut guest else { return Err(host("scripts extend images of QuickJS".into())) };
+        js.evaluate(script, name, &build_turn())?;
+        if sdk {
+            js.adopt_turn_functions()?;
+        }
+        js.settle_heap()?;
+        Ok(guest.into_image(&parent.code, Some(parent))?.into())
+    }
+
+    /// The image of a core module.
+    fn build(&self, wasm: &[u8]) -> Done {
+        let refused = |detail: String| Failure::Guest { kind: "BadModule", detail };
+        let code = self.code(wasm).map_err(refused)?;
+        let guest = core_guest::build(&self.wasmtime, &code, self.cache(), IMAGE_MEMORY, &build_turn())?;
+        Ok(Guest::Core(guest).into_image(&code, None)?.into())
+    }
+
+    fn over(&self, image: &Arc<Image>, maximum: usize, home: Option<Home>) -> Result<Guest, Failure> {
+        Guest::over(&self.wasmtime, image, self.cache(), maximum, home)
+    }
+
+    fn load(&self, bytes: &[u8], parent: Option<&Image>, wasm: Option<&[u8]>, base: bool) -> Result<Arc<Image>, String> {
+        let file = image::decode(bytes)?;
+        let code = match (file.kind, wasm) {
+            (Kind::Js, _) => self.quickjs.clone(),
+            (Kind::Core, Some(wasm)) => self.code(wasm)?,
+            (Kind::Core, None) => return Err("the image of a module without its module".into()),
+        };
+        if file.module.is_some_and(|module| module != code.hash) {
+            return Err("it was made of another module than this one".into());
+        }
+        Image::new(bytes, file, code, parent, base, self.flats.clone()).map(Arc::new)
     }
 
     fn with_guest(&self, slot: &Slot, work: impl FnOnce(&mut Guest) -> Done) -> Done {
         let mut state = slot.state.lock().expect("slot");
         let before = std::mem::replace(&mut *state, State::Dead);
-        let sample = matches!(before, State::Fresh) && slot.image.sealed.wants_samples();
+        let sample = matches!(before, State::Fresh) && slot.image.warm.wants_samples();
         let mut guest = match before {
             State::Live(guest) => guest,
             State::Fresh => Box::new(self.instantiate(slot)?),
@@ -175,23 +221,20 @@ impl Shared {
         // A failed turn leaves the slot dead: its memory must never be seen again.
         let done = work(&mut guest)?;
         if sample {
-            slot.image.sealed.learn(&sys::dirty_pages(guest.memory()).unwrap_or_default());
+            slot.image.learn(guest.memory()).map_err(host)?;
         }
         *state = State::Live(guest);
         Ok(done)
     }
 
     fn instantiate(&self, slot: &Slot) -> Result<Guest, Failure> {
-        let image = &slot.image;
-        Guest::over(&self.wasmtime, &self.pre()?, &image.sealed, image.handles, slot.maximum, slot.home.lock().expect("home").take())
+        self.over(&slot.image, slot.maximum, slot.home.lock().expect("home").take())
     }
 
     fn resume(&self, slot: &Slot, bytes: &[u8]) -> Result<Guest, Failure> {
-        let saved = snapshot::decode(bytes).map_err(host)?;
+        let saved = snapshot::decode(bytes, &slot.image.hash).map_err(host)?;
         let mut guest = self.instantiate(slot)?;
-        guest.grow_to(saved.memory_len)?;
-        saved.apply(guest.memory_mut()).map_err(host)?;
-        guest.restore_stack_pointer(saved.stack_pointer);
+        guest.restore(&saved)?;
         Ok(guest)
     }
 
@@ -206,19 +249,14 @@ impl Shared {
     }
 }
 
-fn finish(mut guest: Guest) -> Done {
-    guest.settle_heap()?;
-    let mut handles = guest.handles;
-    handles.stack_pointer = guest.stack_pointer();
-    image::encode(guest.memory(), handles).map(Output::from).map_err(host)
-}
-
 #[napi]
 impl Engine {
     #[napi(constructor)]
     pub fn new(options: EngineOptions, notify: Function<'_, (), napi::Unknown<'static>>) -> napi::Result<Engine> {
-        let wasmtime = Wasmtime::new(&module::config(options.optimize))
-            .map_err(|e| napi::Error::from_reason(format!("wasmtime: {e:#}")))?;
+        let reason = napi::Error::from_reason;
+        let compiler = Compiler::named(&options.compiler).ok_or_else(|| reason(format!("no compiler {}", options.compiler)))?;
+        let wasmtime = Wasmtime::new(&module::config(compiler).map_err(reason)?).map_err(|e| reason(format!("wasmtime: {e:#}")))?;
+        let quickjs = Code::new(Kind::Js, &options.wasm).map_err(|e| reason(format!("QuickJS: {e}")))?;
         let cache = options.cache_folder.zip(options.cache_key).map(|(folder, key)| Cache {
             folder: PathBuf::from(folder),
             key: key.to_vec(),
@@ -226,55 +264,64 @@ impl Engine {
         let notify = notify.build_threadsafe_function::<()>().weak::<true>().build()?;
         let shared = Shared {
             wasmtime,
-            wasm: options.wasm.to_vec(),
+            quickjs: Arc::new(quickjs),
             cache,
-            pre: Mutex::new(None),
+            modules: Mutex::default(),
             images: Mutex::default(),
+            flats: Arc::default(),
             slots: Mutex::default(),
             homes: Mutex::default(),
             components: Mutex::default(),
-            optimize: options.optimize,
+            compiler,
             outbox: Outbox { ended: Mutex::default(), notify },
         };
-        Ok(Engine { shared: Arc::new(shared), pool: Pool::new(options.threads.max(1) as usize) })
+        Ok(Engine { shared: Arc::new(shared), pool: Pool::new(options.threads.max(1) as usize), reaper: reaper() })
     }
 
-    /// Boots QuickJS and evaluates the SDK; the output is an image.
+    /// Boots QuickJS; the output is the image that all others of QuickJS lie over.
     #[napi]
-    pub fn boot(&self, job: f64, script: Buffer) {
-        let script = script.to_vec();
-        self.submit(job, HOST_LANE, move |s| s.boot(&script));
+    pub fn boot(&self, job: f64) {
+        self.submit(job, HOST_LANE, Shared::boot);
     }
 
-    /// Evaluates a program over a loaded image; the output is a new image.
+    /// Evaluates a script over a loaded image; the output is a new image over it.
     #[napi]
-    pub fn extend(&self, job: f64, parent: u32, script: Buffer, name: String) -> napi::Result<()> {
+    pub fn extend(&self, job: f64, parent: u32, script: Buffer, name: String, sdk: bool) -> napi::Result<()> {
         let (parent, script) = (self.shared.image(parent)?, script.to_vec());
-        self.submit(job, HOST_LANE, move |s| s.extend(&parent, &script, &name));
+        self.submit(job, HOST_LANE, move |s| s.extend(&parent, &script, &name, sdk));
         Ok(())
     }
 
-    /// Loads image bytes under a number; the output is what the program declares of itself. `warm` are
-    /// the events of a turn that is thrown away: it shows which pages instances write.
+    /// Boots a core module; the output is its image.
     #[napi]
-    pub fn load(&self, job: f64, id: u32, bytes: Buffer, described: bool, warm: Buffer) {
-        let (bytes, warm) = (bytes.to_vec(), warm.to_vec());
-        self.submit(job, HOST_LANE, move |s| {
-            let (memory, handles) = image::decode(&bytes).map_err(host)?;
-            let sealed = sys::Sealed::new(&memory).map_err(|e| host(format!("seal image: {e}")))?;
-            let image = Arc::new(Image { sealed: Arc::new(sealed), bytes: memory, handles });
+    pub fn build(&self, job: f64, wasm: Buffer) {
+        let wasm = wasm.to_vec();
+        self.submit(job, COMPILE_LANE, move |s| s.build(&wasm));
+    }
+
+    /// Loads image bytes under a number, over a parent that is loaded; the output is what the program declares of
+    /// itself. `warm` are the events of a turn that is thrown away: it shows which pages instances write.
+    #[napi]
+    #[allow(clippy::too_many_arguments)]
+    pub fn load(&self, job: f64, id: u32, bytes: Buffer, parent: Option<u32>, wasm: Option<Buffer>, described: bool, warm: Buffer) -> napi::Result<()> {
+        let parent = parent.map(|id| self.shared.image(id)).transpose()?;
+        let (bytes, wasm, warm) = (bytes.to_vec(), wasm.map(|wasm| wasm.to_vec()), warm.to_vec());
+        let lane = if wasm.is_some() { COMPILE_LANE } else { HOST_LANE };
+        self.submit(job, lane, move |s| {
+            let image = s.load(&bytes, parent.as_deref(), wasm.as_deref(), !described).map_err(host)?;
             let mut about = Vec::new();
             if described {
-                let mut guest = Guest::over(&s.wasmtime, &s.pre()?, &image.sealed, handles, IMAGE_MEMORY, None)?;
+                let mut guest = s.over(&image, IMAGE_MEMORY, None)?;
                 about = guest.describe(&build_turn())?;
                 let events = split(&warm).ok_or_else(|| host("events are cut off".into()))?;
                 // Whatever comes of it: what it wrote is what others will write.
                 let _ = guest.turn(&events, &build_turn());
-                image.sealed.learn(&sys::dirty_pages(guest.memory()).unwrap_or_default());
+                image.learn(guest.memory()).map_err(host)?;
             }
             s.images.lock().expect("images").insert(id, image);
             Ok(about.into())
         });
+        Ok(())
     }
 
     /// Forgets an image; instances over it keep their mapping.
@@ -303,8 +350,9 @@ impl Engine {
                 }
             }),
         };
+        let image = self.shared.image(image)?;
         let state = saved.map_or(State::Fresh, |bytes| State::Saved(bytes.to_vec()));
-        let slot = Slot { image: self.shared.image(image)?, maximum: maximum as usize, home: Mutex::new(home), state: Mutex::new(state) };
+        let slot = Slot { image, maximum: maximum as usize, home: Mutex::new(home), state: Mutex::new(state) };
         self.shared.slots.lock().expect("slots").insert(instance, Arc::new(slot));
         Ok(())
     }
@@ -348,10 +396,7 @@ impl Engine {
         let slot = self.shared.slot(instance)?;
         self.submit(job, lane, move |s| {
             let image = slot.image.clone();
-            s.with_guest(&slot, |guest| {
-                let stack_pointer = guest.stack_pointer();
-                snapshot::encode(guest.memory(), &image.bytes, stack_pointer).map(Output::from).map_err(host)
-            })
+            s.with_guest(&slot, |guest| guest.save(&image).map(Output::from))
         });
         Ok(())
     }
@@ -518,7 +563,7 @@ impl Engine {
         let bytes = bytes.to_vec();
         // Apart from the node's own work: compiling takes long by nature.
         self.submit(job, COMPILE_LANE, move |s| {
-            let engine = component::engine(s.optimize).map_err(host)?;
+            let engine = component::engine(s.compiler).map_err(host)?;
             let refused = |detail| Failure::Guest { kind: "BadComponent", detail };
             let loaded = component::load(&engine, &bytes).map_err(refused)?;
             s.components.lock().expect("components").insert(id, loaded);
@@ -549,10 +594,25 @@ impl Engine {
         });
     }
 
-    /// Releases an instance. A turn that is running ends first, on its thread.
+    /// Releases an instance. Its home is closed when this returns, so that others may open it; giving memory
+    /// back takes longer, and is done by a thread for that. A turn that is running ends first, on its thread.
     #[napi]
     pub fn drop(&self, instance: u32) {
-        self.shared.slots.lock().expect("slots").remove(&instance);
+        let Some(slot) = self.shared.slots.lock().expect("slots").remove(&instance) else { return };
+        slot.home.lock().expect("home").take();
+        if let Ok(mut state) = slot.state.try_lock() {
+            if let State::Live(guest) = &mut *state {
+                drop(guest.take_home());
+            }
+        }
+        // If nobody takes it, it goes here and now.
+        let _ = self.reaper.send(slot);
+    }
+
+    /// The share of a lane at the turn threads, where others have 100.
+    #[napi]
+    pub fn set_weight(&self, lane: u32, weight: u32) {
+        self.pool.set_weight(lane, weight);
     }
 
     /// Outcomes since the last call.

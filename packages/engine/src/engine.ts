@@ -26,9 +26,18 @@ interface NativeHome {
 }
 
 interface NativeEngine {
-  boot(job: number, script: Buffer): void
-  extend(job: number, parent: number, script: Buffer, name: string): void
-  load(job: number, id: number, bytes: Buffer, described: boolean, warm: Buffer): void
+  boot(job: number): void
+  extend(job: number, parent: number, script: Buffer, name: string, sdk: boolean): void
+  build(job: number, wasm: Buffer): void
+  load(
+    job: number,
+    id: number,
+    bytes: Buffer,
+    parent: number | undefined,
+    wasm: Buffer | undefined,
+    described: boolean,
+    warm: Buffer,
+  ): void
   unload(id: number): void
   create(instance: number, image: number, maximum: number, saved?: Buffer, home?: NativeHome): void
   deliver(
@@ -68,13 +77,14 @@ interface NativeEngine {
   runComponent(job: number, id: number, lane: number, input: string, fuel: number, memory: number): void
   save(job: number, instance: number, lane: number): void
   drop(instance: number): void
+  setWeight(lane: number, weight: number): void
   take(): NativeOutcome[]
   close(): void
 }
 
 interface NativeOptions {
   readonly threads: number
-  readonly optimize: boolean
+  readonly compiler: Compiler
   readonly wasm: Buffer
   readonly cacheFolder?: string
   readonly cacheKey?: Buffer
@@ -82,11 +92,16 @@ interface NativeOptions {
 
 type NativeModule = { Engine: new (options: NativeOptions, notify: () => void) => NativeEngine }
 
+/**
+ * How guests are run: machine code compiled for speed (the default), machine code compiled quickly, or wasmtime's
+ * own bytecode. They behave the same under all of them, to the byte.
+ */
+export type Compiler = 'optimized' | 'quick' | 'pulley'
+
 export interface EngineOptions {
   /** Turn threads; the number of cores is a good choice. */
   readonly threads: number
-  /** Compile for speed (the default) or fast to compile; guests behave the same under both. */
-  readonly optimize?: boolean
+  readonly compiler?: Compiler
   /** Where compiled artefacts are kept, and the key that marks them as this node's own. */
   readonly cache?: { readonly folder: string; readonly key: Buffer }
 }
@@ -203,8 +218,8 @@ interface Waiting {
 /** What answers a guest's SQL: turns that used a home are never repeated by another. */
 export const SQLITE_VERSION = '3.54.1/1'
 
-/** Identifies guest kind and build: replay never crosses a change of it. */
-export const ENGINE_VERSION = 'wasmtime-48.0.8/quickjs-wasi-3.6.2/4'
+/** Identifies guest kind and build: images of QuickJS are made anew when it changes. */
+export const ENGINE_VERSION = 'wasmtime-48.0.8/quickjs-wasi-3.6.2/5'
 
 export class Engine {
   readonly #native: NativeEngine
@@ -220,7 +235,7 @@ export class Engine {
    *
    * @example
    * const engine = new Engine({ threads: 2 })
-   * const image = await engine.load(bytes)
+   * const image = await engine.load(bytes, { parent })
    * const instance = engine.create(image, { maximumBytes: 64 << 20 })
    */
   constructor(options: EngineOptions) {
@@ -229,7 +244,7 @@ export class Engine {
     this.#native = new native.Engine(
       {
         threads: options.threads,
-        optimize: options.optimize ?? true,
+        compiler: options.compiler ?? 'optimized',
         wasm: readFileSync(require.resolve('quickjs-wasi/quickjs.wasm')),
         ...(cache && { cacheFolder: cache.folder, cacheKey: cache.key }),
       },
@@ -237,27 +252,45 @@ export class Engine {
     )
   }
 
-  /** Boots QuickJS, evaluates the SDK and returns the bytes of an image. */
-  async boot(script: Buffer): Promise<Built> {
-    return built(await this.#job((job) => this.#native.boot(job, script)))
+  /** Boots QuickJS and returns the bytes of the image that all others of QuickJS lie over. */
+  async boot(): Promise<Built> {
+    return built(await this.#job((job) => this.#native.boot(job)))
   }
 
-  /** Evaluates a program over an image and returns the bytes of a new image. */
-  async extend(parent: Image, script: Buffer, name: string): Promise<Built> {
-    return built(await this.#job((job) => this.#native.extend(job, parent.id, script, name)))
+  /** Evaluates a script over an image and returns the bytes of a new image, which lies over that one. */
+  async extend(
+    parent: Image,
+    script: Buffer,
+    name: string,
+    options: { readonly sdk?: boolean } = {},
+  ): Promise<Built> {
+    const { sdk = false } = options
+    return built(await this.#job((job) => this.#native.extend(job, parent.id, script, name, sdk)))
+  }
+
+  /** Boots a core module that keeps to the turn ABI and returns the bytes of its image; `BadModule` if it does not. */
+  async build(wasm: Buffer): Promise<Built> {
+    return built(await this.#job((job) => this.#native.build(job, wasm)))
   }
 
   /**
-   * Maps image bytes for instances; `about` is read from the program, unless it is a bare base. `warm`
-   * are events of a first turn as instances will see it; it is run once and thrown away.
+   * Loads image bytes for instances; `about` is read from the program, unless it is a bare base. `parent` is the
+   * image that it lies over and `wasm` the module that it was made of, where `readImage` names one. `warm` are
+   * events of a first turn as instances will see it; it is run once and thrown away.
    */
   async load(
     bytes: Buffer,
-    options: { readonly base?: boolean; readonly warm?: readonly Buffer[] } = {},
+    options: {
+      readonly base?: boolean
+      readonly parent?: Image | undefined
+      readonly wasm?: Buffer | undefined
+      readonly warm?: readonly Buffer[]
+    } = {},
   ): Promise<Image> {
     const id = this.#nextId++
+    const { base = false, parent, wasm, warm = [] } = options
     const outcome = await this.#job((job) =>
-      this.#native.load(job, id, bytes, !options.base, frame(options.warm ?? [])),
+      this.#native.load(job, id, bytes, parent?.id, wasm, !base, frame(warm)),
     )
     if (outcome.status === 'guest') throw new EngineFailure(`image: ${outcome.kind}: ${outcome.detail}`)
     return { id, about: requireOutput(outcome).toString() }
@@ -447,6 +480,11 @@ export class Engine {
   /** The snapshot of a quiet instance: what its memory holds beyond its image. */
   async save(instance: Instance, lane: number): Promise<Buffer> {
     return requireOutput(await this.#job((job) => this.#native.save(job, instance.id, lane)))
+  }
+
+  /** The share of a lane at the turn threads while others want them too, where those have 100. */
+  setWeight(lane: number, weight: number): void {
+    this.#native.setWeight(lane, weight)
   }
 
   drop(instance: Instance): void {

@@ -8,7 +8,7 @@ use crate::home::Home;
 use wasmtime::{Caller, Engine, Instance, Linker, Memory, Store, TypedFunc};
 
 /// The largest single draw of randomness, as in Web Crypto.
-const RANDOM_MAX: u32 = 65_536;
+pub const RANDOM_MAX: u32 = 65_536;
 
 pub struct Host {
     pub clock_ns: u64,
@@ -18,6 +18,8 @@ pub struct Host {
     pub calls: Option<Calls>,
     /// None while an image is built, and while a call of it is under way.
     pub home: Option<Box<Home>>,
+    /// What a core guest wrote to its standard output in this turn.
+    pub written: Vec<u8>,
 }
 
 /// The exports of QuickJS, looked up once an instance.
@@ -81,7 +83,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     Ok(linker)
 }
 
-fn write_at(caller: &mut Caller<'_, Host>, at: i32, bytes: &[u8]) -> i32 {
+pub fn write_at(caller: &mut Caller<'_, Host>, at: i32, bytes: &[u8]) -> i32 {
     const FAULT: i32 = 21;
     match caller.get_export("memory").and_then(|e| e.into_memory()) {
         Some(memory) => memory.write(caller, at as u32 as usize, bytes).map_or(FAULT, |()| 0),
@@ -185,7 +187,11 @@ impl Calls {
     }
 }
 
+pub fn empty_host() -> Host {
+    let random = ChaCha20Rng::from_seed([0; 32]);
+    Host { clock_ns: 0, random, rejected: Vec::new(), calls: None, home: None, written: Vec::new() }
+}
+
 pub fn new_store(engine: &Engine) -> Store<Host> {
-    let host = Host { clock_ns: 0, random: ChaCha20Rng::from_seed([0; 32]), rejected: Vec::new(), calls: None, home: None };
-    Store::new(engine, host)
+    Store::new(engine, empty_host())
 }

@@ -2,6 +2,7 @@
 export {
   type Built,
   type Called,
+  type Compiler,
   type Component,
   ENGINE_VERSION,
   Engine,
@@ -19,3 +20,4 @@ export {
   type Turn,
   type TurnOutcome,
 } from './engine.ts'
+export { readImage } from './image-file.ts'

@@ -4,9 +4,11 @@
 //! turns on its own threads and hands each outcome back as a value. It knows nothing of agents,
 //! cards or logs; every decision belongs to its caller.
 //!
-//! `sys`, `sqlite` and `statement` hold all unsafe code. `module` compiles, `guest` drives QuickJS over
-//! what `host` binds, `image` and `snapshot` are the two byte formats, `pool` owns the threads, `engine` is
-//! what JavaScript sees.
+//! `sys`, `sqlite` and `statement` hold all unsafe code. `module` checks and compiles, `code` is a module made
+//! ready, `instance` one instance of it. A `guest` is `quickjs`, over what `host` binds, or any module
+//! (`core_guest`). `image` and `snapshot` are the two byte formats, both of pages that differ (`delta`);
+//! `layers` is how images lie in memory, `warm` which of their pages are written first. `pool` owns the threads,
+//! `lanes` says whose job is next, `engine` is what JavaScript sees.
 //!
 //! `component` runs what others compiled, as functions without imports.
 //!
@@ -16,19 +18,26 @@
 
 mod authorizer;
 mod bridge;
+mod code;
 mod component;
 mod connection;
+mod core_guest;
+mod delta;
 mod engine;
 mod functions;
 mod guest;
 mod home;
 mod host;
 mod image;
+mod instance;
+mod lanes;
+mod layers;
 mod meter;
 mod module;
 mod names;
 mod pool;
 mod portable;
+mod quickjs;
 mod rowids;
 mod rows;
 mod running;
@@ -37,3 +46,4 @@ mod sqlite;
 mod statement;
 mod sys;
 mod transaction;
+mod warm;

@@ -5,115 +5,271 @@ use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
-use wasmparser::{Parser, Payload};
+use wasmparser::{
+    DataKind, ElementKind, ExternalKind, FunctionBody, Operator, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures,
+};
 use wasmtime::{Config, Engine, Module, OptLevel};
 
 use crate::sys;
 
+const SECTION_EXPORT: u8 = 7;
 const SECTION_START: u8 = 8;
 const SECTION_DATA: u8 = 11;
 const SECTION_DATA_COUNT: u8 = 12;
 const SECTION_CUSTOM: u8 = 0;
+const EXPORT_GLOBAL: u8 = 3;
 const TAG_LEN: usize = 32;
 
 /// Room for native frames under a guest. QuickJS's own limit (64 KB of its shadow stack) must be
 /// met first on any compiler setting, so this is generous; it is address space, not memory.
 pub const NATIVE_STACK: usize = 8 << 20;
 
-pub fn config(optimize: bool) -> Config {
+/// How guests are run. What they do is the same under all of them, to the byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Compiler {
+    /// Machine code, compiled for speed.
+    Optimized,
+    /// Machine code, compiled quickly.
+    Quick,
+    /// Wasmtime's own bytecode, where machine code may not be made.
+    Pulley,
+}
+
+impl Compiler {
+    pub fn named(name: &str) -> Option<Compiler> {
+        match name {
+            "optimized" => Some(Compiler::Optimized),
+            "quick" => Some(Compiler::Quick),
+            "pulley" => Some(Compiler::Pulley),
+            _ => None,
+        }
+    }
+
+    pub fn apply(self, config: &mut Config) -> Result<(), String> {
+        config.cranelift_opt_level(if self == Compiler::Quick { OptLevel::None } else { OptLevel::Speed });
+        if self == Compiler::Pulley {
+            config.target("pulley64").map_err(|e| format!("pulley: {e:#}"))?;
+        }
+        Ok(())
+    }
+}
+
+pub fn config(compiler: Compiler) -> Result<Config, String> {
     let mut config = Config::new();
+    compiler.apply(&mut config)?;
     config
         .with_host_memory(std::sync::Arc::new(sys::Creator))
         .consume_fuel(true)
         .cranelift_nan_canonicalization(true)
-        .cranelift_opt_level(if optimize { OptLevel::Speed } else { OptLevel::None })
+        .wasm_relaxed_simd(false)
+        .wasm_multi_memory(false)
+        .wasm_memory64(false)
         .memory_init_cow(false)
         .memory_reservation(4 << 30)
         .memory_guard_size(2 << 20)
         .async_stack_size(NATIVE_STACK)
         .max_wasm_stack(NATIVE_STACK - (1 << 20))
         .wasm_backtrace_max_frames(None);
-    config
+    Ok(config)
 }
 
-/// Refuses a module whose state could not be listed and so not be saved.
-pub fn check(wasm: &[u8]) -> Result<(), String> {
+/// A core module made ready: what boots it, what is instantiated over its images, and the globals whose
+/// values are part of its state.
+pub struct Prepared {
+    /// With data and start, for the boot.
+    pub full: Vec<u8>,
+    /// Without what would overwrite an image.
+    pub bare: Vec<u8>,
+    /// The names by which mutable globals are exported, in their order.
+    pub globals: Vec<String>,
+}
+
+/// A mutable global that its module does not export is exported by us under this name and its number.
+const OUR_GLOBAL: &str = "cardinal:global:";
+
+/// Features whose state can be listed. The rest is off in `config` too.
+fn features() -> WasmFeatures {
+    WasmFeatures::MUTABLE_GLOBAL
+        | WasmFeatures::SATURATING_FLOAT_TO_INT
+        | WasmFeatures::SIGN_EXTENSION
+        | WasmFeatures::REFERENCE_TYPES
+        | WasmFeatures::MULTI_VALUE
+        | WasmFeatures::BULK_MEMORY
+        | WasmFeatures::SIMD
+        | WasmFeatures::TAIL_CALL
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::FLOATS
+        | WasmFeatures::GC_TYPES
+}
+
+/// Refuses a module whose state could not be listed and so not be saved, naming the import, section or
+/// instruction; and exports its mutable globals.
+pub fn prepare(wasm: &[u8]) -> Result<Prepared, String> {
+    let mut validator = Validator::new_with_features(features());
+    validator.validate_all(wasm).map_err(|e| format!("it is no core module that is run here: {e}"))?;
     let mut memories = 0;
-    let mut mutable = Vec::new();
-    let mut exported = Vec::new();
-    let mut globals = 0u32;
+    let mut globals: Vec<(u32, Option<String>)> = Vec::new();
+    let mut count = 0u32;
+    let mut exports: Vec<(String, ExternalKind, u32)> = Vec::new();
+    let mut function = 0u32;
     for payload in Parser::new(0).parse_all(wasm) {
-        match payload.map_err(|e| format!("not a core module: {e}"))? {
+        match payload.map_err(|e| format!("it is no core module: {e}"))? {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import.map_err(|e| e.to_string())?;
-                    if !matches!(import.ty, wasmparser::TypeRef::Func(_)) {
-                        return Err(format!("imports `{}`, which is not a function", import.name));
+                    if !matches!(import.ty, TypeRef::Func(_)) {
+                        let what = format!("`{}.{}`", import.module, import.name);
+                        return Err(format!("its import section: {what} is no function, and what others hold cannot be saved"));
                     }
+                    function += 1;
                 }
             }
             Payload::MemorySection(section) => memories += section.count(),
             Payload::GlobalSection(section) => {
                 for global in section {
-                    if global.map_err(|e| e.to_string())?.ty.mutable {
-                        mutable.push(globals);
+                    let ty = global.map_err(|e| e.to_string())?.ty;
+                    if ty.mutable {
+                        let numeric = matches!(ty.content_type, ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64);
+                        if !numeric {
+                            return Err(format!("its global section: mutable global {count} holds a reference or a vector, which cannot be saved"));
+                        }
+                        globals.push((count, None));
                     }
-                    globals += 1;
+                    count += 1;
                 }
             }
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.map_err(|e| e.to_string())?;
-                    if export.kind == wasmparser::ExternalKind::Global {
-                        exported.push(export.index);
+                    if export.name.starts_with(OUR_GLOBAL) {
+                        return Err(format!("its export section: `{}` is a name of the runtime", export.name));
+                    }
+                    exports.push((export.name.to_owned(), export.kind, export.index));
+                }
+            }
+            Payload::ElementSection(section) => {
+                for (i, element) in section.into_iter().enumerate() {
+                    if matches!(element.map_err(|e| e.to_string())?.kind, ElementKind::Passive) {
+                        return Err(format!("its element section: segment {i} is passive, and whether it was dropped cannot be saved"));
                     }
                 }
             }
             Payload::DataSection(section) => {
-                for data in section {
-                    if matches!(data.map_err(|e| e.to_string())?.kind, wasmparser::DataKind::Passive) {
-                        return Err("has a passive data segment".into());
+                for (i, data) in section.into_iter().enumerate() {
+                    if matches!(data.map_err(|e| e.to_string())?.kind, DataKind::Passive) {
+                        return Err(format!("its data section: segment {i} is passive, and whether it was dropped cannot be saved"));
                     }
                 }
+            }
+            Payload::CodeSectionEntry(body) => {
+                check_tables(&body, function).map_err(|e| format!("its code section: {e}"))?;
+                function += 1;
             }
             _ => {}
         }
     }
     if memories != 1 {
-        return Err(format!("has {memories} memories; exactly one can be saved"));
+        return Err(format!("its memory section: {memories} memories, and exactly one can be saved"));
     }
-    match mutable.iter().find(|g| !exported.contains(g)) {
-        Some(g) => Err(format!("mutable global {g} is not exported, so it cannot be saved")),
-        None => Ok(()),
+    if !exports.iter().any(|(name, kind, _)| name == "memory" && *kind == ExternalKind::Memory) {
+        return Err("its export section: there is no memory called `memory`".into());
     }
+    let mut ours = Vec::new();
+    let mut names = Vec::new();
+    for (index, _) in &globals {
+        let known = exports.iter().find(|(_, kind, of)| *kind == ExternalKind::Global && of == index);
+        names.push(known.map_or_else(
+            || {
+                ours.push(*index);
+                format!("{OUR_GLOBAL}{index}")
+            },
+            |(name, ..)| name.clone(),
+        ));
+    }
+    let full = rewrite(wasm, &[], &ours)?;
+    let bare = rewrite(wasm, &[SECTION_DATA, SECTION_DATA_COUNT, SECTION_START, SECTION_CUSTOM], &ours)?;
+    Ok(Prepared { full, bare, globals: names })
 }
 
-/// The same module without data, data count, start and custom sections, so that instantiating it
-/// over an image overwrites nothing.
-pub fn strip(wasm: &[u8]) -> Result<Vec<u8>, String> {
-    let dropped = [SECTION_DATA, SECTION_DATA_COUNT, SECTION_START, SECTION_CUSTOM];
+/// What a table holds cannot be read back, so nothing may write one.
+fn check_tables(body: &FunctionBody<'_>, function: u32) -> Result<(), String> {
+    for operator in body.get_operators_reader().map_err(|e| e.to_string())? {
+        let what = match operator.map_err(|e| e.to_string())? {
+            Operator::TableSet { .. } => "table.set",
+            Operator::TableGrow { .. } => "table.grow",
+            Operator::TableFill { .. } => "table.fill",
+            Operator::TableCopy { .. } => "table.copy",
+            Operator::TableInit { .. } => "table.init",
+            Operator::ElemDrop { .. } => "elem.drop",
+            Operator::DataDrop { .. } => "data.drop",
+            Operator::MemoryInit { .. } => "memory.init",
+            _ => continue,
+        };
+        return Err(format!("function {function} has `{what}`, and what that changes cannot be saved"));
+    }
+    Ok(())
+}
+
+/// The same module without the sections of these numbers, and with these globals exported.
+fn rewrite(wasm: &[u8], dropped: &[u8], globals: &[u32]) -> Result<Vec<u8>, String> {
     let mut out = wasm.get(..8).ok_or("too short for a module")?.to_vec();
     let mut at = 8;
     while at < wasm.len() {
         let start = at;
         let id = wasm[at];
         at += 1;
-        let (mut size, mut shift) = (0usize, 0);
-        loop {
-            let byte = *wasm.get(at).ok_or("truncated section")?;
-            at += 1;
-            size |= ((byte & 0x7f) as usize) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
+        let size = read_number(wasm, &mut at)?;
+        let body = at;
         at = at.checked_add(size).filter(|end| *end <= wasm.len()).ok_or("truncated section")?;
-        if !dropped.contains(&id) {
-            out.extend_from_slice(&wasm[start..at]);
+        if dropped.contains(&id) {
+            continue;
         }
+        if id != SECTION_EXPORT || globals.is_empty() {
+            out.extend_from_slice(&wasm[start..at]);
+            continue;
+        }
+        let mut from = body;
+        let count = read_number(wasm, &mut from)? + globals.len();
+        let mut section = Vec::new();
+        write_number(&mut section, count);
+        section.extend_from_slice(&wasm[from..at]);
+        for index in globals {
+            let name = format!("{OUR_GLOBAL}{index}");
+            write_number(&mut section, name.len());
+            section.extend_from_slice(name.as_bytes());
+            section.push(EXPORT_GLOBAL);
+            write_number(&mut section, *index as usize);
+        }
+        out.push(SECTION_EXPORT);
+        write_number(&mut out, section.len());
+        out.extend_from_slice(&section);
     }
     Ok(out)
+}
+
+/// An unsigned number as WASM writes it (LEB128).
+fn read_number(bytes: &[u8], at: &mut usize) -> Result<usize, String> {
+    let (mut number, mut shift) = (0usize, 0);
+    loop {
+        let byte = *bytes.get(*at).ok_or("truncated section")?;
+        *at += 1;
+        number |= ((byte & 0x7f) as usize) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+        if shift > 28 {
+            return Err("a number that is too long".into());
+        }
+    }
+}
+
+fn write_number(out: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }
 
 /// Where compiled artefacts are kept, and the key that says they are ours.

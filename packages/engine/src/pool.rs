@@ -1,19 +1,19 @@
 //! The threads that run guests.
 //!
-//! A fixed number of workers take jobs from one queue. A job that has run `DEMOTE_AFTER` is
+//! A fixed number of workers take jobs as `lanes` says whose turn it is. A job that has run `DEMOTE_AFTER` is
 //! demoted: its thread gives way to others a little, the pool starts another, and the demoted one
 //! ends after its job. One that has run `SINK_AFTER` spins, as far as anybody can tell, and drops to
-//! the lowest priority: what only has much to do would starve there on a busy machine. Each lane (a tenant) may have only so many demoted jobs; at that number its
-//! next jobs wait, so that those who spin compete with each other and not with their neighbours.
+//! the lowest priority: what only has much to do would starve there on a busy machine.
 //!
 //! Waking a thread costs more than a short turn. So one worker at a time looks for the next job for
 //! `LOOK` before it sleeps, and only if the last wait of any was that short.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::lanes::Lanes;
 use crate::module::NATIVE_STACK;
 use crate::sys;
 
@@ -23,7 +23,6 @@ const SINK_AFTER: Duration = Duration::from_millis(100);
 const DEMOTED_NICE: i32 = 4;
 const SUNK_NICE: i32 = 19;
 const WATCH_EVERY: Duration = Duration::from_millis(5);
-const MAX_DEMOTED_PER_LANE: usize = 2;
 const LOOK: Duration = Duration::from_micros(160);
 const SOON: Duration = Duration::from_micros(250);
 
@@ -32,6 +31,9 @@ const SOON: Duration = Duration::from_micros(250);
 pub const HOST_LANE: u32 = 0;
 /// That of compiling what others wrote.
 pub const COMPILE_LANE: u32 = u32::MAX;
+
+/// The share of the node's own work, where a tenant has 100.
+const HOST_WEIGHT: u32 = 800;
 
 pub struct Job {
     pub lane: u32,
@@ -42,15 +44,16 @@ struct Running {
     thread: i32,
     lane: u32,
     since: Instant,
+    /// What its lane was charged for it.
+    charged: Duration,
     demoted: bool,
     sunk: bool,
 }
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Job>,
+    lanes: Lanes<Job>,
     running: HashMap<u64, Running>,
-    demoted: HashMap<u32, usize>,
     workers: usize,
     /// Workers that sleep: waking is a system call, so only who sleeps is woken.
     asleep: usize,
@@ -84,6 +87,7 @@ impl Pool {
         });
         {
             let mut state = pool.state.lock().expect("pool");
+            state.lanes.set_weight(HOST_LANE, HOST_WEIGHT);
             for _ in 0..size {
                 pool.add_worker(&mut state);
             }
@@ -98,8 +102,8 @@ impl Pool {
 
     pub fn submit(&self, job: Job) {
         let mut state = self.state.lock().expect("pool");
-        state.queue.push_back(job);
-        self.queued.store(state.queue.len(), SeqCst);
+        state.lanes.push(job.lane, job);
+        self.queued.store(state.lanes.len(), SeqCst);
         let asleep = state.asleep > 0;
         drop(state);
         // Whoever stops looking looks at the queue once more under the lock, so no job is missed.
@@ -108,11 +112,16 @@ impl Pool {
         }
     }
 
+    /// The share of a lane, where others have 100.
+    pub fn set_weight(&self, lane: u32, weight: u32) {
+        self.state.lock().expect("pool").lanes.set_weight(lane, weight);
+    }
+
     /// Ends the workers after what they run; queued jobs are dropped.
     pub fn close(&self) {
         let mut state = self.state.lock().expect("pool");
         state.closed = true;
-        state.queue.clear();
+        state.lanes.clear();
         self.queued.store(0, SeqCst);
         self.work.notify_all();
         self.watch.notify_all();
@@ -136,12 +145,12 @@ impl Pool {
             (job.run)();
             let mut state = self.state.lock().expect("pool");
             let ended = state.running.remove(&id).expect("noted when it began");
+            if state.closed {
+                return;
+            }
+            state.lanes.charge(ended.lane, ended.since.elapsed().saturating_sub(ended.charged));
+            state.lanes.ended(ended.lane, ended.demoted);
             if ended.demoted {
-                let left = state.demoted.get_mut(&ended.lane).expect("counted when demoted");
-                *left -= 1;
-                if *left == 0 {
-                    state.demoted.remove(&ended.lane);
-                }
                 // Jobs of this lane may have been waiting for exactly this end.
                 self.work.notify_all();
                 return;
@@ -156,20 +165,13 @@ impl Pool {
             if state.closed {
                 return None;
             }
-            let full = |lane: u32, s: &State| s.demoted.get(&lane).is_some_and(|n| *n >= MAX_DEMOTED_PER_LANE);
-            let found = if state.demoted.is_empty() {
-                if state.queue.is_empty() { None } else { Some(0) }
-            } else {
-                state.queue.iter().position(|job| !full(job.lane, &state))
-            };
-            if let Some(at) = found {
-                let job = state.queue.remove(at).expect("just found");
-                self.queued.store(state.queue.len(), SeqCst);
-                if !state.queue.is_empty() && state.asleep > 0 {
+            if let Some((lane, job)) = state.lanes.pop() {
+                self.queued.store(state.lanes.len(), SeqCst);
+                if state.lanes.len() > 0 && state.asleep > 0 {
                     // Whoever submitted the rest may have woken nobody, because this thread was looking.
                     self.work.notify_one();
                 }
-                let running = Running { thread, lane: job.lane, since: Instant::now(), demoted: false, sunk: false };
+                let running = Running { thread, lane, since: Instant::now(), charged: Duration::ZERO, demoted: false, sunk: false };
                 let first = state.running.is_empty();
                 state.running.insert(id, running);
                 if first {
@@ -206,8 +208,11 @@ impl Pool {
                 continue;
             }
             state = self.watch.wait_timeout(state, WATCH_EVERY).expect("pool").0;
-            let mut lanes = Vec::new();
+            let (mut lanes, mut charges) = (Vec::new(), Vec::new());
             for running in state.running.values_mut() {
+                let ran = running.since.elapsed();
+                charges.push((running.lane, ran.saturating_sub(running.charged)));
+                running.charged = ran;
                 if !running.demoted && running.since.elapsed() >= DEMOTE_AFTER {
                     running.demoted = true;
                     if running.lane != HOST_LANE {
@@ -220,8 +225,12 @@ impl Pool {
                     sys::demote(running.thread, SUNK_NICE);
                 }
             }
+            // What runs long counts while it runs, not only when it has ended.
+            for (lane, more) in charges {
+                state.lanes.charge(lane, more);
+            }
             for lane in lanes {
-                *state.demoted.entry(lane).or_default() += 1;
+                state.lanes.demoted(lane);
                 state.workers -= 1;
                 if state.workers < self.size {
                     self.add_worker(&mut state);

@@ -19,6 +19,13 @@ fn put_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// A text as JSON.
+pub fn text(text: &str) -> String {
+    let mut out = String::new();
+    put_text(&mut out, text);
+    out
+}
+
 fn put_cell(out: &mut String, cell: Cell<'_>) {
     match cell {
         Cell::Null => out.push_str("null"),

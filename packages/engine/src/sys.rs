@@ -1,13 +1,12 @@
 //! All unsafe code of the engine: mapped linear memory, artefact loading, thread priority.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::path::Path;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::{Engine, LinearMemory, MemoryCreator, MemoryType, Module};
 
@@ -16,25 +15,27 @@ pub const PAGE: usize = 4096;
 /// Bytes sealed in memory that many instances map at once. Nobody can write them again.
 pub struct Sealed {
     fd: OwnedFd,
+    base: *const u8,
     len: usize,
-    /// Pages that most instances write in their first turn, as (first byte, bytes).
-    hot: Mutex<Arc<Vec<(usize, usize)>>>,
-    samples: Mutex<Samples>,
 }
 
-/// How often each page was written in the first turn of how many instances.
-#[derive(Default)]
-struct Samples {
-    taken: usize,
-    counts: HashMap<usize, usize>,
-}
+// SAFETY: what `base` points to is sealed: nobody writes it, from any thread.
+unsafe impl Send for Sealed {}
+// SAFETY: as above.
+unsafe impl Sync for Sealed {}
 
-const SAMPLES: usize = 32;
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        // SAFETY: exactly what mmap returned; instances have mappings of their own.
+        unsafe { libc::munmap(self.base.cast_mut().cast(), self.len) };
+    }
+}
 
 impl Sealed {
-    /// Copies `bytes`, whose length is a multiple of the page size, into a sealed memory file.
+    /// Copies `bytes`, whose length is a multiple of the page size, into a sealed memory file. Pages of zeros
+    /// take no memory.
     pub fn new(bytes: &[u8]) -> std::io::Result<Sealed> {
-        assert_eq!(bytes.len() % PAGE, 0, "an image is a whole number of pages");
+        assert!(!bytes.is_empty() && bytes.len() % PAGE == 0, "an image is a whole number of pages");
         // SAFETY: the name is a valid C string; the descriptor is checked before it is owned.
         let raw = unsafe {
             libc::memfd_create(c"cardinal-image".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
@@ -43,48 +44,35 @@ impl Sealed {
             return Err(std::io::Error::last_os_error());
         }
         // SAFETY: `raw` is a fresh descriptor that nothing else owns.
-        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-        let file = File::from(fd);
-        file.write_all_at(bytes, 0)?;
+        let file = File::from(unsafe { OwnedFd::from_raw_fd(raw) });
+        file.set_len(bytes.len() as u64)?;
+        let written = bytes.chunks_exact(PAGE).enumerate().filter(|(_, page)| page.iter().any(|b| *b != 0));
+        for (at, len) in ranges(written.map(|(n, _)| n).collect()) {
+            file.write_all_at(&bytes[at..at + len], at as u64)?;
+        }
         let fd = OwnedFd::from(file);
         let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
-        // SAFETY: fcntl on a descriptor we own.
-        if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
-            return Err(std::io::Error::last_os_error());
+        // SAFETY: fcntl and mmap on a descriptor we own; the mapping can only be read.
+        unsafe {
+            if libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            let base = libc::mmap(std::ptr::null_mut(), bytes.len(), libc::PROT_READ, libc::MAP_PRIVATE, fd.as_raw_fd(), 0);
+            if base == libc::MAP_FAILED {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(Sealed { fd, base: base.cast(), len: bytes.len() })
         }
-        Ok(Sealed { fd, len: bytes.len(), hot: Mutex::default(), samples: Mutex::default() })
     }
 
-    /// Whether it is worth telling what an instance wrote in its first turn.
-    pub fn wants_samples(&self) -> bool {
-        self.samples.lock().expect("samples").taken < SAMPLES
-    }
-
-    /// Learns from the pages that an instance wrote in its first turn. Those that most write are copied
-    /// when an instance is mapped, in one call: a page that is first read and then written costs two
-    /// faults, and an interrupt of every other core that runs a thread of this process.
-    pub fn learn(&self, pages: &[usize]) {
-        let mut samples = self.samples.lock().expect("samples");
-        if samples.taken >= SAMPLES {
-            return;
-        }
-        samples.taken += 1;
-        for page in pages.iter().filter(|page| (*page + 1) * PAGE <= self.len) {
-            *samples.counts.entry(*page).or_default() += 1;
-        }
-        // Few samples say little; once there are enough, they are taken as they are.
-        let most = samples.taken * 3 / 4;
-        let hot = samples.counts.iter().filter(|(_, n)| **n > most).map(|(page, _)| *page).collect();
-        *self.hot.lock().expect("hot") = Arc::new(ranges(hot));
-    }
-
-    fn hot(&self) -> Arc<Vec<(usize, usize)>> {
-        self.hot.lock().expect("hot").clone()
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped for as long as `self` lives, and sealed.
+        unsafe { std::slice::from_raw_parts(self.base, self.len) }
     }
 }
 
 /// Pages as (first byte, bytes), neighbours together.
-fn ranges(mut pages: Vec<usize>) -> Vec<(usize, usize)> {
+pub fn ranges(mut pages: Vec<usize>) -> Vec<(usize, usize)> {
     pages.sort_unstable();
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for page in pages {
@@ -97,12 +85,22 @@ fn ranges(mut pages: Vec<usize>) -> Vec<(usize, usize)> {
 }
 
 /// Copies pages of a private mapping now instead of when each is written. Where the kernel cannot, they
-/// are copied then.
-pub fn populate(memory: &mut [u8], pages: Vec<usize>) {
+/// are copied then. `base` and `length` are memory that the caller holds exclusively.
+pub fn populate(base: usize, length: usize, pages: Vec<usize>) {
     for (at, len) in ranges(pages) {
-        if let Some(range) = memory.get_mut(at..at + len) {
+        if at + len <= length {
+            // SAFETY: the range lies in memory that is held exclusively; its contents do not change. Where it
+            // is no mapping of pages, the call fails and does nothing.
+            unsafe { libc::madvise((base + at) as *mut libc::c_void, len, libc::MADV_POPULATE_WRITE) };
+        }
+    }
+}
+
+pub fn populate_ranges(memory: &mut [u8], ranges: &[(usize, usize)]) {
+    for (at, len) in ranges {
+        if let Some(range) = memory.get_mut(*at..*at + *len) {
             // SAFETY: the range lies in memory that we hold exclusively; its contents do not change.
-            unsafe { libc::madvise(range.as_mut_ptr().cast(), len, libc::MADV_POPULATE_WRITE) };
+            unsafe { libc::madvise(range.as_mut_ptr().cast(), *len, libc::MADV_POPULATE_WRITE) };
         }
     }
 }
@@ -110,6 +108,8 @@ pub fn populate(memory: &mut [u8], pages: Vec<usize>) {
 /// What the next memory created on this thread must look like.
 struct Plan {
     image: Option<Arc<Sealed>>,
+    /// Bytes that it begins with, if the image is shorter or longer.
+    length: usize,
     maximum: usize,
 }
 
@@ -120,9 +120,9 @@ thread_local! {
     static HOST_FAILED: RefCell<bool> = const { RefCell::new(false) };
 }
 
-/// Sets what the next instantiation on this thread maps: an image or zeros, and its hard maximum.
-pub fn plan_memory(image: Option<Arc<Sealed>>, maximum: usize) {
-    PLAN.with(|p| *p.borrow_mut() = Some(Plan { image, maximum }));
+/// Sets what the next instantiation on this thread maps: an image or zeros, how long, and its hard maximum.
+pub fn plan_memory(image: Option<Arc<Sealed>>, length: usize, maximum: usize) {
+    PLAN.with(|p| *p.borrow_mut() = Some(Plan { image, length, maximum }));
 }
 
 /// Whether the host failed to back a growth below the maximum since the last call. The turn must
@@ -200,8 +200,8 @@ unsafe impl MemoryCreator for Creator {
     ) -> Result<Box<dyn LinearMemory>, String> {
         let plan = PLAN.with(|p| p.borrow_mut().take()).ok_or("no memory was planned")?;
         let reserved = reserved.ok_or("memory needs a reservation")? + guard;
-        let image_len = plan.image.as_ref().map_or(0, |i| i.len);
-        let size = minimum.max(image_len);
+        let size = minimum.max(plan.length);
+        let image_len = plan.image.as_ref().map_or(0, |i| i.len).min(size);
         let maximum = maximum.unwrap_or(usize::MAX).min(plan.maximum).min(reserved - guard);
         if size > maximum {
             return Err(format!("{size} bytes to start with, {maximum} allowed"));
@@ -229,13 +229,9 @@ unsafe impl MemoryCreator for Creator {
             };
             let rw = libc::PROT_READ | libc::PROT_WRITE;
             if let Some(image) = &plan.image {
-                let at = libc::mmap(base, image.len, rw, libc::MAP_PRIVATE | libc::MAP_FIXED, image.fd.as_raw_fd(), 0);
+                let at = libc::mmap(base, image_len, rw, libc::MAP_PRIVATE | libc::MAP_FIXED, image.fd.as_raw_fd(), 0);
                 if at == libc::MAP_FAILED {
                     return Err(format!("map image: {}", std::io::Error::last_os_error()));
-                }
-                for (at, len) in image.hot().iter() {
-                    // Where the kernel cannot, the pages are copied when they are written.
-                    libc::madvise(memory.base.add(*at).cast(), *len, libc::MADV_POPULATE_WRITE);
                 }
             }
             if size > image_len

@@ -131,6 +131,7 @@ export class LiveAgent {
     this.#instance = back?.instance
     this.#hasHome = back?.hasHome ?? false
     if (this.#hasHome) around.ctx.homes.open.used(this)
+    around.ctx.images.hold(image)
     const who = { address, name: this.name, birth: identity.birth, state, methods: image.methods }
     this.standing = new Standing(around.ctx, who, row)
     this.outgoing = new Outgoing(around, this)
@@ -703,6 +704,7 @@ export class LiveAgent {
     const { homes, authority } = this.#around.ctx
     if (this.#hasHome) homes.asleep(homes.fileOf(this.identity.birth), this.#walBytes)
     this.#stopped = true
+    this.#around.ctx.images.letGo(this.image)
     authority.sleep(this.standing.row)
   }
 

@@ -8,7 +8,7 @@ import type {
   ZoneManifest,
 } from '@cardinal/manifests'
 import type { Pos } from '@cardinal/oplog'
-import type { Bundle } from '@cardinal/sdk/bundle'
+import type { Program } from '@cardinal/sdk/bundle'
 import { type McpServers, mcpToolName, type Tool } from '@cardinal/tools'
 import type { Agents } from './agents.ts'
 import { type Components, componentDigest } from './components.ts'
@@ -72,7 +72,7 @@ export class Applying {
   /** Applies all or nothing: every program is built before anything is recorded. */
   async apply(
     manifests: readonly Manifest[],
-    programs: ReadonlyMap<string, Bundle>,
+    programs: ReadonlyMap<string, Program>,
     components: readonly Buffer[] = [],
   ): Promise<Applied[]> {
     const { control, images, log } = this.#ctx
@@ -81,7 +81,7 @@ export class Applying {
     const built = new Map<Manifest, string>()
     for (const manifest of manifests)
       if (manifest.kind === 'Agent')
-        built.set(manifest, (await images.build(bundleOf(manifest, programs), manifest.name)).hash)
+        built.set(manifest, (await images.build(programOf(manifest, programs), manifest.name)).hash)
     const named = componentsOf(manifests)
     for (const bytes of components) if (named.has(componentDigest(bytes))) await this.#components.keep(bytes)
     // A card that names a tool is parsed again from the record, where the tool must then stand before it.
@@ -102,7 +102,7 @@ export class Applying {
   /** What `apply` of the same would do. Programs are built and thrown away; nothing is recorded. */
   async plan(
     manifests: readonly Manifest[],
-    programs: ReadonlyMap<string, Bundle>,
+    programs: ReadonlyMap<string, Program>,
     components: readonly Buffer[] = [],
   ): Promise<Planned[]> {
     const { control, images } = this.#ctx
@@ -118,7 +118,7 @@ export class Applying {
       else if (manifest.kind !== 'Agent')
         planned.push({ ...named, changed: control.differs(egressOf(manifest)) })
       else {
-        const image = await images.hashOf(bundleOf(manifest, programs), manifest.name)
+        const image = await images.hashOf(programOf(manifest, programs), manifest.name)
         const tools = [...this.#own, ...declared.of(manifest.tenant)]
         planned.push(this.#planned(wishOf(manifest, image), manifest.card, tools))
       }
@@ -299,9 +299,9 @@ function egressOf(manifest: ZoneManifest | NetworkManifest): Egress {
   return { kind: 'zone', is: { name, hosts: manifest.hosts, ranges: manifest.ranges } }
 }
 
-function bundleOf({ tenant, name }: AgentManifest, programs: ReadonlyMap<string, Bundle>): Bundle {
-  const bundle = programs.get(`${tenant}/${name}`)
-  if (bundle) return bundle
+function programOf({ tenant, name }: AgentManifest, programs: ReadonlyMap<string, Program>): Program {
+  const program = programs.get(`${tenant}/${name}`)
+  if (program) return program
   throw new KernelError('Malformed', 'BadProgram', `the program of \`${tenant}/${name}\` was not sent`)
 }
 

@@ -1,13 +1,16 @@
 /**
  * Programs as images: built once, kept in the data folder by the hash of their bytes, mapped by all
  * their instances. Images are durable data: replay needs exactly the one an agent was born with.
+ *
+ * They lie in layers, each a difference from the one below: QuickJS, the SDK over it, a program over that. A
+ * program of TypeScript is some kilobytes; a core module is a layer of its own, beside the module that it runs.
  */
 import fs from 'node:fs'
 import { SourceMap } from 'node:module'
 import path from 'node:path'
-import { ENGINE_VERSION, type Engine, type Image } from '@cardinal/engine'
+import { type Built, ENGINE_VERSION, type Engine, type Image, readImage } from '@cardinal/engine'
 import { sha256, syncFolder, writeFileDurably } from '@cardinal/oplog'
-import { type Bundle, bundleGuest } from '@cardinal/sdk/bundle'
+import { bundleGuest, type Program } from '@cardinal/sdk/bundle'
 import { KernelError } from './errors.ts'
 
 export interface MethodInfo {
@@ -32,12 +35,20 @@ const WARM = [
   '{"t":"invoke","id":"","method":"","args":null}',
 ].map((event) => Buffer.from(event))
 
+/** Images that stay loaded though nobody lives over them: each takes some kilobytes. */
+const MAX_IDLE = 1024
+
 export class Images {
   readonly #folder: string
   readonly #engine: Engine
+  /** The one that was asked for longest ago is the first. */
   readonly #loaded = new Map<string, Promise<LoadedImage>>()
+  /** How many agents that are awake live over each. */
+  readonly #held = new Map<string, number>()
   readonly #maps = new Map<string, SourceMap>()
-  #base: Promise<Image> | undefined
+  /** Layers that programs lie over. */
+  readonly #layers = new Map<string, Promise<Image>>()
+  #sdk: Promise<Image> | undefined
 
   constructor(folder: string, engine: Engine) {
     this.#folder = folder
@@ -45,43 +56,87 @@ export class Images {
     fs.mkdirSync(folder, { recursive: true })
   }
 
-  /** The hash of the image that a program makes. Writes nothing. */
-  async hashOf(bundle: Bundle, name: string): Promise<string> {
-    return sha256(await this.#extend(bundle, name)).toString('hex')
+  /** The hash of the image that a program makes. Writes nothing but the layers below it. */
+  async hashOf(program: Program, name: string): Promise<string> {
+    return sha256(await this.#make(program, name)).toString('hex')
   }
 
-  /** Builds a program's image, or finds it; durable when this resolves. A program that throws while it loads is `BadProgram`. */
-  async build(bundle: Bundle, name: string): Promise<LoadedImage> {
-    const bytes = await this.#extend(bundle, name)
+  /**
+   * Builds a program's image, or finds it; durable when this resolves. A program that throws while it loads, and a
+   * module whose state could not be saved, is `BadProgram`.
+   */
+  async build(program: Program, name: string): Promise<LoadedImage> {
+    const bytes = await this.#make(program, name)
     const hash = sha256(bytes).toString('hex')
-    this.#write(`${hash}.map`, bundle.map)
+    const map = 'code' in program ? program.map : ''
+    if ('wasm' in program) {
+      const wasm = Buffer.from(program.wasm, 'base64')
+      this.#write(`${sha256(wasm).toString('hex')}.wasm`, wasm)
+    } else this.#write(`${hash}.map`, map)
     this.#write(`${hash}.img`, bytes)
     try {
       return await this.get(hash)
     } catch (error) {
       if (!(error instanceof KernelError) || error.code !== 'BadImage') throw error
-      throw new KernelError('Malformed', 'BadProgram', this.#mapped(error.message, bundle.map))
+      throw new KernelError('Malformed', 'BadProgram', this.#mapped(error.message, map))
     }
   }
 
-  async #extend(bundle: Bundle, name: string): Promise<Buffer> {
-    const built = await this.#engine.extend(await this.#requireBase(), Buffer.from(bundle.code), `${name}.js`)
+  async #make(program: Program, name: string): Promise<Buffer> {
+    if ('wasm' in program) {
+      const built = await this.#engine.build(Buffer.from(program.wasm, 'base64'))
+      if (built.ok) return built.bytes
+      throw new KernelError('Malformed', 'BadProgram', `the module of \`${name}\`: ${built.detail}`)
+    }
+    const built = await this.#engine.extend(
+      await this.#requireSdk(),
+      Buffer.from(program.code),
+      `${name}.js`,
+    )
     if (built.ok) return built.bytes
     throw new KernelError(
       'Malformed',
       'BadProgram',
-      `the program failed while it was loaded: ${this.#mapped(built.detail, bundle.map)}`,
+      `the program failed while it was loaded: ${this.#mapped(built.detail, program.map)}`,
     )
   }
 
   /** Loads an image by its hash; what lies in the file must answer to it. */
   get(hash: string): Promise<LoadedImage> {
     const known = this.#loaded.get(hash)
-    if (known) return known
-    const loading = this.#load(hash)
+    const loading = known ?? this.#load(hash)
+    this.#loaded.delete(hash)
     this.#loaded.set(hash, loading)
-    loading.catch(() => this.#loaded.delete(hash))
+    if (known === undefined) {
+      loading.catch(() => this.#loaded.delete(hash))
+      this.#unloadIdle()
+    }
     return loading
+  }
+
+  /** Somebody lives over it. */
+  hold({ hash }: LoadedImage): void {
+    this.#held.set(hash, (this.#held.get(hash) ?? 0) + 1)
+  }
+
+  /** Somebody who held it is gone. */
+  letGo({ hash }: LoadedImage): void {
+    const left = (this.#held.get(hash) ?? 0) - 1
+    if (left > 0) this.#held.set(hash, left)
+    else this.#held.delete(hash)
+  }
+
+  #unloadIdle(): void {
+    for (const [hash, loading] of this.#loaded) {
+      if (this.#loaded.size <= this.#held.size + MAX_IDLE) return
+      if (this.#held.has(hash)) continue
+      this.#loaded.delete(hash)
+      this.#maps.delete(hash)
+      loading.then(
+        ({ image }) => this.#engine.unload(image),
+        () => {},
+      )
+    }
   }
 
   /** A guest's stack with the program's own files and lines; frames of the SDK are left out. */
@@ -101,39 +156,78 @@ export class Images {
     return map === '' ? text : mapLines(text, new SourceMap(JSON.parse(map)))
   }
 
-  async #load(hash: string): Promise<LoadedImage> {
-    const file = path.join(this.#folder, `${hash}.img`)
-    if (!fs.existsSync(file))
-      throw new KernelError('Corrupt', 'NoImage', `image \`${hash}\` is missing from \`images\``)
+  /** The bytes of a file that is called by their hash. */
+  #read(name: string): Buffer {
+    const file = path.join(this.#folder, name)
+    const what = `image \`${name.replace(/\.img$/, '')}\``
+    if (!fs.existsSync(file)) throw new KernelError('Corrupt', 'NoImage', `${what} is missing from \`images\``)
     const bytes = fs.readFileSync(file)
-    if (sha256(bytes).toString('hex') !== hash)
-      throw new KernelError('Corrupt', 'NoImage', `image \`${hash}\` does not answer to its hash`)
-    let image: Image
-    try {
-      image = await this.#engine.load(bytes, { warm: WARM })
-    } catch (error) {
-      throw new KernelError('Malformed', 'BadImage', (error as Error).message.replace(/^image: \w+: /, ''))
-    }
+    if (sha256(bytes).toString('hex') !== path.parse(name).name)
+      throw new KernelError('Corrupt', 'NoImage', `${what} does not answer to its hash`)
+    return bytes
+  }
+
+  async #load(hash: string): Promise<LoadedImage> {
+    const image = await this.#open(this.#read(`${hash}.img`), { warm: WARM })
     const { methods } = JSON.parse(image.about) as { methods: Record<string, MethodInfo> }
     return { hash, image, methods }
   }
 
-  #requireBase(): Promise<Image> {
-    this.#base ??= this.#loadBase()
-    return this.#base
+  /** With what it lies over, and the module that it was made of. */
+  async #open(bytes: Buffer, options: Parameters<Engine['load']>[1]): Promise<Image> {
+    const { parent, module } = readImage(bytes)
+    const over = parent === undefined ? undefined : await this.#layer(parent)
+    const wasm = module === undefined ? undefined : this.#read(`${module}.wasm`)
+    try {
+      return await this.#engine.load(bytes, { ...options, parent: over, wasm })
+    } catch (error) {
+      throw new KernelError('Malformed', 'BadImage', (error as Error).message.replace(/^image: \w+: /, ''))
+    }
   }
 
-  async #loadBase(): Promise<Image> {
+  /** A layer that others lie over, by its hash. It stays. */
+  #layer(hash: string): Promise<Image> {
+    const known = this.#layers.get(hash)
+    if (known) return known
+    const loading = (async () => this.#open(this.#read(`${hash}.img`), { base: true }))()
+    this.#layers.set(hash, loading)
+    loading.catch(() => this.#layers.delete(hash))
+    return loading
+  }
+
+  #requireSdk(): Promise<Image> {
+    this.#sdk ??= this.#loadSdk()
+    this.#sdk.catch(() => {
+      this.#sdk = undefined
+    })
+    return this.#sdk
+  }
+
+  /** The layers that this build makes, kept by what they are made of. */
+  async #loadSdk(): Promise<Image> {
     const guest = await bundleGuest()
-    const name = `base-${sha256(Buffer.from(`${ENGINE_VERSION}\0${guest.code}`)).toString('hex')}.img`
+    const engine = await this.#madeOf(ENGINE_VERSION, () => this.#engine.boot())
+    return this.#layer(
+      await this.#madeOf(`${ENGINE_VERSION}\0${guest.code}`, async () =>
+        this.#engine.extend(await this.#layer(engine), Buffer.from(guest.code), 'cardinal:sdk', { sdk: true }),
+      ),
+    )
+  }
+
+  /** The hash of a layer, made unless this folder knows it. */
+  async #madeOf(inputs: string, make: () => Promise<Built>): Promise<string> {
+    const name = `made-of-${sha256(Buffer.from(inputs)).toString('hex')}`
     const file = path.join(this.#folder, name)
-    if (!fs.existsSync(file)) {
-      const built = await this.#engine.boot(Buffer.from(guest.code))
-      if (!built.ok)
-        throw new KernelError('Bug', 'BadImage', `the SDK does not boot: ${built.kind}: ${built.detail}`)
-      this.#write(name, built.bytes)
-    }
-    return this.#engine.load(fs.readFileSync(file), { base: true })
+    const known = fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : undefined
+    if (known !== undefined && fs.existsSync(path.join(this.#folder, `${known}.img`))) return known
+    const built = await make()
+    if (!built.ok)
+      throw new KernelError('Bug', 'BadImage', `a layer is not made: ${built.kind}: ${built.detail}`)
+    const hash = sha256(built.bytes).toString('hex')
+    this.#write(`${hash}.img`, built.bytes)
+    fs.rmSync(file, { force: true })
+    this.#write(name, hash)
+    return hash
   }
 
   #write(name: string, bytes: string | Buffer): void {

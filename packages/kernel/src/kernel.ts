@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import os from 'node:os'
 import type { DefaultsOf } from '@cardinal/cards'
-import { Engine, type HomeRows, SQLITE_VERSION } from '@cardinal/engine'
+import { type Compiler, Engine, type HomeRows, SQLITE_VERSION } from '@cardinal/engine'
 import type { Manifest } from '@cardinal/manifests'
 import type { AuditLine, OwnModule } from '@cardinal/middleware'
 import {
@@ -22,7 +22,7 @@ import {
   type ScannedEntry,
   type SkippedSync,
 } from '@cardinal/oplog'
-import type { Bundle } from '@cardinal/sdk/bundle'
+import type { Program } from '@cardinal/sdk/bundle'
 import type { Providers, SecretStore, VaultKey } from '@cardinal/secrets'
 import {
   defaultsAmong,
@@ -118,8 +118,8 @@ export interface KernelOptions {
   /** Where the head is also kept; left out, a file of the user's state folder. */
   readonly anchors?: readonly string[]
   readonly acceptLoss?: number
-  /** Compile guests for speed; off, they compile faster and behave the same. */
-  readonly optimize?: boolean
+  /** How guests are run; they behave the same under all of them. */
+  readonly compiler?: Compiler
   readonly crashPoint?: (name: string) => void
   /** Called once when the node can no longer be trusted to go on; end the process. */
   readonly onFatal?: (error: Error) => void
@@ -171,7 +171,7 @@ export interface Kernel {
   /** `components` are the bytes that tools and middleware name by their digests, where the node has not had them. */
   apply(
     manifests: readonly Manifest[],
-    programs: ReadonlyMap<string, Bundle>,
+    programs: ReadonlyMap<string, Program>,
     components?: readonly Buffer[],
   ): Promise<Applied[]>
   rollback(...of: Parameters<Applying['rollback']>): Promise<Planned>
@@ -312,7 +312,7 @@ class Node implements Kernel {
     catchUp(derived, log, scanned, options.acceptLoss === log.end)
     const threads = options.threads ?? os.availableParallelism()
     const cache = { folder: folder.cache, key: purposeKey(nodeKey, 'cardinal.artefacts.1') }
-    const engine = new Engine({ threads, optimize: options.optimize ?? true, cache })
+    const engine = new Engine({ threads, compiler: options.compiler ?? 'optimized', cache })
     opened.push(() => engine.close())
     const control: Control = new Control({ log, derived, clock }, slots, this.defaultsOf)
     const door = new EgressDoor({

@@ -74,7 +74,13 @@ export const health = route(
 const project = json(
   z.strictObject({
     documents: z.array(z.strictObject({ file: z.string(), text: z.string() })).min(1),
-    programs: z.record(z.string(), z.strictObject({ code: z.string(), map: z.string() })),
+    programs: z.record(
+      z.string(),
+      z.union([
+        z.strictObject({ code: z.string(), map: z.string() }),
+        z.strictObject({ wasm: z.base64().describe('a module that keeps to the turn ABI') }),
+      ]),
+    ),
     components: z
       .record(z.string(), z.base64())
       .optional()

@@ -64,11 +64,12 @@ export function parseOutput(bytes: Buffer): GuestOutput {
     return value
   }
   const effects = list('effects')
+  const written = typeof raw.written === 'string' ? linesOf(raw.written) : []
   if (effects.length > MAX_EFFECTS)
     throw new BadOutput('TooManyEffects', `${effects.length} effects in one turn; ${MAX_EFFECTS} at most`)
   const logs = list('logs')
-  if (logs.length > MAX_LOGS)
-    throw new BadOutput('TooManyLogs', `${logs.length} log lines in one turn; ${MAX_LOGS} at most`)
+  const lines = logs.length + written.length
+  if (lines > MAX_LOGS) throw new BadOutput('TooManyLogs', `${lines} log lines in one turn; ${MAX_LOGS} at most`)
   const objects = [...effects, ...list('replies'), ...logs].every(
     (item) => typeof item === 'object' && item !== null,
   )
@@ -77,9 +78,17 @@ export function parseOutput(bytes: Buffer): GuestOutput {
   return {
     effects: effects.map((e) => parseEffect(e as Record<string, unknown>)),
     replies: list('replies').map((r) => parseReply(r as Record<string, unknown>)),
-    logs: logs.map((l) => [String((l as unknown[])[0]), String((l as unknown[])[1])] as const),
+    logs: [...written, ...logs.map((l) => [String((l as unknown[])[0]), String((l as unknown[])[1])] as const)],
     drops: list('drops').map(Number),
   }
+}
+
+/** What a guest that is no QuickJS wrote to its standard output. */
+function linesOf(written: string): (readonly [string, string])[] {
+  return written
+    .replace(/\n$/, '')
+    .split('\n')
+    .map((line) => ['info', line] as const)
 }
 
 function parseEffect(e: Record<string, unknown>): GuestEffect {

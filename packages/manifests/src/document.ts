@@ -23,7 +23,9 @@ const shown = z
   .describe('of the answer the agent sees the status alone; for secrets of fewer than 12 bytes')
 
 const agentSpec = z.strictObject({
-  program: z.string().describe('path of the TypeScript program, beside this file'),
+  program: z
+    .string()
+    .describe('path of the TypeScript program, or of a core module (`.wasm`), beside this file'),
   /** Checked by `cards`, which knows its own language and its own errors. */
   card: z.unknown().optional().describe('what instances may do now, and may ever do'),
   files: z

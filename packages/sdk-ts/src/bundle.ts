@@ -11,6 +11,14 @@ export interface Bundle {
   readonly map: string
 }
 
+/** A module that keeps to the turn ABI, whatever it was written in: its bytes, as base64. */
+export interface CoreModule {
+  readonly wasm: string
+}
+
+/** What an agent's type is made of. */
+export type Program = Bundle | CoreModule
+
 /** A program that does not compile: one line a mistake, as `file:line:col message`. */
 export class BundleError extends Error {
   readonly class = 'Malformed'

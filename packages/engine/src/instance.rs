@@ -1,0 +1,137 @@
+//! One instance of a module: its memory and its globals, which at a quiet point are all that it is.
+
+use std::sync::Arc;
+
+use wasmtime::{Engine, Global, Instance as WasmInstance, InstancePre, Memory, Store, Val};
+
+use crate::guest::{failure, Failure, Turn};
+use crate::home::Home;
+use crate::host::{new_store, Host};
+use crate::image::GlobalValue;
+use crate::layers::{Image, Lease};
+use crate::snapshot::Snapshot;
+use crate::sys;
+
+pub struct Instance {
+    pub store: Store<Host>,
+    pub wasm: WasmInstance,
+    pub memory: Memory,
+    globals: Vec<Global>,
+    _lease: Option<Lease>,
+}
+
+fn host(text: String) -> Failure {
+    Failure::Host(text)
+}
+
+impl Instance {
+    /// With empty memory: whoever calls this boots it.
+    pub fn fresh(engine: &Engine, pre: &InstancePre<Host>, globals: &[String], maximum: usize, turn: &Turn) -> Result<Instance, Failure> {
+        sys::plan_memory(None, 0, maximum);
+        let mut store = new_store(engine);
+        start_turn(&mut store, turn)?;
+        let wasm = pre.instantiate(&mut store).map_err(failure)?;
+        Instance::bind(store, wasm, globals, None)
+    }
+
+    /// Over an image: nothing is initialised, everything is already there.
+    pub fn over(
+        engine: &Engine,
+        pre: &InstancePre<Host>,
+        image: &Arc<Image>,
+        maximum: usize,
+        home: Option<Home>,
+    ) -> Result<Instance, Failure> {
+        let lease = image.lease();
+        let mapping = image.map().map_err(host)?;
+        sys::plan_memory(Some(mapping.sealed.clone()), image.memory_len, maximum);
+        let mut store = new_store(engine);
+        let wasm = pre.instantiate(&mut store).map_err(|e| host(format!("instantiate: {e:#}")))?;
+        store.data_mut().home = home.map(Box::new);
+        let mut instance = Instance::bind(store, wasm, &image.code.globals, Some(lease))?;
+        image.complete(&mapping, instance.memory_mut()).map_err(host)?;
+        instance.set_globals(&image.globals)?;
+        Ok(instance)
+    }
+
+    fn bind(mut store: Store<Host>, wasm: WasmInstance, names: &[String], lease: Option<Lease>) -> Result<Instance, Failure> {
+        let memory = wasm.get_memory(&mut store, "memory").ok_or_else(|| host("no export `memory`".into()))?;
+        let globals: Option<Vec<Global>> = names.iter().map(|name| wasm.get_global(&mut store, name)).collect();
+        let globals = globals.ok_or_else(|| host("a global that is not exported".into()))?;
+        Ok(Instance { store, wasm, memory, globals, _lease: lease })
+    }
+
+    pub fn memory(&self) -> &[u8] {
+        self.memory.data(&self.store)
+    }
+
+    pub fn memory_mut(&mut self) -> &mut [u8] {
+        self.memory.data_mut(&mut self.store)
+    }
+
+    /// Grows memory to at least `len` bytes.
+    fn grow_to(&mut self, len: usize) -> Result<(), Failure> {
+        const WASM_PAGE: usize = 65_536;
+        let more = len.saturating_sub(self.memory().len()).div_ceil(WASM_PAGE);
+        if more > 0 {
+            let grown = self.memory.grow(&mut self.store, more as u64);
+            grown.map_err(|e| host(format!("grow memory: {e:#}")))?;
+        }
+        Ok(())
+    }
+
+    pub fn restore(&mut self, saved: &Snapshot) -> Result<(), Failure> {
+        self.grow_to(saved.memory_len)?;
+        saved.apply(self.memory_mut()).map_err(host)?;
+        self.set_globals(&saved.globals)
+    }
+
+    pub fn globals(&mut self) -> Vec<GlobalValue> {
+        let store = &mut self.store;
+        let value = |global: &Global| match global.get(&mut *store) {
+            Val::I32(value) => GlobalValue { of: 0, bits: u64::from(value as u32) },
+            Val::I64(value) => GlobalValue { of: 1, bits: value as u64 },
+            Val::F32(bits) => GlobalValue { of: 2, bits: u64::from(bits) },
+            Val::F64(bits) => GlobalValue { of: 3, bits },
+            _ => unreachable!("checked when the module was made ready"),
+        };
+        self.globals.iter().map(value).collect()
+    }
+
+    fn set_globals(&mut self, values: &[GlobalValue]) -> Result<(), Failure> {
+        if values.len() != self.globals.len() {
+            return Err(host(format!("{} globals saved, {} there", values.len(), self.globals.len())));
+        }
+        for (global, value) in self.globals.iter().zip(values) {
+            let value = match value.of {
+                0 => Val::I32(value.bits as u32 as i32),
+                1 => Val::I64(value.bits as i64),
+                2 => Val::F32(value.bits as u32),
+                3 => Val::F64(value.bits),
+                _ => return Err(host("a global of no known type".into())),
+            };
+            global.set(&mut self.store, value).map_err(|e| host(format!("a global: {e:#}")))?;
+        }
+        Ok(())
+    }
+
+    /// What a turn begins with: its time, its randomness, its fuel, and its home.
+    pub fn begin(&mut self, turn: &Turn) -> Result<(), Failure> {
+        start_turn(&mut self.store, turn)?;
+        if let Some(home) = &mut self.store.data_mut().home {
+            home.begin_turn(turn.clock_ms, &turn.seed, turn.bounds, turn.repeat.clone());
+        }
+        Ok(())
+    }
+}
+
+pub fn start_turn(store: &mut Store<Host>, turn: &Turn) -> Result<(), Failure> {
+    use rand_chacha::rand_core::SeedableRng;
+    sys::take_host_failure();
+    store.set_fuel(turn.fuel).map_err(failure)?;
+    let host = store.data_mut();
+    host.clock_ns = (turn.clock_ms * 1e6) as u64;
+    host.random = rand_chacha::ChaCha20Rng::from_seed(turn.seed);
+    host.written.clear();
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Whose job is next: lanes share the turn threads by weight, as far as they want them.
+//!
+//! Start-time fair queueing (Goyal, Vin and Cheng, 1996), with time that was taken instead of packet lengths:
+//! a lane's virtual time grows by what its jobs take, divided by its weight; the lane with the least goes
+//! first. One that comes back after a pause begins at the clock of those that worked, so that a pause earns no
+//! arrears and no job of a busy lane can starve a quiet one.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+/// Long jobs that a lane may have running: at that number its next jobs wait, so that those who spin compete
+/// with each other and not with their neighbours.
+const MAX_DEMOTED: usize = 2;
+const DEFAULT_WEIGHT: u32 = 100;
+/// Lanes that are remembered beyond those with anything to do.
+const MAX_IDLE: usize = 4096;
+
+struct Lane<J> {
+    weight: u32,
+    /// Nanoseconds taken, times `DEFAULT_WEIGHT`, by weight.
+    taken: u64,
+    queue: VecDeque<J>,
+    running: usize,
+    demoted: usize,
+}
+
+pub struct Lanes<J> {
+    lanes: HashMap<u32, Lane<J>>,
+    /// Lanes with a job that may begin, by the time that they have taken.
+    ready: BTreeSet<(u64, u32)>,
+    clock: u64,
+    queued: usize,
+}
+
+impl<J> Default for Lanes<J> {
+    fn default() -> Lanes<J> {
+        Lanes { lanes: HashMap::new(), ready: BTreeSet::new(), clock: 0, queued: 0 }
+    }
+}
+
+impl<J> Lane<J> {
+    fn may_begin(&self) -> bool {
+        !self.queue.is_empty() && self.demoted < MAX_DEMOTED
+    }
+
+    fn idle(&self) -> bool {
+        self.queue.is_empty() && self.running == 0
+    }
+}
+
+impl<J> Lanes<J> {
+    fn lane(&mut self, lane: u32) -> &mut Lane<J> {
+        let fresh = || Lane { weight: DEFAULT_WEIGHT, taken: 0, queue: VecDeque::new(), running: 0, demoted: 0 };
+        self.lanes.entry(lane).or_insert_with(fresh)
+    }
+
+    /// Changes a lane, and its place among those that may begin.
+    fn change<T>(&mut self, lane: u32, change: impl FnOnce(&mut Lane<J>) -> T) -> T {
+        let of = self.lane(lane);
+        let (was, before) = (of.may_begin(), of.taken);
+        let done = change(of);
+        let (is, after) = (of.may_begin(), of.taken);
+        if was && (!is || before != after) {
+            self.ready.remove(&(before, lane));
+        }
+        if is && (!was || before != after) {
+            self.ready.insert((after, lane));
+        }
+        done
+    }
+
+    /// A share of time, where others have 100.
+    pub fn set_weight(&mut self, lane: u32, weight: u32) {
+        self.lane(lane).weight = weight.max(1);
+    }
+
+    pub fn len(&self) -> usize {
+        self.queued
+    }
+
+    pub fn push(&mut self, lane: u32, job: J) {
+        let clock = self.clock;
+        self.queued += 1;
+        self.change(lane, |of| {
+            if of.idle() {
+                of.taken = of.taken.max(clock);
+            }
+            of.queue.push_back(job);
+        });
+    }
+
+    /// The next job, if one may begin.
+    pub fn pop(&mut self) -> Option<(u32, J)> {
+        let (taken, lane) = *self.ready.first()?;
+        self.clock = self.clock.max(taken);
+        self.queued -= 1;
+        let job = self.change(lane, |of| {
+            of.running += 1;
+            of.queue.pop_front().expect("ready")
+        });
+        Some((lane, job))
+    }
+
+    /// A job of this lane has taken so much more.
+    pub fn charge(&mut self, lane: u32, time: Duration) {
+        self.change(lane, |of| {
+            of.taken += time.as_nanos() as u64 * u64::from(DEFAULT_WEIGHT) / u64::from(of.weight);
+        });
+    }
+
+    pub fn demoted(&mut self, lane: u32) {
+        self.change(lane, |of| of.demoted += 1);
+    }
+
+    pub fn ended(&mut self, lane: u32, demoted: bool) {
+        self.change(lane, |of| {
+            of.running -= 1;
+            of.demoted -= usize::from(demoted);
+        });
+        if self.lanes.len() > MAX_IDLE {
+            let clock = self.clock;
+            self.lanes.retain(|_, of| !of.idle() || of.taken > clock || of.weight != DEFAULT_WEIGHT);
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.lanes.clear();
+        self.ready.clear();
+        self.queued = 0;
+    }
+}

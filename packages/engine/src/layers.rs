@@ -1,0 +1,236 @@
+//! Images as they lie in memory: layers on disk, flattened where many instances share them.
+//!
+//! An image over a parent is kept as it lies on disk, some kilobytes. A few instances of it map the parent's
+//! memory and copy the pages in which the image differs; when there are more, or they are made often, the image
+//! is flattened into one sealed memory of its own. That goes with the last instance that maps it, or once
+//! others are made more often. So a thousand programs with one instance each share one parent, and a thousand
+//! instances of one program share one image.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, Weak};
+
+use sha2::{Digest, Sha256};
+
+use crate::code::Code;
+use crate::delta::Delta;
+use crate::image::{GlobalValue, Handles, Hash, ImageFile, Pages};
+use crate::sys::{self, Sealed, PAGE};
+use crate::warm::Warm;
+
+/// From so many instances at once on an image has memory of its own.
+const MANY: usize = 8;
+/// Or from so many that were made one after the other: by then copying pages has cost more than flattening.
+const OFTEN: usize = 16;
+/// So many stay though nobody lives over them.
+const KEPT: usize = 16;
+
+/// Flattened images that stay for the next instance; the one that was used longest ago goes first.
+#[derive(Default)]
+pub struct Flats(Mutex<VecDeque<Arc<Sealed>>>);
+
+impl Flats {
+    fn used(&self, sealed: &Arc<Sealed>) {
+        let mut kept = self.0.lock().expect("flats");
+        match kept.iter().position(|known| Arc::ptr_eq(known, sealed)) {
+            Some(at) if at + 1 == kept.len() => return,
+            Some(at) => drop(kept.remove(at)),
+            None if kept.len() == KEPT => drop(kept.pop_front()),
+            None => {}
+        }
+        kept.push_back(sealed.clone());
+    }
+}
+
+pub struct Image {
+    /// SHA-256 of its bytes on disk.
+    pub hash: Hash,
+    pub code: Arc<Code>,
+    pub handles: Handles,
+    pub globals: Vec<GlobalValue>,
+    pub memory_len: usize,
+    pub warm: Warm,
+    below: Option<Arc<Sealed>>,
+    delta: Option<Delta>,
+    /// Kept while the image itself is, for images that others lie over.
+    kept: Option<Arc<Sealed>>,
+    flat: Mutex<Weak<Sealed>>,
+    live: AtomicUsize,
+    /// Instances made since it was flattened last.
+    made: AtomicUsize,
+    flats: Arc<Flats>,
+}
+
+/// What an instance maps, and the pages that it copies over it.
+pub struct Mapping {
+    pub sealed: Arc<Sealed>,
+    over: bool,
+}
+
+/// Counts an instance while it lives.
+pub struct Lease(Arc<Image>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, SeqCst);
+    }
+}
+
+pub fn hash_of(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
+impl Image {
+    /// `bytes` are those of the file, `parent` the image that it lies over. With `keep`, others lie over this one.
+    pub fn new(bytes: &[u8], file: ImageFile, code: Arc<Code>, parent: Option<&Image>, keep: bool, flats: Arc<Flats>) -> Result<Image, String> {
+        if file.parent != parent.map(|image| image.hash) {
+            return Err("it lies over another image than the one that was given".into());
+        }
+        let below = match parent {
+            None => None,
+            Some(parent) => Some(parent.flatten()?),
+        };
+        let (delta, whole) = match file.pages {
+            Pages::Delta(delta) => (Some(delta), None),
+            Pages::Whole(packed) => {
+                let memory = zstd::bulk::decompress(&packed, file.memory_len).map_err(|e| format!("decompress image: {e}"))?;
+                if memory.len() != file.memory_len {
+                    return Err("an image shorter than it says".into());
+                }
+                (None, Some(memory))
+            }
+        };
+        let mut image = Image {
+            hash: hash_of(bytes),
+            code,
+            handles: file.handles,
+            globals: file.globals,
+            memory_len: file.memory_len,
+            warm: Warm::default(),
+            below,
+            delta,
+            kept: None,
+            flat: Mutex::default(),
+            live: AtomicUsize::new(0),
+            made: AtomicUsize::new(0),
+            flats,
+        };
+        if let Some(memory) = whole {
+            // One of an old format is all of itself.
+            image.kept = Some(Arc::new(seal(&memory)?));
+        } else if keep || image.below.is_none() {
+            image.kept = Some(image.flatten()?);
+        }
+        Ok(image)
+    }
+
+    pub fn lease(self: &Arc<Self>) -> Lease {
+        self.live.fetch_add(1, SeqCst);
+        Lease(self.clone())
+    }
+
+    /// The image as one sealed memory.
+    fn flatten(&self) -> Result<Arc<Sealed>, String> {
+        if let Some(kept) = &self.kept {
+            return Ok(kept.clone());
+        }
+        let mut flat = self.flat.lock().expect("flat");
+        if let Some(known) = flat.upgrade() {
+            return Ok(known);
+        }
+        let mut memory = vec![0; self.memory_len];
+        if let Some(below) = &self.below {
+            let shared = below.bytes().len().min(memory.len());
+            memory[..shared].copy_from_slice(&below.bytes()[..shared]);
+        }
+        self.delta.as_ref().map_or(Ok(()), |delta| delta.apply(&mut memory))?;
+        let sealed = Arc::new(seal(&memory)?);
+        *flat = Arc::downgrade(&sealed);
+        Ok(sealed)
+    }
+
+    /// What the next instance maps.
+    pub fn map(&self) -> Result<Mapping, String> {
+        if let Some(sealed) = self.kept.clone() {
+            return Ok(Mapping { sealed, over: false });
+        }
+        let known = self.flat.lock().expect("flat").upgrade();
+        let made = self.made.fetch_add(1, SeqCst) + 1;
+        let sealed = match (known, &self.below) {
+            (Some(flat), _) => flat,
+            (None, Some(below)) if self.live.load(SeqCst) < MANY && made < OFTEN => {
+                return Ok(Mapping { sealed: below.clone(), over: true });
+            }
+            _ => {
+                self.made.store(0, SeqCst);
+                self.flatten()?
+            }
+        };
+        self.flats.used(&sealed);
+        Ok(Mapping { sealed, over: false })
+    }
+
+    /// Makes memory that `mapping` was mapped into the image's.
+    pub fn complete(&self, mapping: &Mapping, memory: &mut [u8]) -> Result<(), String> {
+        sys::populate_ranges(memory, &self.warm.ranges());
+        match &self.delta {
+            Some(delta) if mapping.over => delta.apply(memory),
+            _ => Ok(()),
+        }
+    }
+
+    /// Learns from what an instance wrote in its first turn; pages of the image that it only copied are not of that.
+    pub fn learn(&self, memory: &[u8]) -> Result<(), String> {
+        let content = self.content()?;
+        let mut written = sys::dirty_pages(memory).unwrap_or_default();
+        written.retain(|n| content.page(*n) != memory.get(n * PAGE..(n + 1) * PAGE));
+        self.warm.learn(&written, self.memory_len);
+        Ok(())
+    }
+
+    /// The image's own pages, for whoever compares with them.
+    pub fn content(&self) -> Result<Content, String> {
+        let kept = self.kept.clone().or_else(|| self.flat.lock().expect("flat").upgrade());
+        if let Some(sealed) = kept {
+            return Ok(Content { sealed: Some(sealed), over: Vec::new(), pages: Vec::new() });
+        }
+        let mut content = Content { sealed: self.below.clone(), over: Vec::new(), pages: Vec::new() };
+        if let Some(delta) = &self.delta {
+            let below = self.below.clone();
+            let zeros = [0u8; PAGE];
+            let (mut over, mut pages) = (Vec::with_capacity(delta.count), Vec::with_capacity(delta.count * PAGE));
+            delta.each(
+                |n, page| {
+                    let before = below.as_ref().and_then(|b| b.bytes().get(n * PAGE..(n + 1) * PAGE)).unwrap_or(&zeros);
+                    over.push(n);
+                    pages.extend(page.iter().zip(before).map(|(a, b)| a ^ b));
+                    Ok(())
+                },
+                |_| {},
+            )?;
+            (content.over, content.pages) = (over, pages);
+        }
+        Ok(content)
+    }
+}
+
+/// Pages of an image: those in which it differs from what lies below, and what lies below.
+pub struct Content {
+    sealed: Option<Arc<Sealed>>,
+    /// Numbers of the pages, ascending.
+    over: Vec<usize>,
+    pages: Vec<u8>,
+}
+
+impl Content {
+    pub fn page(&self, n: usize) -> Option<&[u8]> {
+        if let Ok(at) = self.over.binary_search(&n) {
+            return self.pages.get(at * PAGE..(at + 1) * PAGE);
+        }
+        self.sealed.as_ref().and_then(|sealed| sealed.bytes().get(n * PAGE..(n + 1) * PAGE))
+    }
+}
+
+fn seal(memory: &[u8]) -> Result<Sealed, String> {
+    Sealed::new(memory).map_err(|e| format!("seal image: {e}"))
+}
