@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{channel, Sender};
 use std::sync::{Arc, Mutex, Weak};
 
 use napi::bindgen_prelude::{Buffer, Function};
@@ -109,16 +108,6 @@ struct Shared {
 pub struct Engine {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
-    /// Takes what is to be released.
-    reaper: Sender<Arc<Slot>>,
-}
-
-/// Gives memory back, which takes as long as a short turn, beside the turn threads.
-fn reaper() -> Sender<Arc<Slot>> {
-    let (sender, dropped) = channel::<Arc<Slot>>();
-    let run = move || dropped.into_iter().for_each(drop);
-    std::thread::Builder::new().name("cardinal-reaper".into()).spawn(run).expect("the reaper starts");
-    sender
 }
 
 #[derive(Default)]
@@ -221,7 +210,7 @@ impl Shared {
         // A failed turn leaves the slot dead: its memory must never be seen again.
         let done = work(&mut guest)?;
         if sample {
-            slot.image.learn(guest.memory()).map_err(host)?;
+            slot.image.learn(guest.instance());
         }
         *state = State::Live(guest);
         Ok(done)
@@ -275,7 +264,7 @@ impl Engine {
             compiler,
             outbox: Outbox { ended: Mutex::default(), notify },
         };
-        Ok(Engine { shared: Arc::new(shared), pool: Pool::new(options.threads.max(1) as usize), reaper: reaper() })
+        Ok(Engine { shared: Arc::new(shared), pool: Pool::new(options.threads.max(1) as usize) })
     }
 
     /// Boots QuickJS; the output is the image that all others of QuickJS lie over.
@@ -316,7 +305,7 @@ impl Engine {
                 let events = split(&warm).ok_or_else(|| host("events are cut off".into()))?;
                 // Whatever comes of it: what it wrote is what others will write.
                 let _ = guest.turn(&events, &build_turn());
-                image.learn(guest.memory()).map_err(host)?;
+                image.learn(guest.instance());
             }
             s.images.lock().expect("images").insert(id, image);
             Ok(about.into())
@@ -595,7 +584,7 @@ impl Engine {
     }
 
     /// Releases an instance. Its home is closed when this returns, so that others may open it; giving memory
-    /// back takes longer, and is done by a thread for that. A turn that is running ends first, on its thread.
+    /// back takes longer, and is done by turn threads that have nothing else to do. A turn that is running ends first, on its thread.
     #[napi]
     pub fn drop(&self, instance: u32) {
         let Some(slot) = self.shared.slots.lock().expect("slots").remove(&instance) else { return };
@@ -605,8 +594,7 @@ impl Engine {
                 drop(guest.take_home());
             }
         }
-        // If nobody takes it, it goes here and now.
-        let _ = self.reaper.send(slot);
+        self.pool.discard(Box::new(slot));
     }
 
     /// The share of a lane at the turn threads, where others have 100.

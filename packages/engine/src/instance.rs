@@ -16,6 +16,8 @@ pub struct Instance {
     pub store: Store<Host>,
     pub wasm: WasmInstance,
     pub memory: Memory,
+    /// It holds pages of its image as copies of its own.
+    pub copied: bool,
     globals: Vec<Global>,
     _lease: Option<Lease>,
 }
@@ -49,6 +51,7 @@ impl Instance {
         let wasm = pre.instantiate(&mut store).map_err(|e| host(format!("instantiate: {e:#}")))?;
         store.data_mut().home = home.map(Box::new);
         let mut instance = Instance::bind(store, wasm, &image.code.globals, Some(lease))?;
+        instance.copied = mapping.over;
         image.complete(&mapping, instance.memory_mut()).map_err(host)?;
         instance.set_globals(&image.globals)?;
         Ok(instance)
@@ -58,7 +61,7 @@ impl Instance {
         let memory = wasm.get_memory(&mut store, "memory").ok_or_else(|| host("no export `memory`".into()))?;
         let globals: Option<Vec<Global>> = names.iter().map(|name| wasm.get_global(&mut store, name)).collect();
         let globals = globals.ok_or_else(|| host("a global that is not exported".into()))?;
-        Ok(Instance { store, wasm, memory, globals, _lease: lease })
+        Ok(Instance { store, wasm, memory, copied: false, globals, _lease: lease })
     }
 
     pub fn memory(&self) -> &[u8] {

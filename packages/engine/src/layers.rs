@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::code::Code;
 use crate::delta::Delta;
 use crate::image::{GlobalValue, Handles, Hash, ImageFile, Pages};
+use crate::instance::Instance;
 use crate::sys::{self, Sealed, PAGE};
 use crate::warm::Warm;
 
@@ -64,7 +65,7 @@ pub struct Image {
 /// What an instance maps, and the pages that it copies over it.
 pub struct Mapping {
     pub sealed: Arc<Sealed>,
-    over: bool,
+    pub over: bool,
 }
 
 /// Counts an instance while it lives.
@@ -179,13 +180,12 @@ impl Image {
         }
     }
 
-    /// Learns from what an instance wrote in its first turn; pages of the image that it only copied are not of that.
-    pub fn learn(&self, memory: &[u8]) -> Result<(), String> {
-        let content = self.content()?;
-        let mut written = sys::dirty_pages(memory).unwrap_or_default();
-        written.retain(|n| content.page(*n) != memory.get(n * PAGE..(n + 1) * PAGE));
-        self.warm.learn(&written, self.memory_len);
-        Ok(())
+    /// Learns from what an instance wrote in its first turn. Where it had to copy pages of the image, nobody can
+    /// tell those from what it wrote.
+    pub fn learn(&self, instance: &Instance) {
+        if !instance.copied {
+            self.warm.learn(&sys::dirty_pages(instance.memory()).unwrap_or_default(), self.memory_len);
+        }
     }
 
     /// The image's own pages, for whoever compares with them.

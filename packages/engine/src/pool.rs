@@ -35,6 +35,11 @@ pub const COMPILE_LANE: u32 = u32::MAX;
 /// The share of the node's own work, where a tenant has 100.
 const HOST_WEIGHT: u32 = 800;
 
+/// Dropped by whoever has time; at so many, by the next who comes.
+const MAX_DISCARDED: usize = 64;
+
+pub type Discarded = Box<dyn Send>;
+
 pub struct Job {
     pub lane: u32,
     pub run: Box<dyn FnOnce() + Send>,
@@ -54,6 +59,7 @@ struct Running {
 struct State {
     lanes: Lanes<Job>,
     running: HashMap<u64, Running>,
+    discarded: Vec<Discarded>,
     workers: usize,
     /// Workers that sleep: waking is a system call, so only who sleeps is woken.
     asleep: usize,
@@ -112,6 +118,19 @@ impl Pool {
         }
     }
 
+    /// Drops what takes as long to drop as a short job, when no job waits for that.
+    pub fn discard(&self, what: Discarded) {
+        let mut state = self.state.lock().expect("pool");
+        if !state.closed {
+            state.discarded.push(what);
+        }
+        let sleeping = state.asleep == state.workers;
+        drop(state);
+        if sleeping && !self.looking.load(SeqCst) {
+            self.work.notify_one();
+        }
+    }
+
     /// The share of a lane, where others have 100.
     pub fn set_weight(&self, lane: u32, weight: u32) {
         self.state.lock().expect("pool").lanes.set_weight(lane, weight);
@@ -121,10 +140,13 @@ impl Pool {
     pub fn close(&self) {
         let mut state = self.state.lock().expect("pool");
         state.closed = true;
+        let discarded = std::mem::take(&mut state.discarded);
         state.lanes.clear();
         self.queued.store(0, SeqCst);
         self.work.notify_all();
         self.watch.notify_all();
+        drop(state);
+        drop(discarded);
     }
 
     fn add_worker(self: &Arc<Self>, state: &mut State) {
@@ -164,6 +186,13 @@ impl Pool {
         loop {
             if state.closed {
                 return None;
+            }
+            if state.discarded.len() >= MAX_DISCARDED || (state.lanes.len() == 0 && !state.discarded.is_empty()) {
+                let discarded = std::mem::take(&mut state.discarded);
+                drop(state);
+                drop(discarded);
+                state = self.state.lock().expect("pool");
+                continue;
             }
             if let Some((lane, job)) = state.lanes.pop() {
                 self.queued.store(state.lanes.len(), SeqCst);
