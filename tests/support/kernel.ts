@@ -77,7 +77,13 @@ export async function applyPrograms(kernel: Kernel, programs: readonly TestProgr
   const manifests = programs.flatMap((p) => parseManifests(manifestText(p), 'test.yaml', options))
   const bundles = await Promise.all(
     programs.map(
-      async (p) => [`${p.tenant ?? 'acme'}/${p.name}`, await bundleProgram(p.file, p.initial)] as const,
+      async (p) =>
+        [
+          `${p.tenant ?? 'acme'}/${p.name}`,
+          p.file.endsWith('.wasm')
+            ? { wasm: fs.readFileSync(p.file).toString('base64') }
+            : await bundleProgram(p.file, p.initial),
+        ] as const,
     ),
   )
   await kernel.apply(manifests, new Map(bundles))

@@ -32,24 +32,24 @@ impl Code {
         }
     }
 
-    fn link(&self, engine: &Engine, wasm: &[u8], cache: Option<&Cache>) -> Result<InstancePre<Host>, String> {
-        let module = module::compile(engine, wasm, cache)?;
-        self.linker(engine, &module)?.instantiate_pre(&module).map_err(|e| format!("link: {e:#}"))
-    }
-
-    /// What boots it, with data and start.
-    pub fn full(&self, engine: &Engine, cache: Option<&Cache>) -> Result<InstancePre<Host>, String> {
-        self.link(engine, &self.prepared.full, cache)
-    }
-
-    /// What is instantiated over images.
-    pub fn bare(&self, engine: &Engine, cache: Option<&Cache>) -> Result<InstancePre<Host>, String> {
+    /// What is instantiated, over images and for the boot.
+    pub fn pre(&self, engine: &Engine, cache: Option<&Cache>) -> Result<InstancePre<Host>, String> {
         let mut pre = self.pre.lock().expect("module");
         if let Some(known) = &*pre {
             return Ok(known.clone());
         }
-        let linked = self.link(engine, &self.prepared.bare, cache)?;
+        let module = module::compile(engine, &self.prepared.bare, cache)?;
+        let linked = self.linker(engine, &module)?.instantiate_pre(&module).map_err(|e| format!("link: {e:#}"))?;
         *pre = Some(linked.clone());
         Ok(linked)
+    }
+
+    /// What memory begins with: where, and which bytes.
+    pub fn data(&self) -> &[(usize, Vec<u8>)] {
+        &self.prepared.data
+    }
+
+    pub fn starts(&self) -> bool {
+        self.prepared.starts
     }
 }

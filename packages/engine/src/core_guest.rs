@@ -10,7 +10,7 @@
 use rand_chacha::rand_core::RngCore;
 use wasmtime::{Caller, Engine, ExternType, Linker, Module, TypedFunc, Val, ValType};
 
-use crate::guest::{failure, Failure, Turn};
+use crate::guest::{failure, Failure};
 use crate::host::{write_at, Host, RANDOM_MAX};
 use crate::instance::Instance;
 
@@ -215,11 +215,4 @@ fn told(failed: Failure, instance: &Instance) -> Failure {
         }
         failed => failed,
     }
-}
-
-/// Boots a core module into a guest of which an image can be made.
-pub fn build(engine: &Engine, code: &crate::code::Code, cache: Option<&crate::module::Cache>, maximum: usize, turn: &Turn) -> Result<Core, Failure> {
-    let refused = |detail: String| Failure::Guest { kind: "BadModule", detail };
-    let pre = code.full(engine, cache).map_err(refused)?;
-    Core::boot(Instance::fresh(engine, &pre, &code.globals, maximum, turn)?)
 }

@@ -11,7 +11,7 @@ use wasmtime::component::Component;
 use wasmtime::Engine as Wasmtime;
 
 use crate::code::Code;
-use crate::core_guest;
+use crate::core_guest::Core;
 use crate::guest::{Failure, Guest, Turn};
 use crate::home::{Bounds, Home, Pair, Stop, StopKind, Trouble, TurnReport};
 use crate::image::{self, Hash, Kind};
@@ -155,8 +155,7 @@ impl Shared {
     /// The lowest layer: QuickJS as it is before any script.
     fn boot(&self) -> Done {
         let code = &self.quickjs;
-        let pre = code.full(&self.wasmtime, self.cache()).map_err(host)?;
-        let instance = Instance::fresh(&self.wasmtime, &pre, &code.globals, IMAGE_MEMORY, &build_turn())?;
+        let instance = Instance::fresh(&self.wasmtime, code, self.cache(), IMAGE_MEMORY, &build_turn())?;
         Ok(Guest::Js(QuickJs::boot(instance)?).into_image(code, None)?.into())
     }
 
@@ -176,8 +175,8 @@ impl Shared {
     fn build(&self, wasm: &[u8]) -> Done {
         let refused = |detail: String| Failure::Guest { kind: "BadModule", detail };
         let code = self.code(wasm).map_err(refused)?;
-        let guest = core_guest::build(&self.wasmtime, &code, self.cache(), IMAGE_MEMORY, &build_turn())?;
-        Ok(Guest::Core(guest).into_image(&code, None)?.into())
+        let instance = Instance::fresh(&self.wasmtime, &code, self.cache(), IMAGE_MEMORY, &build_turn())?;
+        Ok(Guest::Core(Core::boot(instance)?).into_image(&code, None)?.into())
     }
 
     fn over(&self, image: &Arc<Image>, maximum: usize, home: Option<Home>) -> Result<Guest, Failure> {

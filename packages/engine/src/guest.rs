@@ -51,7 +51,7 @@ pub enum Guest {
 
 impl Guest {
     pub fn over(engine: &Engine, image: &Arc<Image>, cache: Option<&Cache>, maximum: usize, home: Option<Home>) -> Result<Guest, Failure> {
-        let pre = image.code.bare(engine, cache).map_err(Failure::Host)?;
+        let pre = image.code.pre(engine, cache).map_err(Failure::Host)?;
         let instance = Instance::over(engine, &pre, image, maximum, home)?;
         match image.code.kind {
             Kind::Js => Ok(Guest::Js(QuickJs::adopt(instance, image.handles)?)),

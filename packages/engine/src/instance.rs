@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use wasmtime::{Engine, Global, Instance as WasmInstance, InstancePre, Memory, Store, Val};
 
+use crate::code::Code;
 use crate::guest::{failure, Failure, Turn};
 use crate::home::Home;
 use crate::host::{new_store, Host};
 use crate::image::GlobalValue;
 use crate::layers::{Image, Lease};
+use crate::module::{Cache, START};
 use crate::snapshot::Snapshot;
 use crate::sys;
 
@@ -27,13 +29,24 @@ fn host(text: String) -> Failure {
 }
 
 impl Instance {
-    /// With empty memory: whoever calls this boots it.
-    pub fn fresh(engine: &Engine, pre: &InstancePre<Host>, globals: &[String], maximum: usize, turn: &Turn) -> Result<Instance, Failure> {
+    /// As the module says that it begins: its data in memory, and its start function run.
+    pub fn fresh(engine: &Engine, code: &Code, cache: Option<&Cache>, maximum: usize, turn: &Turn) -> Result<Instance, Failure> {
+        let bad = |detail: String| Failure::Guest { kind: "BadModule", detail };
+        let pre = code.pre(engine, cache).map_err(bad)?;
         sys::plan_memory(None, 0, maximum);
         let mut store = new_store(engine);
         start_turn(&mut store, turn)?;
         let wasm = pre.instantiate(&mut store).map_err(failure)?;
-        Instance::bind(store, wasm, globals, None)
+        let mut instance = Instance::bind(store, wasm, &code.globals, None)?;
+        for (i, (at, bytes)) in code.data().iter().enumerate() {
+            let room = at.checked_add(bytes.len()).and_then(|end| instance.memory_mut().get_mut(*at..end));
+            room.ok_or_else(|| bad(format!("its data section: segment {i} lies outside its memory")))?.copy_from_slice(bytes);
+        }
+        if code.starts() {
+            let start = instance.wasm.get_typed_func::<(), ()>(&mut instance.store, START);
+            start.and_then(|start| start.call(&mut instance.store, ())).map_err(failure)?;
+        }
+        Ok(instance)
     }
 
     /// Over an image: nothing is initialised, everything is already there.

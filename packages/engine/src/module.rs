@@ -17,6 +17,7 @@ const SECTION_START: u8 = 8;
 const SECTION_DATA: u8 = 11;
 const SECTION_DATA_COUNT: u8 = 12;
 const SECTION_CUSTOM: u8 = 0;
+const EXPORT_FUNCTION: u8 = 0;
 const EXPORT_GLOBAL: u8 = 3;
 const TAG_LEN: usize = 32;
 
@@ -73,19 +74,24 @@ pub fn config(compiler: Compiler) -> Result<Config, String> {
     Ok(config)
 }
 
-/// A core module made ready: what boots it, what is instantiated over its images, and the globals whose
-/// values are part of its state.
+/// A core module made ready: what is compiled and instantiated over its images, what memory begins with, and the
+/// globals whose values are part of its state.
 pub struct Prepared {
-    /// With data and start, for the boot.
-    pub full: Vec<u8>,
-    /// Without what would overwrite an image.
+    /// Without what would overwrite an image; so one compilation serves the boot as well.
     pub bare: Vec<u8>,
+    /// What its data segments say: where, and which bytes.
+    pub data: Vec<(usize, Vec<u8>)>,
+    /// Whether it has a function to start with, exported as `START`.
+    pub starts: bool,
     /// The names by which mutable globals are exported, in their order.
     pub globals: Vec<String>,
 }
 
 /// A mutable global that its module does not export is exported by us under this name and its number.
 const OUR_GLOBAL: &str = "cardinal:global:";
+/// The function that a module starts with is exported under this name.
+pub const START: &str = "cardinal:start";
+const OURS: &str = "cardinal:";
 
 /// Features whose state can be listed. The rest is off in `config` too.
 fn features() -> WasmFeatures {
@@ -112,6 +118,8 @@ pub fn prepare(wasm: &[u8]) -> Result<Prepared, String> {
     let mut count = 0u32;
     let mut exports: Vec<(String, ExternalKind, u32)> = Vec::new();
     let mut function = 0u32;
+    let mut data = Vec::new();
+    let mut start = None;
     for payload in Parser::new(0).parse_all(wasm) {
         match payload.map_err(|e| format!("it is no core module: {e}"))? {
             Payload::ImportSection(section) => {
@@ -141,7 +149,7 @@ pub fn prepare(wasm: &[u8]) -> Result<Prepared, String> {
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.map_err(|e| e.to_string())?;
-                    if export.name.starts_with(OUR_GLOBAL) {
+                    if export.name.starts_with(OURS) {
                         return Err(format!("its export section: `{}` is a name of the runtime", export.name));
                     }
                     exports.push((export.name.to_owned(), export.kind, export.index));
@@ -155,12 +163,17 @@ pub fn prepare(wasm: &[u8]) -> Result<Prepared, String> {
                 }
             }
             Payload::DataSection(section) => {
-                for (i, data) in section.into_iter().enumerate() {
-                    if matches!(data.map_err(|e| e.to_string())?.kind, DataKind::Passive) {
+                for (i, segment) in section.into_iter().enumerate() {
+                    let segment = segment.map_err(|e| e.to_string())?;
+                    let DataKind::Active { offset_expr, .. } = segment.kind else {
                         return Err(format!("its data section: segment {i} is passive, and whether it was dropped cannot be saved"));
-                    }
+                    };
+                    let at = constant(offset_expr.get_operators_reader());
+                    let at = at.ok_or_else(|| format!("its data section: segment {i} does not stand at a plain number"))?;
+                    data.push((at as u32 as usize, segment.data.to_vec()));
                 }
             }
+            Payload::StartSection { func, .. } => start = Some(func),
             Payload::CodeSectionEntry(body) => {
                 check_tables(&body, function).map_err(|e| format!("its code section: {e}"))?;
                 function += 1;
@@ -186,9 +199,19 @@ pub fn prepare(wasm: &[u8]) -> Result<Prepared, String> {
             |(name, ..)| name.clone(),
         ));
     }
-    let full = rewrite(wasm, &[], &ours)?;
-    let bare = rewrite(wasm, &[SECTION_DATA, SECTION_DATA_COUNT, SECTION_START, SECTION_CUSTOM], &ours)?;
-    Ok(Prepared { full, bare, globals: names })
+    let mut added: Vec<(String, u8, u32)> = ours.into_iter().map(|i| (format!("{OUR_GLOBAL}{i}"), EXPORT_GLOBAL, i)).collect();
+    added.extend(start.map(|func| (START.to_owned(), EXPORT_FUNCTION, func)));
+    let bare = rewrite(wasm, &[SECTION_DATA, SECTION_DATA_COUNT, SECTION_START, SECTION_CUSTOM], &added)?;
+    Ok(Prepared { bare, data, starts: start.is_some(), globals: names })
+}
+
+/// The number that an expression is, if it is nothing else.
+fn constant(operators: wasmparser::OperatorsReader<'_>) -> Option<i32> {
+    let mut found = operators.into_iter();
+    match (found.next()?.ok()?, found.next()?.ok()?) {
+        (Operator::I32Const { value }, Operator::End) => Some(value),
+        _ => None,
+    }
 }
 
 /// What a table holds cannot be read back, so nothing may write one.
@@ -210,8 +233,8 @@ fn check_tables(body: &FunctionBody<'_>, function: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// The same module without the sections of these numbers, and with these globals exported.
-fn rewrite(wasm: &[u8], dropped: &[u8], globals: &[u32]) -> Result<Vec<u8>, String> {
+/// The same module without the sections of these numbers, and with these exports: name, kind, number.
+fn rewrite(wasm: &[u8], dropped: &[u8], added: &[(String, u8, u32)]) -> Result<Vec<u8>, String> {
     let mut out = wasm.get(..8).ok_or("too short for a module")?.to_vec();
     let mut at = 8;
     while at < wasm.len() {
@@ -224,20 +247,19 @@ fn rewrite(wasm: &[u8], dropped: &[u8], globals: &[u32]) -> Result<Vec<u8>, Stri
         if dropped.contains(&id) {
             continue;
         }
-        if id != SECTION_EXPORT || globals.is_empty() {
+        if id != SECTION_EXPORT || added.is_empty() {
             out.extend_from_slice(&wasm[start..at]);
             continue;
         }
         let mut from = body;
-        let count = read_number(wasm, &mut from)? + globals.len();
+        let count = read_number(wasm, &mut from)? + added.len();
         let mut section = Vec::new();
         write_number(&mut section, count);
         section.extend_from_slice(&wasm[from..at]);
-        for index in globals {
-            let name = format!("{OUR_GLOBAL}{index}");
+        for (name, kind, index) in added {
             write_number(&mut section, name.len());
             section.extend_from_slice(name.as_bytes());
-            section.push(EXPORT_GLOBAL);
+            section.push(*kind);
             write_number(&mut section, *index as usize);
         }
         out.push(SECTION_EXPORT);

@@ -1,0 +1,3 @@
+module cardinal.example/counter
+
+go 1.24
