@@ -98,7 +98,7 @@ await sweep('requests of tokens', Number(values.tokens), 500, async (seed, reque
 })
 
 await sweep('statements of SQL', Number(values.statements), 2000, async (seed, statements, tell) => {
-  const t = await openTestKernel([KEEPER], { limits: { sqlSteps: 200_000 } })
+  const t = await openTestKernel([KEEPER], { limits: { sql: 200_000 } })
   try {
     const half = Math.ceil(statements / 2)
     const plain = await agree(t, seed, 'agreeing', half, tell)

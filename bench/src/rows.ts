@@ -61,12 +61,13 @@ const seed = Buffer.alloc(32, 1)
 async function firstEffect(): Promise<Row[]> {
   return withImage(async (engine, image) => {
     const figures = await each(1000, 100, async () => {
-      const instance = engine.create(image, { maximumBytes: MEMORY })
+      const instance = engine.create(image)
       const outcome = await engine.deliver(instance, 0, {
         events: [birth, ten],
         clockMs: 1e12,
         seed,
         fuel: FUEL,
+        memoryBytes: MEMORY,
         sqlSteps: 0,
         homeBytes: 0,
       })
@@ -213,12 +214,13 @@ async function liveMemory(): Promise<Row[]> {
   return withImage(async (engine, image) => {
     const count = 1000
     const start = async () => {
-      const instance = engine.create(image, { maximumBytes: MEMORY })
+      const instance = engine.create(image)
       await engine.deliver(instance, 0, {
         events: [birth, ten],
         clockMs: 1e12,
         seed,
         fuel: FUEL,
+        memoryBytes: MEMORY,
         sqlSteps: 0,
         homeBytes: 0,
       })
@@ -227,6 +229,7 @@ async function liveMemory(): Promise<Row[]> {
         clockMs: 1e12,
         seed,
         fuel: FUEL,
+        memoryBytes: MEMORY,
         sqlSteps: 0,
         homeBytes: 0,
       })

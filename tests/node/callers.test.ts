@@ -41,7 +41,7 @@ describe('a program', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     const { port } = server.address() as AddressInfo
     url = `http://127.0.0.1:${port}`
-    t = await openTestKernel([], { tools: [wait], limits: { fuel: 1_000_000_000, memoryBytes: 64 << 20 } })
+    t = await openTestKernel([], { tools: [wait], limits: { fuel: 1_000_000_000, memory: 64 << 20 } })
     const at = `tool: http.fetch, scheme: [http], host: 127.0.0.1, port: [${port}]`
     const reads = ['ansi', 'slow', 'odd', 'to', 'out', 'hello'].map((name) => `{ ${at}, path: /${name} }`)
     const post = `{ ${at}, path: /post, method: [POST], args: { body: "*" } }`

@@ -7,9 +7,9 @@ import {
   crashCopy,
   functionTool,
   openTestKernel,
-  tempFolder,
   type TestKernel,
   type TestProgram,
+  tempFolder,
 } from '../support/kernel.ts'
 import { EXTERNREF, guestModule, I32, type ModuleParts } from '../support/wasm.ts'
 
@@ -20,7 +20,8 @@ const now = ['{ tool: rates.get, args: "*" }']
 /** What the sources say that they are built with. */
 function build(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = {}): void {
   const done = spawnSync(command, args, { cwd, env: { ...process.env, ...env }, encoding: 'utf8' })
-  if (done.error) throw new Error(`\`${command}\` is missing: the examples in C need clang and lld, the one in Go needs go`)
+  if (done.error)
+    throw new Error(`\`${command}\` is missing: the examples in C need clang and lld, the one in Go needs go`)
   if (done.status !== 0) throw new Error(done.stderr)
 }
 
@@ -36,7 +37,12 @@ const tools = [functionTool('rates.get', 'read', ({ currency }) => ({ currency, 
 beforeAll(() => {
   build('clang', [...C, '-o', path.join(built, 'c.wasm'), 'c/counter.c'], examples)
   const wasip1 = { GOOS: 'wasip1', GOARCH: 'wasm' }
-  build('go', ['build', '-buildmode=c-shared', '-o', path.join(built, 'go.wasm'), '.'], path.join(examples, 'go'), wasip1)
+  build(
+    'go',
+    ['build', '-buildmode=c-shared', '-o', path.join(built, 'go.wasm'), '.'],
+    path.join(examples, 'go'),
+    wasip1,
+  )
 }, 120_000)
 afterAll(() => fs.rmSync(built, { recursive: true, force: true }))
 
@@ -79,7 +85,10 @@ describe('the same agent in TypeScript, C and Go', () => {
   })
 
   it('is refused what its card does not grant, under the same code', async () => {
-    const t = await openTestKernel(programs.map((p) => ({ ...p, now: [] })), { tools })
+    const t = await openTestKernel(
+      programs.map((p) => ({ ...p, now: [] })),
+      { tools },
+    )
     for (const type of LANGUAGES)
       expect(await t.call(`${type}/a`, 'price', { currency: 'EUR' })).toMatchObject({
         ok: false,
@@ -102,7 +111,11 @@ describe('the same agent in TypeScript, C and Go', () => {
     await killed.close()
     expect(await all('add', { n: 1 })).toEqual([9, 9, 9])
     for (const type of LANGUAGES) {
-      const { id, reply } = await t.kernel.invoke({ address: `acme/${type}/a`, method: 'nap', args: { ms: 60_000 } })
+      const { id, reply } = await t.kernel.invoke({
+        address: `acme/${type}/a`,
+        method: 'nap',
+        args: { ms: 60_000 },
+      })
       await t.kernel.cancel(id, 'enough')
       expect(await reply).toMatchObject({ ok: false, error: { class: 'Cancelled' } })
       expect(await t.call(`${type}/a`, 'total')).toEqual({ ok: true, value: 9 })
@@ -133,40 +146,49 @@ describe('a core module', () => {
   const I32_CONST_0 = [0x41, 0]
 
   /** Each differs in one thing from a module that is taken. */
-  const refused: readonly (readonly [what: string, says: RegExp, parts: ModuleParts, taken: ModuleParts])[] = [
-    ['imports a global', /import section: `env.state` is no function/, { importedGlobal: true }, {}],
+  const refused: readonly (readonly [what: string, says: RegExp, parts: ModuleParts, taken: ModuleParts])[] =
     [
-      'imports a function that is nothing of ours',
-      /import section: `env.clock` is nothing that a guest is given/,
-      { functions: [['env', 'clock']] },
-      { functions: [['wasi_snapshot_preview1', 'fd_sync']] },
-    ],
-    ['has two memories', /multi-memory|multiple memories/i, { memories: 2 }, {}],
-    ['has no memory', /memory section: 0 memories|memory/, { memories: 0 }, {}],
-    ['calls its memory otherwise', /export section: there is no memory called `memory`/, { memory: 'mem' }, {}],
-    [
-      'has a mutable global that is a reference',
-      /global section: mutable global 0 holds a reference/,
-      { globals: [[EXTERNREF, [0xd0, 0x6f]]] },
-      { globals: [[I32, I32_CONST_0]] },
-    ],
-    ['has a passive data segment', /data section: segment 0 is passive/, { passiveData: true }, {}],
-    [
-      'writes a table',
-      /code section: function 1 has `table.set`/,
-      { table: true, code: [...I32_CONST_0, 0xd0, 0x70, 0x26, 0] },
-      { table: true, code: [...I32_CONST_0, 0x25, 0, 0x1a] },
-    ],
-    [
-      'lacks the turn function',
-      /export section: `cardinal_turn\(i32, i32\) -> i64` is missing/,
-      { exports: ['cardinal_alloc', 'turn'] },
-      { exports: ['cardinal_alloc', 'cardinal_turn'] },
-    ],
-  ]
+      ['imports a global', /import section: `env.state` is no function/, { importedGlobal: true }, {}],
+      [
+        'imports a function that is nothing of ours',
+        /import section: `env.clock` is nothing that a guest is given/,
+        { functions: [['env', 'clock']] },
+        { functions: [['wasi_snapshot_preview1', 'fd_sync']] },
+      ],
+      ['has two memories', /multi-memory|multiple memories/i, { memories: 2 }, {}],
+      ['has no memory', /memory section: 0 memories|memory/, { memories: 0 }, {}],
+      [
+        'calls its memory otherwise',
+        /export section: there is no memory called `memory`/,
+        { memory: 'mem' },
+        {},
+      ],
+      [
+        'has a mutable global that is a reference',
+        /global section: mutable global 0 holds a reference/,
+        { globals: [[EXTERNREF, [0xd0, 0x6f]]] },
+        { globals: [[I32, I32_CONST_0]] },
+      ],
+      ['has a passive data segment', /data section: segment 0 is passive/, { passiveData: true }, {}],
+      [
+        'writes a table',
+        /code section: function 1 has `table.set`/,
+        { table: true, code: [...I32_CONST_0, 0xd0, 0x70, 0x26, 0] },
+        { table: true, code: [...I32_CONST_0, 0x25, 0, 0x1a] },
+      ],
+      [
+        'lacks the turn function',
+        /export section: `cardinal_turn\(i32, i32\) -> i64` is missing/,
+        { exports: ['cardinal_alloc', 'turn'] },
+        { exports: ['cardinal_alloc', 'cardinal_turn'] },
+      ],
+    ]
   for (const [what, says, parts, taken] of refused)
     it(`that ${what} is refused, and one that does not is taken`, async () => {
-      await expect(apply(parts)).rejects.toMatchObject({ code: 'BadProgram', message: expect.stringMatching(says) })
+      await expect(apply(parts)).rejects.toMatchObject({
+        code: 'BadProgram',
+        message: expect.stringMatching(says),
+      })
       await apply(taken)
       expect(await t.kernel.methods('acme/m/x')).toMatchObject({ x: {} })
     })

@@ -5,7 +5,7 @@ import { functionTool, openTestKernel, programFile, type TestKernel } from '../s
 const program = { name: 'hostile', file: programFile('hostile.ts'), now: ['{ tool: test.echo, args: "*" }'] }
 const worker = { name: 'worker', file: programFile('worker.ts'), now: ['{ tool: test.echo, args: "*" }'] }
 const tools = [functionTool('test.echo', 'read', (args) => args)]
-const limits = { fuel: 2_000_000_000, memoryBytes: 64 << 20 }
+const limits = { fuel: 2_000_000_000, memory: 64 << 20 }
 
 /** What stops each method. The state it changed before that is gone afterwards. */
 const undone: Record<string, string[]> = {

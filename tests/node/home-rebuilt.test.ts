@@ -11,7 +11,7 @@ const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
 const CARRIER = { name: 'carrier', file: programFile('carrier.ts'), now: [] }
 
 it(`is the same, byte for byte, made from the first entry on (SEED=${seed})`, async () => {
-  let t = await openTestKernel([KEEPER, CARRIER], { limits: { sqlSteps: 200_000 } })
+  let t = await openTestKernel([KEEPER, CARRIER], { limits: { sql: 200_000 } })
   try {
     await agree(t, seed, 'all', 200)
     const agents = [`acme/keeper/sleeper-${seed}`, `acme/keeper/waker-${seed}`, 'acme/carrier/ann']
@@ -22,7 +22,7 @@ it(`is the same, byte for byte, made from the first entry on (SEED=${seed})`, as
     const before = await Promise.all(agents.map((agent) => dumpHome(t, agent)))
     await t.kernel.close()
     fs.rmSync(path.join(t.data, 'homes'), { recursive: true })
-    t = await openTestKernel([], { limits: { sqlSteps: 200_000 } }, t.data)
+    t = await openTestKernel([], { limits: { sql: 200_000 } }, t.data)
     const after = await Promise.all(agents.map((agent) => dumpHome(t, agent)))
     expect(after).toEqual(before)
     expect(before[0]?.length).toBeGreaterThan(1000)

@@ -29,7 +29,7 @@ const rows = (sql: string, ...args: unknown[]): Step => ({ sql, args, how: 'all'
 
 describe('a home', () => {
   beforeAll(async () => {
-    t = await openTestKernel([KEEPER], { limits: { sqlSteps: 5_000_000 } })
+    t = await openTestKernel([KEEPER], { limits: { sql: 5_000_000 } })
   })
   afterAll(() => t.close())
 
@@ -129,7 +129,7 @@ describe('a home', () => {
   })
 
   it('stops a statement that wants more memory than a call may have, however many steps are left', async () => {
-    t = await t.reopen({ limits: { sqlSteps: 1e12 } })
+    t = await t.reopen({ limits: { sql: 1e12 } })
     const sorted = (n: number): Step =>
       rows(
         `with recursive n(i) as (select 1 union all select i + 1 from n limit ${n}) select length(z) l from (select zeroblob(8000000) z, i from n order by z, i) limit 1`,
@@ -140,7 +140,7 @@ describe('a home', () => {
       { ok: null },
     ])
     expect(await t.kernel.replay('acme/keeper/gus')).toMatchObject({ turns: 1 })
-    t = await t.reopen({ limits: { sqlSteps: 5_000_000 } })
+    t = await t.reopen({ limits: { sql: 5_000_000 } })
   })
 
   it('draws no rowid where a trigger that came later fills a full table', async () => {
@@ -228,7 +228,7 @@ function filesWith(folder: string, text: string): string[] {
 
 describe('an operator', () => {
   beforeAll(async () => {
-    t = await openTestKernel([KEEPER], { limits: { sqlSteps: 5_000_000 } })
+    t = await openTestKernel([KEEPER], { limits: { sql: 5_000_000 } })
   })
   afterAll(() => t.close())
 

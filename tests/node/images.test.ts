@@ -24,7 +24,11 @@ it('an image with one bit flipped is refused by name, and loads once the bit is 
   let t = await openTestKernel([worker])
   await t.call('worker/a', 'status')
   const folder = layout(t.data).images
-  const name = fs.readdirSync(folder).find((file) => file.endsWith('.map'))?.replace('.map', '.img') ?? ''
+  const name =
+    fs
+      .readdirSync(folder)
+      .find((file) => file.endsWith('.map'))
+      ?.replace('.map', '.img') ?? ''
   const file = path.join(folder, name)
   const clean = fs.readFileSync(file)
   const altered = Buffer.from(clean)

@@ -9,7 +9,7 @@ const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
 describe(`random SQL (SEED=${seed})`, () => {
   for (const kind of ['agreeing', 'all'] as const)
     it(`is answered the same asleep and awake${kind === 'agreeing' ? ', and as plain SQLite answers it' : ', whatever it tries'}`, async () => {
-      const t = await openTestKernel([KEEPER], { limits: { sqlSteps: 200_000 } })
+      const t = await openTestKernel([KEEPER], { limits: { sql: 200_000 } })
       try {
         const done = await agree(t, seed, kind, Number(process.env.STATEMENTS ?? 600))
         expect(done.problem).toBeUndefined()

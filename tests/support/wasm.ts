@@ -7,7 +7,7 @@ const list = (items: readonly (readonly number[])[]): number[] => [...number(ite
 const section = (id: number, body: readonly number[]): number[] => [id, ...number(body.length), ...body]
 
 export const I32 = 0x7f
-export const I64 = 0x7e
+const I64 = 0x7e
 export const EXTERNREF = 0x6f
 const FUNCREF = 0x70
 const FUNCTION = 0
@@ -34,7 +34,10 @@ export interface ModuleParts {
  * A guest that answers every turn with the same bytes, at 1024: nothing to do. `parts` is what is wrong with it, or
  * not. `answer` are those bytes.
  */
-export function guestModule(parts: ModuleParts = {}, answer = '{"effects":[],"replies":[],"logs":[],"drops":[]}'): Buffer {
+export function guestModule(
+  parts: ModuleParts = {},
+  answer = '{"effects":[],"replies":[],"logs":[],"drops":[]}',
+): Buffer {
   const imported = parts.functions ?? []
   const types = list([
     [0x60, ...list([[I32]]), ...list([[I32]])],

@@ -20,7 +20,7 @@ const POLLUTED = '{"__proto__":{"polluted":1},"constructor":{"prototype":{"pollu
 describe('a sly program', () => {
   let t: TestKernel
   beforeAll(async () => {
-    t = await openTestKernel([sly], { tools, limits: { fuel: 2_000_000_000, memoryBytes: 64 << 20 } })
+    t = await openTestKernel([sly], { tools, limits: { fuel: 2_000_000_000, memory: 64 << 20 } })
   })
   afterAll(() => t.close())
 

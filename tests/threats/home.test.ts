@@ -30,7 +30,7 @@ function strangers(): string[] {
 
 describe('SQL of a guest', () => {
   beforeAll(async () => {
-    t = await openTestKernel([KEEPER], { limits: { sqlSteps: 5_000_000 } })
+    t = await openTestKernel([KEEPER], { limits: { sql: 5_000_000 } })
     await say('create table t(a); insert into t values (1), (2)')
     await say("create table t(a); insert into t values ('private')", 'exec', 'victim')
     await t.kernel.suspend('acme/keeper/victim')

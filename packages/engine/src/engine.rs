@@ -18,7 +18,7 @@ use crate::image::{self, Hash, Kind};
 use crate::instance::Instance;
 use crate::layers::{hash_of, Flats, Image};
 use crate::module::{self, Cache, Compiler};
-use crate::pool::{COMPILE_LANE, HOST_LANE, Job, Pool};
+use crate::pool::{Job, Pool, COMPILE_LANE, HOST_LANE};
 use crate::quickjs::QuickJs;
 use crate::{component, portable, rows, snapshot, sys};
 
@@ -75,7 +75,6 @@ enum State {
 
 struct Slot {
     image: Arc<Image>,
-    maximum: usize,
     /// Until the instance is made.
     home: Mutex<Option<Home>>,
     state: Mutex<State>,
@@ -130,7 +129,7 @@ fn host(text: String) -> Failure {
 }
 
 fn build_turn() -> Turn {
-    Turn { clock_ms: IMAGE_CLOCK_MS, seed: IMAGE_SEED, fuel: IMAGE_FUEL, bounds: Bounds::default(), repeat: None }
+    Turn { clock_ms: IMAGE_CLOCK_MS, seed: IMAGE_SEED, fuel: IMAGE_FUEL, memory: IMAGE_MEMORY, bounds: Bounds::default(), repeat: None }
 }
 
 impl Shared {
@@ -155,13 +154,13 @@ impl Shared {
     /// The lowest layer: QuickJS as it is before any script.
     fn boot(&self) -> Done {
         let code = &self.quickjs;
-        let instance = Instance::fresh(&self.wasmtime, code, self.cache(), IMAGE_MEMORY, &build_turn())?;
+        let instance = Instance::fresh(&self.wasmtime, code, self.cache(), &build_turn())?;
         Ok(Guest::Js(QuickJs::boot(instance)?).into_image(code, None)?.into())
     }
 
     /// A script over a layer. That of the SDK leaves the functions by which turns are run.
     fn extend(&self, parent: &Arc<Image>, script: &[u8], name: &str, sdk: bool) -> Done {
-        let mut guest = self.over(parent, IMAGE_MEMORY, None)?;
+        let mut guest = self.over(parent, None)?;
         let Guest::Js(js) = &mut guest else { return Err(host("scripts extend images of QuickJS".into())) };
         js.evaluate(script, name, &build_turn())?;
         if sdk {
@@ -175,12 +174,12 @@ impl Shared {
     fn build(&self, wasm: &[u8]) -> Done {
         let refused = |detail: String| Failure::Guest { kind: "BadModule", detail };
         let code = self.code(wasm).map_err(refused)?;
-        let instance = Instance::fresh(&self.wasmtime, &code, self.cache(), IMAGE_MEMORY, &build_turn())?;
+        let instance = Instance::fresh(&self.wasmtime, &code, self.cache(), &build_turn())?;
         Ok(Guest::Core(Core::boot(instance)?).into_image(&code, None)?.into())
     }
 
-    fn over(&self, image: &Arc<Image>, maximum: usize, home: Option<Home>) -> Result<Guest, Failure> {
-        Guest::over(&self.wasmtime, image, self.cache(), maximum, home)
+    fn over(&self, image: &Arc<Image>, home: Option<Home>) -> Result<Guest, Failure> {
+        Guest::over(&self.wasmtime, image, self.cache(), home)
     }
 
     fn load(&self, bytes: &[u8], parent: Option<&Image>, wasm: Option<&[u8]>, base: bool) -> Result<Arc<Image>, String> {
@@ -216,7 +215,7 @@ impl Shared {
     }
 
     fn instantiate(&self, slot: &Slot) -> Result<Guest, Failure> {
-        self.over(&slot.image, slot.maximum, slot.home.lock().expect("home").take())
+        self.over(&slot.image, slot.home.lock().expect("home").take())
     }
 
     fn resume(&self, slot: &Slot, bytes: &[u8]) -> Result<Guest, Failure> {
@@ -299,7 +298,7 @@ impl Engine {
             let image = s.load(&bytes, parent.as_deref(), wasm.as_deref(), !described).map_err(host)?;
             let mut about = Vec::new();
             if described {
-                let mut guest = s.over(&image, IMAGE_MEMORY, None)?;
+                let mut guest = s.over(&image, None)?;
                 about = guest.describe(&build_turn())?;
                 let events = split(&warm).ok_or_else(|| host("events are cut off".into()))?;
                 // Whatever comes of it: what it wrote is what others will write.
@@ -324,7 +323,6 @@ impl Engine {
         &self,
         instance: u32,
         image: u32,
-        maximum: f64,
         saved: Option<Buffer>,
         home: Option<HomeGiven>,
     ) -> napi::Result<()> {
@@ -340,7 +338,7 @@ impl Engine {
         };
         let image = self.shared.image(image)?;
         let state = saved.map_or(State::Fresh, |bytes| State::Saved(bytes.to_vec()));
-        let slot = Slot { image, maximum: maximum as usize, home: Mutex::new(home), state: Mutex::new(state) };
+        let slot = Slot { image, home: Mutex::new(home), state: Mutex::new(state) };
         self.shared.slots.lock().expect("slots").insert(instance, Arc::new(slot));
         Ok(())
     }
@@ -357,6 +355,7 @@ impl Engine {
         clock_ms: f64,
         seed: &[u8],
         fuel: f64,
+        memory: f64,
         steps: f64,
         quota: f64,
         repeat: Option<Vec<u32>>,
@@ -366,7 +365,7 @@ impl Engine {
             seed.try_into().map_err(|_| napi::Error::from_reason("a seed is 32 bytes"))?;
         let repeat = repeat.map(|stops| stops_of(&stops)).transpose()?;
         let bounds = Bounds { steps: steps as u64, quota: quota as u64 };
-        let turn = Turn { clock_ms, seed, fuel: fuel as u64, bounds, repeat };
+        let turn = Turn { clock_ms, seed, fuel: fuel as u64, memory: memory as usize, bounds, repeat };
         let events = events.to_vec();
         self.submit(job, lane, move |s| {
             let events = split(&events).ok_or_else(|| host("events are cut off".into()))?;

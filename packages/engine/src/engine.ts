@@ -39,7 +39,7 @@ interface NativeEngine {
     warm: Buffer,
   ): void
   unload(id: number): void
-  create(instance: number, image: number, maximum: number, saved?: Buffer, home?: NativeHome): void
+  create(instance: number, image: number, saved?: Buffer, home?: NativeHome): void
   deliver(
     job: number,
     instance: number,
@@ -48,6 +48,7 @@ interface NativeEngine {
     clockMs: number,
     seed: Buffer,
     fuel: number,
+    memory: number,
     steps: number,
     quota: number,
     repeat?: number[],
@@ -144,6 +145,8 @@ export interface Turn {
   /** 32 bytes. */
   readonly seed: Buffer
   readonly fuel: number
+  /** Bytes to which its linear memory may grow. What is more already stays. */
+  readonly memoryBytes: number
   /** Steps of SQL; 100 nanoseconds of a processor count as one at least. */
   readonly sqlSteps: number
   /** Bytes that the tables, files and indexes of its home may take. */
@@ -236,7 +239,7 @@ export class Engine {
    * @example
    * const engine = new Engine({ threads: 2 })
    * const image = await engine.load(bytes, { parent })
-   * const instance = engine.create(image, { maximumBytes: 64 << 20 })
+   * const instance = engine.create(image)
    */
   constructor(options: EngineOptions) {
     const native = require('../build/engine.node') as NativeModule
@@ -307,15 +310,14 @@ export class Engine {
   create(
     image: Image,
     options: {
-      readonly maximumBytes: number
       readonly saved?: Buffer | undefined
       readonly home?: FoundHome | string | undefined
-    },
+    } = {},
   ): Instance {
     const id = this.#nextId++
     const { home } = options
     const given = typeof home === 'object' ? { file: home.file, found: home.id } : home && { file: home }
-    this.#native.create(id, image.id, options.maximumBytes, options.saved, given || undefined)
+    this.#native.create(id, image.id, options.saved, given || undefined)
     return { id }
   }
 
@@ -467,6 +469,7 @@ export class Engine {
         clockMs,
         seed,
         turn.fuel,
+        turn.memoryBytes,
         sqlSteps,
         homeBytes,
         repeat,

@@ -31,6 +31,8 @@ pub struct Turn {
     pub clock_ms: f64,
     pub seed: [u8; 32],
     pub fuel: u64,
+    /// Bytes to which its memory may grow.
+    pub memory: usize,
     /// What it may take of its home.
     pub bounds: Bounds,
     /// The stops of SQL of a turn that is repeated.
@@ -50,9 +52,9 @@ pub enum Guest {
 }
 
 impl Guest {
-    pub fn over(engine: &Engine, image: &Arc<Image>, cache: Option<&Cache>, maximum: usize, home: Option<Home>) -> Result<Guest, Failure> {
+    pub fn over(engine: &Engine, image: &Arc<Image>, cache: Option<&Cache>, home: Option<Home>) -> Result<Guest, Failure> {
         let pre = image.code.pre(engine, cache).map_err(Failure::Host)?;
-        let instance = Instance::over(engine, &pre, image, maximum, home)?;
+        let instance = Instance::over(engine, &pre, image, home)?;
         match image.code.kind {
             Kind::Js => Ok(Guest::Js(QuickJs::adopt(instance, image.handles)?)),
             Kind::Core => Ok(Guest::Core(Core::adopt(instance)?)),

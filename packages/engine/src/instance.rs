@@ -1,5 +1,6 @@
 //! One instance of a module: its memory and its globals, which at a quiet point are all that it is.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 
 use wasmtime::{Engine, Global, Instance as WasmInstance, InstancePre, Memory, Store, Val};
@@ -14,12 +15,16 @@ use crate::module::{Cache, START};
 use crate::snapshot::Snapshot;
 use crate::sys;
 
+/// More than this no guest has.
+pub const MOST_MEMORY: usize = 1 << 30;
+
 pub struct Instance {
     pub store: Store<Host>,
     pub wasm: WasmInstance,
     pub memory: Memory,
     /// It holds pages of its image as copies of its own.
     pub copied: bool,
+    maximum: Arc<AtomicUsize>,
     globals: Vec<Global>,
     _lease: Option<Lease>,
 }
@@ -30,14 +35,15 @@ fn host(text: String) -> Failure {
 
 impl Instance {
     /// As the module says that it begins: its data in memory, and its start function run.
-    pub fn fresh(engine: &Engine, code: &Code, cache: Option<&Cache>, maximum: usize, turn: &Turn) -> Result<Instance, Failure> {
+    pub fn fresh(engine: &Engine, code: &Code, cache: Option<&Cache>, turn: &Turn) -> Result<Instance, Failure> {
         let bad = |detail: String| Failure::Guest { kind: "BadModule", detail };
         let pre = code.pre(engine, cache).map_err(bad)?;
-        sys::plan_memory(None, 0, maximum);
+        let maximum = Arc::new(AtomicUsize::new(turn.memory));
+        sys::plan_memory(None, 0, maximum.clone());
         let mut store = new_store(engine);
         start_turn(&mut store, turn)?;
         let wasm = pre.instantiate(&mut store).map_err(failure)?;
-        let mut instance = Instance::bind(store, wasm, &code.globals, None)?;
+        let mut instance = Instance::bind(store, wasm, maximum, &code.globals, None)?;
         for (i, (at, bytes)) in code.data().iter().enumerate() {
             let room = at.checked_add(bytes.len()).and_then(|end| instance.memory_mut().get_mut(*at..end));
             room.ok_or_else(|| bad(format!("its data section: segment {i} lies outside its memory")))?.copy_from_slice(bytes);
@@ -54,27 +60,28 @@ impl Instance {
         engine: &Engine,
         pre: &InstancePre<Host>,
         image: &Arc<Image>,
-        maximum: usize,
         home: Option<Home>,
     ) -> Result<Instance, Failure> {
         let lease = image.lease();
         let mapping = image.map().map_err(host)?;
-        sys::plan_memory(Some(mapping.sealed.clone()), image.memory_len, maximum);
+        // Turns say how far it may grow; until the first it is as large as it was saved.
+        let maximum = Arc::new(AtomicUsize::new(MOST_MEMORY));
+        sys::plan_memory(Some(mapping.sealed.clone()), image.memory_len, maximum.clone());
         let mut store = new_store(engine);
         let wasm = pre.instantiate(&mut store).map_err(|e| host(format!("instantiate: {e:#}")))?;
         store.data_mut().home = home.map(Box::new);
-        let mut instance = Instance::bind(store, wasm, &image.code.globals, Some(lease))?;
+        let mut instance = Instance::bind(store, wasm, maximum, &image.code.globals, Some(lease))?;
         instance.copied = mapping.over;
         image.complete(&mapping, instance.memory_mut()).map_err(host)?;
         instance.set_globals(&image.globals)?;
         Ok(instance)
     }
 
-    fn bind(mut store: Store<Host>, wasm: WasmInstance, names: &[String], lease: Option<Lease>) -> Result<Instance, Failure> {
+    fn bind(mut store: Store<Host>, wasm: WasmInstance, maximum: Arc<AtomicUsize>, names: &[String], lease: Option<Lease>) -> Result<Instance, Failure> {
         let memory = wasm.get_memory(&mut store, "memory").ok_or_else(|| host("no export `memory`".into()))?;
         let globals: Option<Vec<Global>> = names.iter().map(|name| wasm.get_global(&mut store, name)).collect();
         let globals = globals.ok_or_else(|| host("a global that is not exported".into()))?;
-        Ok(Instance { store, wasm, memory, copied: false, globals, _lease: lease })
+        Ok(Instance { store, wasm, memory, copied: false, maximum, globals, _lease: lease })
     }
 
     pub fn memory(&self) -> &[u8] {
@@ -134,6 +141,7 @@ impl Instance {
     /// What a turn begins with: its time, its randomness, its fuel, and its home.
     pub fn begin(&mut self, turn: &Turn) -> Result<(), Failure> {
         start_turn(&mut self.store, turn)?;
+        self.maximum.store(turn.memory, Relaxed);
         if let Some(home) = &mut self.store.data_mut().home {
             home.begin_turn(turn.clock_ms, &turn.seed, turn.bounds, turn.repeat.clone());
         }

@@ -9,7 +9,7 @@ use crate::guest::{failure, Failure, Turn};
 use crate::home::Bounds;
 use crate::host::Calls;
 use crate::image::Handles;
-use crate::instance::Instance;
+use crate::instance::{Instance, MOST_MEMORY};
 
 /// QuickJS refuses deeper recursion with a RangeError here, long before native stack runs out.
 const QUICKJS_STACK: i32 = 64 << 10;
@@ -117,7 +117,7 @@ impl QuickJs {
         let forget = b"delete globalThis.__cardinal_deliver; delete globalThis.__cardinal_collect; \
             delete globalThis.__cardinal_describe; delete globalThis.__cardinal_random; \
             delete globalThis.__cardinal_home; 0";
-        self.evaluate(forget, "cardinal:adopt", &Turn { clock_ms: 0.0, seed: [0; 32], fuel: 1 << 32, bounds: Bounds::default(), repeat: None })
+        self.evaluate(forget, "cardinal:adopt", &Turn { clock_ms: 0.0, seed: [0; 32], fuel: 1 << 32, memory: MOST_MEMORY, bounds: Bounds::default(), repeat: None })
     }
 
     /// Each event is delivered and its jobs drained before the next, then what the guest queued is collected.

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::Path;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use wasmtime::{Engine, LinearMemory, MemoryCreator, MemoryType, Module};
@@ -110,7 +111,7 @@ struct Plan {
     image: Option<Arc<Sealed>>,
     /// Bytes that it begins with, if the image is shorter or longer.
     length: usize,
-    maximum: usize,
+    maximum: Arc<AtomicUsize>,
 }
 
 thread_local! {
@@ -121,7 +122,7 @@ thread_local! {
 }
 
 /// Sets what the next instantiation on this thread maps: an image or zeros, how long, and its hard maximum.
-pub fn plan_memory(image: Option<Arc<Sealed>>, length: usize, maximum: usize) {
+pub fn plan_memory(image: Option<Arc<Sealed>>, length: usize, maximum: Arc<AtomicUsize>) {
     PLAN.with(|p| *p.borrow_mut() = Some(Plan { image, length, maximum }));
 }
 
@@ -135,7 +136,9 @@ struct Mapped {
     base: *mut u8,
     reserved: usize,
     size: usize,
-    maximum: usize,
+    /// What it may grow to at all, and what is allowed now.
+    capacity: usize,
+    maximum: Arc<AtomicUsize>,
     _image: Option<Arc<Sealed>>,
 }
 
@@ -158,10 +161,10 @@ unsafe impl LinearMemory for Mapped {
         self.size
     }
     fn byte_capacity(&self) -> usize {
-        self.maximum
+        self.capacity
     }
     fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
-        if new_size > self.maximum {
+        if new_size > self.capacity.min(self.maximum.load(Relaxed)) {
             return Err(wasmtime::Error::msg("memory maximum"));
         }
         // SAFETY: the range lies inside our reservation, past what is in use.
@@ -202,9 +205,10 @@ unsafe impl MemoryCreator for Creator {
         let reserved = reserved.ok_or("memory needs a reservation")? + guard;
         let size = minimum.max(plan.length);
         let image_len = plan.image.as_ref().map_or(0, |i| i.len).min(size);
-        let maximum = maximum.unwrap_or(usize::MAX).min(plan.maximum).min(reserved - guard);
-        if size > maximum {
-            return Err(format!("{size} bytes to start with, {maximum} allowed"));
+        let capacity = maximum.unwrap_or(usize::MAX).min(reserved - guard);
+        let allowed = capacity.min(plan.maximum.load(Relaxed));
+        if size > allowed {
+            return Err(format!("{size} bytes to start with, {allowed} allowed"));
         }
         // SAFETY: a fresh anonymous reservation; the image is then mapped over its start with
         // MAP_FIXED, inside the reservation; protections are raised only within `size`.
@@ -224,7 +228,8 @@ unsafe impl MemoryCreator for Creator {
                 base: base.cast(),
                 reserved,
                 size,
-                maximum,
+                capacity,
+                maximum: plan.maximum.clone(),
                 _image: plan.image.clone(),
             };
             let rw = libc::PROT_READ | libc::PROT_WRITE;

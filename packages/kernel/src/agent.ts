@@ -24,6 +24,7 @@ import { homeUnavailable, WAL_BYTES_AWAKE } from './homes.ts'
 import { type Address, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { chooseInputs } from './inputs.ts'
+import { type AgentLimits, told } from './limits.ts'
 import { cancelledReceipt } from './outcome.ts'
 import { Outgoing } from './outgoing.ts'
 import { type Identity, replay, sealSnapshot, turnSeed } from './replay.ts'
@@ -80,7 +81,6 @@ export interface Answer {
 /** Memory is saved after so many turns, and after so much work, so that no recovery repeats more. */
 const SAVE_AFTER_TURNS = 512
 const SAVE_AFTER_MICROS = 500_000
-const MAX_PENDING = 4096
 /** How soon, and how seldom at last, a home is tried again that the disk has no room for. */
 const RETRY_MS = 250
 const MAX_RETRY_MS = 10_000
@@ -132,6 +132,7 @@ export class LiveAgent {
     this.#hasHome = back?.hasHome ?? false
     if (this.#hasHome) around.ctx.homes.open.used(this)
     around.ctx.images.hold(image)
+    around.ctx.admission.changed(address, state.pending.length)
     const who = { address, name: this.name, birth: identity.birth, state, methods: image.methods }
     this.standing = new Standing(around.ctx, who, row)
     this.outgoing = new Outgoing(around, this)
@@ -141,10 +142,6 @@ export class LiveAgent {
 
   get key(): PayloadKey {
     return this.identity.key
-  }
-
-  get full(): boolean {
-    return this.state.pending.length >= MAX_PENDING
   }
 
   get stopping(): boolean {
@@ -172,7 +169,9 @@ export class LiveAgent {
     const said = changed ? { ...meta, auth: 1 } : meta
     const all = changed ? [...payloads, Buffer.from(JSON.stringify(change))] : payloads
     const tip = appendEntry(this.#around.ctx, this.identity, this.state.tip, kind, said, all)
+    const waiting = this.state.pending.length
     fold(this.state, { kind, tip, meta: said, payloads: all })
+    this.#around.ctx.admission.changed(this.address, this.state.pending.length - waiting)
     this.standing.sync()
     return tip
   }
@@ -238,7 +237,7 @@ export class LiveAgent {
     return this.#look(async (instance) => {
       const tip = this.append('looked', { by: principal }, [Buffer.from(said)])
       const clockMs = Math.max(ctx.clock.nowMs(), this.state.timeMs)
-      const { sqlSteps } = ctx.limits
+      const sqlSteps = this.limits.sql.value
       const ask: AskHome = async (sql, maxRows) =>
         this.#hasHome
           ? ctx.engine.readHome(instance, this.identity.lane, { sql, maxRows, sqlSteps, clockMs })
@@ -371,27 +370,30 @@ export class LiveAgent {
     const basis = this.state.tip
     const timeMs = Math.max(ctx.clock.nowMs(), this.state.timeMs)
     const seed = turnSeed(ctx.secret, this.identity.birth, basis.hash)
+    const { limits } = this
     this.#instance ??= ctx.engine.create(this.image.image, {
-      maximumBytes: ctx.limits.memoryBytes,
       home: ctx.homes.fileOf(this.identity.birth),
     })
     const homeBytes = this.homeBytes
-    const outcome = await this.#deliver(inputs, timeMs, seed, homeBytes)
+    const outcome = await this.#deliver(inputs, timeMs, seed, homeBytes, limits)
     const base = {
       inputs: inputs.map((i) => i.ref),
       basis: basis.seq,
       time: timeMs,
-      limits: { fuel: ctx.limits.fuel, memory: ctx.limits.memoryBytes },
+      limits: { fuel: limits.fuel.value, memory: limits.memory.value, effects: limits.effects.value },
     }
-    if (!outcome.ok) return this.#fail(inputs, base, outcome.kind, outcome.detail)
+    if (!outcome.ok) {
+      const { kind, detail, ends } = outcome
+      return this.#fail(inputs, base, kind, withLimit(kind, detail, limits), ends)
+    }
     let output: GuestOutput
     try {
-      output = parseOutput(outcome.output)
+      output = parseOutput(outcome.output, limits)
     } catch (error) {
       if (!(error instanceof BadOutput)) throw error
       return this.#fail(inputs, base, error.code, error.message)
     }
-    const home = outcome.home && homeMeta(outcome.home, { steps: ctx.limits.sqlSteps, bytes: homeBytes })
+    const home = outcome.home && homeMeta(outcome.home, { steps: limits.sql.value, bytes: homeBytes })
     if (home) {
       this.#hasHome = true
       ctx.homes.open.used(this)
@@ -409,33 +411,46 @@ export class LiveAgent {
     return now === undefined || now === this.state.birth?.generation ? {} : { generation: now }
   }
 
-  /** What its home may take: the least that one of its birth cards grants; the node's default where none says anything. */
+  /** What its home may take: the least that one of its birth cards grants, or that is set for it. */
   get homeBytes(): number {
     const granted = this.standing.row.births.map((card) => card.limits.budgets.get('homeBytes'))
     const said = granted.filter((bytes) => bytes !== undefined)
-    return said.length > 0
-      ? Number(said.reduce((a, b) => (a < b ? a : b)))
-      : this.#around.ctx.limits.homeBytes
+    const { value } = this.limits.home
+    return Math.min(value, ...said.map(Number))
+  }
+
+  /** What bounds it now. */
+  get limits(): AgentLimits {
+    return this.#around.ctx.limits.of(this.address)
   }
 
   /** A host failure is not the guest's: the attempt never happened, so it is made again from the record. */
-  async #deliver(inputs: readonly PendingInput[], clockMs: number, seed: Buffer, homeBytes: number) {
+  async #deliver(
+    inputs: readonly PendingInput[],
+    clockMs: number,
+    seed: Buffer,
+    homeBytes: number,
+    { fuel, memory, sql, wall }: AgentLimits,
+  ) {
     const { ctx } = this.#around
-    const { fuel, sqlSteps } = ctx.limits
-    const turn = { events: inputs.map((i) => i.bytes), clockMs, seed, fuel, sqlSteps, homeBytes }
+    const bounds = { fuel: fuel.value, memoryBytes: memory.value, sqlSteps: sql.value, homeBytes }
+    const turn = { events: inputs.map((i) => i.bytes), clockMs, seed, ...bounds }
     let failed = 0
     for (let attempt = 1; ; attempt++) {
       try {
-        const outcome = await ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
+        const running = ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
+        const outcome = await within(running, wall.value)
+        if (outcome === 'late')
+          return { ok: false as const, kind: 'OutOfTime', detail: 'it took too long', ends: running }
         ctx.homes.waiting.delete(this)
-        return outcome
+        return { ...outcome, ends: undefined }
       } catch (error) {
         if (!(error instanceof EngineFailure)) throw error
         if (ctx.homes.isOfDisk(error)) await this.#waitForDisk(attempt, error)
         else if (++failed > 1) {
           if (!error.ofHome) throw error
           // Twice over a home that was made anew: it is what the guest does there, not what the host lacks.
-          return { ok: false as const, kind: 'HomeFailed', detail: error.message, micros: 0 }
+          return { ok: false as const, kind: 'HomeFailed', detail: error.message, ends: undefined }
         }
         await this.#rebuild()
       }
@@ -533,8 +548,17 @@ export class LiveAgent {
     ctx.onTurn({ address: this.name, seq, logs, refused, asked })
   }
 
-  /** The turn is undone whole: inputs answered with the error, memory as it was before. */
-  async #fail(inputs: readonly PendingInput[], base: TurnBase, kind: string, detail: string): Promise<void> {
+  /**
+   * The turn is undone whole: inputs answered with the error, memory as it was before. `ends`: its guest still runs,
+   * and whoever waits for it is answered now; nothing else of the agent begins before that has ended.
+   */
+  async #fail(
+    inputs: readonly PendingInput[],
+    base: TurnBase,
+    kind: string,
+    detail: string,
+    ends?: Promise<unknown>,
+  ): Promise<void> {
     const { ctx } = this.#around
     this.#dropInstance()
     const shown = ctx.images.mapStack(this.image.hash, detail)
@@ -558,6 +582,8 @@ export class LiveAgent {
       for (const { id, shown: reply } of answers) if (reply) this.#around.released(id, reply)
       ctx.onTurn({ address: this.name, seq: tip.seq, logs: [], refused: [], asked: [], failed })
     })
+    // What comes of it is nobody's any more, and neither is its failure.
+    await ends?.catch(() => {})
     await this.#rebuild()
   }
 
@@ -704,7 +730,9 @@ export class LiveAgent {
     const { homes, authority } = this.#around.ctx
     if (this.#hasHome) homes.asleep(homes.fileOf(this.identity.birth), this.#walBytes)
     this.#stopped = true
-    this.#around.ctx.images.letGo(this.image)
+    const { images, admission } = this.#around.ctx
+    images.letGo(this.image)
+    admission.changed(this.address, -this.state.pending.length)
     authority.sleep(this.standing.row)
   }
 
@@ -732,6 +760,34 @@ export class LiveAgent {
     this.#around.ctx.homes.open.closed(this)
     if (this.#instance) this.#around.ctx.engine.drop(this.#instance)
     this.#instance = undefined
+  }
+}
+
+/** What failed a turn, with the limit that it met. */
+function withLimit(kind: string, detail: string, limits: AgentLimits): string {
+  const name = LIMIT_OF[kind]
+  if (name === undefined) return detail
+  const [first = '', ...rest] = detail.split('\n')
+  return [`${first} (${told(name, limits[name])})`, ...rest].join('\n')
+}
+
+const LIMIT_OF: Readonly<Record<string, 'fuel' | 'memory' | 'wall' | 'sql' | undefined>> = {
+  OutOfFuel: 'fuel',
+  OutOfMemory: 'memory',
+  OutOfTime: 'wall',
+  SqlSteps: 'sql',
+}
+
+/** What comes of it in time; `late` if nothing has. */
+async function within<T>(work: Promise<T>, ms: number): Promise<T | 'late'> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<'late'>((resolve) => {
+    timer = setTimeout(resolve, ms, 'late')
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
   }
 }
 

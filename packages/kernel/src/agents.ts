@@ -13,22 +13,21 @@ import { type AuthorityPayload, type MintedMeta, rootCardName, type Taken } from
 import type { Timer } from './clock.ts'
 import { lanes } from './context.ts'
 import type { AgentRow } from './derived.ts'
+import { Due } from './due.ts'
 import { assert, KernelError, wasErased } from './errors.ts'
 import { fanoutBack } from './fanout.ts'
 import { type Address, type EffectId, parseAddress, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { type Identity, type Replayed, replay } from './replay.ts'
+import { Residency, type ResidencyOptions } from './residency.ts'
 import { emptyState } from './state.ts'
 import { type BirthMeta, birthEvent } from './wire.ts'
 
 const POLL_MS = 250
 const DISK_RETRY_MS = 250
 const MAX_DISK_RETRY_MS = 10_000
-const WAKE_AT_ONCE = 256
 
-export interface AgentsOptions {
-  /** Awake at most so many; quiet ones are suspended first. */
-  readonly maxLive: number
+export interface AgentsOptions extends ResidencyOptions {
   /** Overrides every manifest's idle time: 0 suspends after every turn. */
   readonly idleMs?: number
 }
@@ -60,13 +59,12 @@ export class Agents {
   readonly #births = new Map<string, Promise<LiveAgent>>()
   readonly #idle = new Map<string, Timer>()
   readonly #laneOf = lanes()
-  #poll: NodeJS.Timeout | undefined
+  readonly #residency: Residency
+  readonly #due: Due
   #signalling: Promise<void> = Promise.resolve()
   readonly #toSignal = new Set<string>()
   #closed = false
   readonly #closing = new AbortController()
-  /** Cards that ended by then are dealt with. */
-  #expiredUntil = 0
 
   constructor(around: Omit<Surroundings, 'quiet' | 'lowered' | 'sunk' | 'offered'>, options: AgentsOptions) {
     this.#around = {
@@ -77,6 +75,18 @@ export class Agents {
       offered: (address) => this.#live.get(address)?.pump(),
     }
     this.#options = options
+    const { ctx, fatal } = around
+    const suspend = async (name: string) => {
+      const agent = this.#live.get(name)
+      if (agent) await this.suspend(agent)
+    }
+    this.#residency = new Residency(ctx.limits, suspend, options)
+    this.#due = new Due(ctx, {
+      isLive: (address) => this.#live.has(address),
+      wake: (row) => this.#wakeQuietly(row),
+      sunk: (tenant) => this.sunk(tenant),
+      fatal,
+    })
   }
 
   get liveCount(): number {
@@ -140,6 +150,7 @@ export class Agents {
   async #birthUnlessBorn(address: Address): Promise<LiveAgent> {
     const generation = this.#around.ctx.control.requireGeneration(address.tenant, address.type)
     const image = await this.#around.ctx.images.get(generation.image)
+    await this.#residency.room(address)
     return (
       (await this.find(address)) ??
       this.#bornNow(address) ??
@@ -213,9 +224,18 @@ export class Agents {
     if (meta.cards) state.holding.births = meta.cards.map((card) => card.id)
     const agent = new LiveAgent(this.#around, address, identity, image, state, undefined, row)
     agent.append('birth', meta, [birthEvent(address, state.holding.births)], payload)
-    this.#live.set(agent.name, agent)
-    this.#makeRoom()
+    this.#enter(agent)
     return agent
+  }
+
+  #enter(agent: LiveAgent): void {
+    this.#live.set(agent.name, agent)
+    this.#residency.entered(agent)
+  }
+
+  #leave(agent: LiveAgent): void {
+    this.#live.delete(agent.name)
+    this.#residency.left(agent)
   }
 
   /** Brings a sleeping agent back and takes up what it left open. */
@@ -231,6 +251,7 @@ export class Agents {
   async #wake(row: AgentRow): Promise<LiveAgent> {
     const { ctx } = this.#around
     const address = { tenant: row.tenant, type: row.type, key: row.key }
+    await this.#residency.room(address)
     if (row.erased) throw wasErased(row.address)
     if (row.quarantined)
       throw new KernelError(
@@ -249,8 +270,7 @@ export class Agents {
       const back = await this.#bringBack(identity, image, tip, row.id)
       const standing = ctx.authority.wake(address, row.address, back.state.holding)
       const agent = new LiveAgent(this.#around, address, identity, image, back.state, back, standing)
-      this.#live.set(agent.name, agent)
-      this.#makeRoom()
+      this.#enter(agent)
       agent.recover()
       ctx.homes.open.trim()
       return agent
@@ -295,7 +315,21 @@ export class Agents {
   }
 
   #identity(address: Address, birth: Buffer, key: PayloadKey): Identity {
-    return { address: showAddress(address), birth, key, lane: this.#laneOf(address.tenant) }
+    return { address: showAddress(address), birth, key, lane: this.#lane(address.tenant) }
+  }
+
+  /** The tenant's lane at the turn threads, with the share that is set for it. */
+  #lane(tenant: string): number {
+    const { engine, limits } = this.#around.ctx
+    const { lane, fresh } = this.#laneOf(tenant)
+    if (fresh) engine.setWeight(lane, limits.ofTenant(tenant).weight.value)
+    return lane
+  }
+
+  /** Limits of a tenant have changed. */
+  reweigh(tenant: string): void {
+    const { engine, limits } = this.#around.ctx
+    engine.setWeight(this.#lane(tenant), limits.ofTenant(tenant).weight.value)
   }
 
   #becameQuiet(agent: LiveAgent): void {
@@ -309,6 +343,7 @@ export class Agents {
       return
     }
     this.#cancelIdle(agent.name)
+    this.#residency.rested(agent)
     this.#idle.set(
       agent.name,
       ctx.clock.at(ctx.clock.nowMs() + idleMs, () => void this.suspend(agent)),
@@ -316,6 +351,7 @@ export class Agents {
   }
 
   #cancelIdle(name: string): void {
+    this.#residency.wanted(name)
     this.#idle.get(name)?.cancel()
     this.#idle.delete(name)
   }
@@ -334,7 +370,7 @@ export class Agents {
     if (!agent.quiet || agent.state.tip !== tip || this.#live.get(agent.name) !== agent || this.#closed)
       return
     this.#cancelIdle(agent.name)
-    this.#live.delete(agent.name)
+    this.#leave(agent)
     const done = agent.stop({ save: true })
     this.#suspending.set(agent.name, done)
     try {
@@ -412,7 +448,7 @@ export class Agents {
     const live = this.#live.get(name)
     if (live) {
       this.#cancelIdle(name)
-      this.#live.delete(name)
+      this.#leave(live)
       await live.stop({ save: false })
       await this.#untilApplied(live.state.tip.pos)
     }
@@ -476,58 +512,18 @@ export class Agents {
     await ctx.log.untilDurable(pos)
   }
 
-  #makeRoom(): void {
-    if (this.#live.size <= this.#options.maxLive) return
-    for (const agent of this.#live.values()) {
-      if (!agent.quiet) continue
-      void this.suspend(agent)
-      return
-    }
-  }
-
-  /** Wakes what was in the middle of something, and from then on what comes due. */
+  /** Takes up what the last run left, and from then on whatever comes due. */
   async start(): Promise<void> {
     const { ctx } = this.#around
     for (const row of ctx.derived.halfErased()) await this.#finishErasure(row)
     for (const { caller, effect, callee, waits } of ctx.derived.calls())
       if (waits) ctx.waits.add(caller, effect, callee)
-    const rows = [...ctx.derived.agentsWithWork(), ...ctx.derived.answeredCallers()]
-    for (let i = 0; i < rows.length; i += WAKE_AT_ONCE) {
-      await Promise.all(rows.slice(i, i + WAKE_AT_ONCE).map((row) => this.#wakeQuietly(row)))
-    }
-    this.#poll = setInterval(() => void this.pollDue(), POLL_MS).unref()
+    await this.#due.start()
   }
 
   /** Wakes sleeping agents whose timers are due. */
-  async pollDue(): Promise<void> {
-    const { ctx } = this.#around
-    await this.#expire(ctx.clock.nowMs())
-    const due = ctx.derived.nextDue()
-    if (due === undefined || due > ctx.clock.nowMs()) return
-    const rows = ctx.derived.dueAgents(ctx.clock.nowMs(), WAKE_AT_ONCE)
-    await Promise.all(
-      rows
-        .filter((row) => !this.#live.has(row.address) && !row.quarantined)
-        .map((row) => this.#wakeQuietly(row)),
-    )
-  }
-
-  /** Cards have come to their end: asks under them are cut, and whoever is stopped by that ends, asleep or not. */
-  async #expire(nowMs: number): Promise<void> {
-    const { derived, control } = this.#around.ctx
-    const after = this.#expiredUntil
-    if (nowMs <= after) return
-    this.#expiredUntil = nowMs
-    const tenants = new Set(derived.tenantsOfExpired(after, nowMs))
-    for (const { tenant, card } of control.generations()) {
-      const { expires } = card.limits
-      if (expires !== undefined && expires > after && expires <= nowMs) tenants.add(tenant)
-    }
-    for (const tenant of tenants) this.sunk(tenant)
-    for (const row of derived.expiredAgents(after, nowMs)) {
-      if (this.#closed) return
-      if (!this.#live.has(row.address)) await this.#wakeQuietly(row)
-    }
+  pollDue(): Promise<void> {
+    return this.#due.poll()
   }
 
   /** A quarantined agent is on record; it must not keep the others from waking. */
@@ -542,7 +538,7 @@ export class Agents {
 
   /** Waits until nothing is under way, then saves everybody. */
   async drain(graceMs: number): Promise<void> {
-    clearInterval(this.#poll)
+    await this.#due.close()
     const until = Date.now() + graceMs
     while (Date.now() < until && [...this.#live.values()].some((a) => !a.quiet))
       await new Promise((r) => setTimeout(r, 20))

@@ -1,5 +1,5 @@
 /** Writing one entry of a chain: to the log, and to the queue of derived state behind it. */
-import type { Log, PayloadKey, Tip } from '@cardinal/oplog'
+import { type Log, type PayloadKey, sizeOfEntry, type Tip } from '@cardinal/oplog'
 import type { Context } from './context.ts'
 
 /** Where entries go; a `Context` is one. */
@@ -31,6 +31,6 @@ export function appendEntry(
     meta: text,
     digests: [],
   }
-  derived.push({ pos, hash, header })
+  derived.push({ pos, hash, header, bytes: sizeOfEntry(kind, text, payloads) })
   return tip
 }

@@ -8,6 +8,7 @@
 import type { Pos, ScannedEntry } from '@cardinal/oplog'
 import { AuthorityBatch } from './apply-authority.ts'
 import type { AuthorityMeta } from './authority-wire.ts'
+import { NODE_AGENT, ROWS_ONLY } from './control.ts'
 import type { EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import type { Taking } from './meters.ts'
@@ -31,6 +32,10 @@ interface Counts {
   work: number
   turns: number
   open: number
+  /** Bytes in the log. */
+  written: number
+  readonly tenant: string
+  readonly type: string
   /** The newest entry of the agent in this batch. */
   last?: ScannedEntry
 }
@@ -46,13 +51,14 @@ interface NewInvocation {
   state: 'open' | 'done' | 'failed'
 }
 
-const NODE_AGENT = Buffer.alloc(16)
-
 export class Batch {
   readonly #db: Statements
   readonly #agents = new Map<string, Counts>()
   readonly #invocations = new Map<InvocationId, NewInvocation>()
   readonly #authority: AuthorityBatch
+  /** Bytes of this batch, by tenant and by type. */
+  readonly #written = new Map<string, number>()
+  #nodeTip: ScannedEntry | undefined
   /** Of the last entry of an agent. */
   #timeMs = 0
 
@@ -64,11 +70,17 @@ export class Batch {
   add(entry: ScannedEntry): void {
     const { pos, header } = entry
     const meta = JSON.parse(header.meta) as unknown
-    if (header.agent.equals(NODE_AGENT)) return this.#node(pos, header.kind, meta)
+    if (header.agent.equals(NODE_AGENT)) {
+      this.#nodeTip = entry
+      return this.#node(pos, header.kind, meta)
+    }
     const birth = header.agent.toString('hex')
     if (header.kind === 'birth') this.#birth(pos, header.agent, header.timeMs, meta as BirthMeta)
     const agent = this.#counts(birth)
     agent.last = entry
+    agent.written += entry.bytes
+    for (const scope of [agent.tenant, `${agent.tenant}/${agent.type}`])
+      this.#written.set(scope, (this.#written.get(scope) ?? 0) + entry.bytes)
     this.#timeMs = header.timeMs
     this.#authority.add(agent.id, pos, header.kind, header.agent, meta as AuthorityMeta)
     switch (header.kind) {
@@ -129,6 +141,17 @@ export class Batch {
   finish(): void {
     this.#db.run('delete from meters where ends <= ?', this.#timeMs)
     this.#authority.finish()
+    for (const [scope, bytes] of this.#written)
+      this.#db.run(
+        'insert into written(scope, bytes) values(?, ?) on conflict(scope) do update set bytes = bytes + excluded.bytes',
+        scope,
+        bytes,
+      )
+    if (this.#nodeTip) {
+      const { pos, header, hash } = this.#nodeTip
+      const tip = JSON.stringify({ pos, seq: header.seq, hash: hash.toString('hex') })
+      this.#db.run("insert or replace into meta(name, value) values('node', ?)", tip)
+    }
     for (const [id, i] of this.#invocations) {
       this.#db.run(
         'insert into invocations(id, agent, method, accepted, time, deadline, reply, part, state) values(?,?,?,?,?,?,?,?,?)',
@@ -144,10 +167,10 @@ export class Batch {
       )
       if (i.state === 'open' && i.deadline !== null) this.#addTimer(i.deadline, i.agent, id)
     }
-    for (const { id, work, turns, open, last } of this.#agents.values()) {
+    for (const { id, work, turns, open, written, last } of this.#agents.values()) {
       if (!last) continue
       this.#db.run(
-        'update agents set pos = ?, seq = ?, hash = ?, touched = ?, work = ?, turns = ?, open = ? where id = ?',
+        'update agents set pos = ?, seq = ?, hash = ?, touched = ?, work = ?, turns = ?, open = ?, written = ? where id = ?',
         last.pos,
         last.header.seq,
         last.hash,
@@ -155,6 +178,7 @@ export class Batch {
         work,
         turns,
         open,
+        written,
         id,
       )
     }
@@ -164,7 +188,7 @@ export class Batch {
     const known = this.#agents.get(birth)
     if (known) return known
     const row = this.#db.get(
-      'select id, work, turns, open from agents where birth = ?',
+      'select id, work, turns, open, written, tenant, type from agents where birth = ?',
       Buffer.from(birth, 'hex'),
     )
     if (!row) throw new Error(`an entry of agent ${birth}, which was never born`)
@@ -330,6 +354,7 @@ export class Batch {
   }
 
   #node(pos: Pos, kind: string, meta: unknown): void {
+    if (!ROWS_ONLY.has(kind)) this.#db.run('insert into node_entries(pos) values(?)', pos)
     if (kind === 'revoked') {
       this.#authority.revoke(pos, (meta as { card: string }).card, undefined)
       for (const taken of (meta as AuthorityMeta).refunds ?? []) this.#authority.refund(taken)

@@ -226,7 +226,8 @@ export class Applying {
     for (const manifest of manifests) {
       if (!('tenant' in manifest)) continue
       tenants.add(manifest.tenant)
-      if (manifest.kind === 'Middleware') continue
+      if (manifest.kind === 'Limits') this.#agents.reweigh(manifest.tenant)
+      if (manifest.kind === 'Middleware' || manifest.kind === 'Limits') continue
       if (manifest.kind !== 'Agent') authority.refresh(manifest.tenant)
       else authority.reroot(manifest.tenant, manifest.name)
     }
@@ -260,6 +261,7 @@ const DECLARES = {
   McpServer: 'mcp-server',
   McpTools: 'mcp-tools',
   Middleware: 'middleware',
+  Limits: 'limits',
 } as const satisfies Record<DeclaringManifest['kind'], Declaring['kind']>
 
 function declares(manifest: Manifest): manifest is DeclaringManifest {

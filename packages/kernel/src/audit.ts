@@ -51,9 +51,9 @@ import {
   type FailedTurnMeta,
   type IntentMeta,
   type MediatedMeta,
-  parseOutput,
   type ReceiptMeta,
   type RepliedMeta,
+  readOutput,
   type SentMeta,
   type TurnMeta,
   type WipedMeta,
@@ -341,10 +341,10 @@ export class Audit {
 
   #turn(who: Audited, at: string, entry: Folded): void {
     const meta = entry.meta as TurnMeta
-    const output = parseOutput(entry.payloads[0] as Buffer)
+    const output = readOutput(entry.payloads[0] as Buffer)
     const acts = noActs()
     const actor: Actor = who.standing.actor()
-    const base = { seq: entry.tip.seq, time: meta.time, inputs: meta.inputs }
+    const base = { seq: entry.tip.seq, time: meta.time, inputs: meta.inputs, limits: meta.limits }
     const decided = decideEffects(this.#rows, actor, output, base, acts)
     if (isOlder(meta)) this.#older++
     else {

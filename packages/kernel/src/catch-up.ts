@@ -11,7 +11,8 @@ export function catchUp(
   lossAccepted: boolean,
 ): void {
   const { applied } = derived
-  const at = applied ? scanned.findIndex((e) => e.pos === applied.pos) : -1
+  // From the end: it is likely to be there, and all that was scanned may be long.
+  const at = applied ? scanned.findLastIndex((e) => e.pos === applied.pos) : -1
   const known = applied !== undefined && at >= 0 && (scanned[at] as ScannedEntry).hash.equals(applied.hash)
   if (applied && !known) {
     if (applied.pos >= log.end && !lossAccepted) {

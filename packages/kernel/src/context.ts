@@ -2,6 +2,7 @@
 import type { Engine } from '@cardinal/engine'
 import { hmacSha256, type KeySlots, type Log } from '@cardinal/oplog'
 import type { Tool } from '@cardinal/tools'
+import type { Admission } from './admission.ts'
 import type { Authority } from './authority.ts'
 import type { Chains } from './chains.ts'
 import type { Clock, Timer } from './clock.ts'
@@ -10,20 +11,10 @@ import type { Derived } from './derived.ts'
 import type { Homes } from './homes.ts'
 import type { HostSecrets } from './host-secrets.ts'
 import type { Images } from './images.ts'
+import type { Limits } from './limits.ts'
 import type { Meters } from './meters.ts'
 import type { Progress } from './progress.ts'
 import type { Waits } from './waits.ts'
-
-export interface TurnLimits {
-  /** Instructions of one turn, as wasmtime counts them. */
-  readonly fuel: number
-  /** Bytes of linear memory an agent may grow to. */
-  readonly memoryBytes: number
-  /** Steps of SQL of one turn. */
-  readonly sqlSteps: number
-  /** Bytes of an agent's home, where its cards say nothing. */
-  readonly homeBytes: number
-}
 
 export interface Context {
   readonly log: Log
@@ -45,7 +36,8 @@ export interface Context {
   /** Whether an agent's end is on record, by its address. */
   readonly isStopped: (agent: string) => boolean
   readonly clock: Clock
-  readonly limits: TurnLimits
+  readonly limits: Limits
+  readonly admission: Admission
   /** What answers SQL here. */
   readonly sqliteVersion: string
   /** Seeds turns and idempotency keys; never leaves the kernel. */
@@ -116,11 +108,12 @@ export function hmac(key: Buffer, ...parts: readonly (string | Buffer)[]): Buffe
 }
 
 /** The lane of a tenant at the engine: a small number that stays. */
-export function lanes(): (tenant: string) => number {
+export function lanes(): (tenant: string) => { readonly lane: number; readonly fresh: boolean } {
   const known = new Map<string, number>()
   return (tenant) => {
-    const lane = known.get(tenant) ?? known.size + 1
-    known.set(tenant, lane)
-    return lane
+    const lane = known.get(tenant)
+    if (lane !== undefined) return { lane, fresh: false }
+    known.set(tenant, known.size + 1)
+    return { lane: known.size, fresh: true }
   }
 }

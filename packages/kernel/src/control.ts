@@ -11,7 +11,7 @@ import {
   type RootCard,
   type World,
 } from '@cardinal/cards'
-import type { Entry, KeySlots, Log, PayloadKey, Pos, ScannedEntry, Tip } from '@cardinal/oplog'
+import type { Entry, KeySlots, Log, PayloadKey, Pos, Tip } from '@cardinal/oplog'
 import { NO_POS, type Seq, ZERO_HASH } from '@cardinal/oplog'
 import type { Network, SecretBinding, Zone } from '@cardinal/tools'
 import { appendEntry, type Sink } from './append.ts'
@@ -99,7 +99,7 @@ export interface ConfinementData {
 }
 
 /** Acts of the host that change rows of cards and nothing here. */
-const ROWS_ONLY = new Set(['minted', 'revoked', 'erased', 'egress'])
+export const ROWS_ONLY: ReadonlySet<string> = new Set(['minted', 'revoked', 'erased', 'egress'])
 
 export class Control {
   readonly #sink: Sink & { readonly log: Log }
@@ -132,12 +132,10 @@ export class Control {
     this.#defaultsOf = defaultsOf
   }
 
-  /** Folds the node's own entries, found by the scan. Those that only concern rows are not read. */
-  restore(scanned: readonly ScannedEntry[]): void {
-    for (const { pos, header, hash } of scanned) {
-      if (ROWS_ONLY.has(header.kind)) this.#tip = { pos, seq: header.seq, hash }
-      else this.take(this.#sink.log.read(pos))
-    }
+  /** Folds the node's own entries, which rows name. Those that only concern rows are not read. */
+  restore(positions: readonly Pos[], tip: Tip | undefined): void {
+    for (const pos of positions) this.take(this.#sink.log.read(pos))
+    if (tip) this.#tip = tip
   }
 
   /** Folds one of the node's own entries. */

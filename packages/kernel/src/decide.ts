@@ -28,14 +28,10 @@ import { decideMessage, isMessage } from './messages.ts'
 import { errorOf } from './refusals.ts'
 import { badArguments, requestOf } from './requests.ts'
 import { causesOf, type OpenEffect, principalsOf, servesOf } from './state.ts'
-import {
-  type EffectMeta,
-  type GuestEffect,
-  type GuestOutput,
-  MAX_EFFECTS,
-  type VerdictDetail,
-} from './wire.ts'
+import type { EffectMeta, GuestEffect, GuestOutput, TurnMeta, VerdictDetail } from './wire.ts'
 
+/** Of turns from before anybody could set it. */
+const MAX_OPEN = 4096
 const ONE_ASK: ReadonlyMap<string, bigint> = new Map([['asks', 1n]])
 /** The one tool that needs no grant: waiting. */
 const SLEEP = 'cardinal.sleep'
@@ -55,7 +51,7 @@ export function decideEffects(
   ctx: Tools,
   who: Actor,
   output: GuestOutput,
-  base: { readonly seq: number; readonly time: number; readonly inputs: readonly string[] },
+  base: Pick<TurnMeta, 'time' | 'inputs' | 'limits'> & { readonly seq: number },
   acts: Acts,
 ): Decided {
   const { state } = who
@@ -63,7 +59,8 @@ export function decideEffects(
   const causes = causesOf(state, base.inputs)
   const metas: EffectMeta[] = []
   const details: VerdictDetail[] = []
-  const room = MAX_EFFECTS - state.effects.size
+  const most = base.limits.effects ?? MAX_OPEN
+  const room = most - state.effects.size
   output.effects.forEach((effect, index) => {
     if (dropped.has(effect.cid)) {
       metas.push({ tool: shownTool(ctx, who, effect.tool), class: 'read', verdict: 'drop' })
@@ -73,7 +70,7 @@ export function decideEffects(
     const turns = served.flatMap((id) => who.world.turns.get(id) ?? [])
     const id = `${base.seq}.${index}`
     const result =
-      index >= room ? tooMany() : decideOne(ctx, who, { effect, id, turns, timeMs: base.time }, acts)
+      index >= room ? tooMany(most) : decideOne(ctx, who, { effect, id, turns, timeMs: base.time }, acts)
     const principals = principalsOf(state, { serves: served })
     const isEffect = result.meta.verdict === 'allow' || result.meta.verdict === 'ask'
     metas.push(isEffect && principals.length > 0 ? { ...result.meta, for: principals } : result.meta)
@@ -95,12 +92,12 @@ function shownTool(ctx: Tools, { row }: Actor, tool: string): string {
   return known ? tool : '?'
 }
 
-function tooMany(): One {
+function tooMany(most: number): One {
   return refuse('?', 'read', {
     class: 'Refused',
     code: 'TooManyOpen',
     by: 'limit',
-    message: `more than ${MAX_EFFECTS} effects open at once`,
+    message: `more than ${most} effects open at once: see the limit \`effects\``,
   })
 }
 

@@ -1,4 +1,5 @@
 /** What manifests declare for a tenant beside its agents: the versions in force, one kind as the other. */
+import type { LimitsDeclaration } from '@cardinal/manifests'
 import type { MiddlewareDeclaration } from '@cardinal/middleware'
 import {
   CHAT_DEFAULTS,
@@ -21,9 +22,10 @@ export interface Declarable {
   /** What was accepted of a server, whether it is declared yet or not. */
   readonly 'mcp-tools': McpAccepted
   readonly middleware: MiddlewareDeclaration
+  readonly limits: LimitsDeclaration
 }
 
-const KINDS = ['tool', 'model', 'mcp-server', 'mcp-tools', 'middleware'] as const
+const KINDS = ['tool', 'model', 'mcp-server', 'mcp-tools', 'middleware', 'limits'] as const
 
 /** One declaration that is to be applied. */
 export type Declaring = {

@@ -215,11 +215,13 @@ export class Delivery {
     if (!known) return undefined
     const wiping = wipingError(target)
     if (wiping) return unavailable(wiping)
-    if (target.full)
+    const refusal = this.#ctx.admission.refusal(target)
+    // Whose queue or log is full is the callee's own affair.
+    if (refusal)
       return {
         class: 'Unavailable',
         code: 'Busy',
-        message: 'the agent has too many inputs waiting',
+        message: 'the agent takes nothing in now',
         retryAfterMs: 1000,
       }
     if (!this.#waits(agent, effect) || known.shared === true) return undefined

@@ -14,7 +14,7 @@ import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import { Statements } from './statements.ts'
 
-const VERSION = 10
+const VERSION = 11
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;
@@ -25,7 +25,7 @@ const SCHEMA = `
     pos integer not null, seq integer not null, hash blob not null,
     work integer not null default 0, turns integer not null default 0, open integer not null default 0,
     quarantined integer not null default 0, erased integer not null default 0, born integer not null, touched integer not null,
-    born_pos integer not null, spawner integer, effect text, held integer not null default 0, stopped integer not null default 0);
+    born_pos integer not null, spawner integer, effect text, held integer not null default 0, stopped integer not null default 0, written integer not null default 0);
   create index agents_spawner on agents(spawner) where spawner is not null;
   create table cards(
     id integer primary key, name text not null unique, owner integer not null, minter integer, parent integer,
@@ -37,6 +37,8 @@ const SCHEMA = `
   create table counters(card integer not null, name text not null, spent text not null, primary key(card, name)) without rowid;
   create table meters(counter text not null, what text not null, taken text not null, ends integer not null, primary key(counter, what)) without rowid;
   create index meters_ends on meters(ends);
+  create table written(scope text primary key, bytes integer not null) without rowid;
+  create table node_entries(pos integer primary key);
   create table revocations(pos integer not null, card text not null, agent integer, primary key(pos, card)) without rowid;
   create table calls(agent integer not null, effect text not null, callee text not null, invocation text not null, waits integer not null, primary key(agent, effect)) without rowid;
   create table asks(id integer primary key, agent integer not null, effect text not null, pos integer not null, roles text not null, approved text not null, state text not null, unique(agent, effect));
@@ -82,6 +84,8 @@ export interface AgentRow {
   readonly effect: string | null
   readonly held: number
   readonly stopped: number
+  /** Bytes of its entries in the log. */
+  readonly written: number
 }
 
 export interface CardRow {
@@ -170,7 +174,7 @@ export class Derived {
   /** Forgets everything: the log did not hold what this state was made from. */
   reset(): void {
     this.#db.exec(
-      "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from snapshots; delete from cards; delete from counters; delete from meters; delete from revocations; delete from calls; delete from asks; delete from meta where name = 'applied'",
+      "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from snapshots; delete from cards; delete from counters; delete from meters; delete from written; delete from node_entries; delete from revocations; delete from calls; delete from asks; delete from meta where name in ('applied', 'node')",
     )
     this.#applied = undefined
   }
@@ -213,6 +217,25 @@ export class Derived {
     }
     this.#queue = this.#queue.slice(count)
     this.#applied = { pos: last.pos, hash: last.hash }
+  }
+
+  /** Entries of the node itself that say more than rows do, in their order. */
+  nodeEntries(): Pos[] {
+    return (this.#all('select pos from node_entries order by pos') as { pos: Pos }[]).map(({ pos }) => pos)
+  }
+
+  /** The newest of all entries of the node itself. */
+  nodeTip(): Tip | undefined {
+    const row = this.#get("select value from meta where name = 'node'") as { value: string } | undefined
+    if (!row) return undefined
+    const { pos, seq, hash } = JSON.parse(row.value) as { pos: Pos; seq: Seq; hash: string }
+    return { pos, seq, hash: Buffer.from(hash, 'hex') }
+  }
+
+  /** Bytes in the log of all agents of a tenant, or of a type, by its name. */
+  writtenBy(scope: string): number {
+    const row = this.#get('select bytes from written where scope = ?', scope) as { bytes: number } | undefined
+    return row?.bytes ?? 0
   }
 
   findAgent(address: Address): AgentRow | undefined {
@@ -440,12 +463,19 @@ export class Derived {
     return (rows as { id: InvocationId }[]).map((row) => row.id)
   }
 
-  dueAgents(nowMs: number, limit: number): AgentRow[] {
+  /** Timers that are due, in their order, behind one that was seen. */
+  dueAfter(
+    after: { readonly due: number; readonly agent: number },
+    nowMs: number,
+    limit: number,
+  ): { readonly due: number; readonly agent: number }[] {
     return this.#all(
-      'select * from agents where id in (select agent from timers where due <= ? order by due limit ?)',
+      'select distinct due, agent from timers where due <= ? and (due, agent) > (?, ?) order by due, agent limit ?',
       nowMs,
+      after.due,
+      after.agent,
       limit,
-    ) as AgentRow[]
+    ) as { due: number; agent: number }[]
   }
 
   nextDue(): number | undefined {

@@ -61,7 +61,7 @@ const STATUS: Record<KernelErrorClass, number> = {
   Diverged: 500,
   Corrupt: 500,
   Unavailable: 503,
-  Busy: 503,
+  Busy: 429,
 }
 
 export function statusOf(cls: KernelErrorClass): number {

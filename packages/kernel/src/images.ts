@@ -88,11 +88,7 @@ export class Images {
       if (built.ok) return built.bytes
       throw new KernelError('Malformed', 'BadProgram', `the module of \`${name}\`: ${built.detail}`)
     }
-    const built = await this.#engine.extend(
-      await this.#requireSdk(),
-      Buffer.from(program.code),
-      `${name}.js`,
-    )
+    const built = await this.#engine.extend(await this.#requireSdk(), Buffer.from(program.code), `${name}.js`)
     if (built.ok) return built.bytes
     throw new KernelError(
       'Malformed',
@@ -160,7 +156,8 @@ export class Images {
   #read(name: string): Buffer {
     const file = path.join(this.#folder, name)
     const what = `image \`${name.replace(/\.img$/, '')}\``
-    if (!fs.existsSync(file)) throw new KernelError('Corrupt', 'NoImage', `${what} is missing from \`images\``)
+    if (!fs.existsSync(file))
+      throw new KernelError('Corrupt', 'NoImage', `${what} is missing from \`images\``)
     const bytes = fs.readFileSync(file)
     if (sha256(bytes).toString('hex') !== path.parse(name).name)
       throw new KernelError('Corrupt', 'NoImage', `${what} does not answer to its hash`)
@@ -209,7 +206,9 @@ export class Images {
     const engine = await this.#madeOf(ENGINE_VERSION, () => this.#engine.boot())
     return this.#layer(
       await this.#madeOf(`${ENGINE_VERSION}\0${guest.code}`, async () =>
-        this.#engine.extend(await this.#layer(engine), Buffer.from(guest.code), 'cardinal:sdk', { sdk: true }),
+        this.#engine.extend(await this.#layer(engine), Buffer.from(guest.code), 'cardinal:sdk', {
+          sdk: true,
+        }),
       ),
     )
   }

@@ -3,7 +3,7 @@ import './check-node.ts'
 
 export { type Api, readToken, serveApi } from './api.ts'
 export { type Clock, systemClock, VirtualClock } from './clock.ts'
-export type { TurnEvent, TurnLimits } from './context.ts'
+export type { TurnEvent } from './context.ts'
 export { KernelError, type KernelErrorClass } from './errors.ts'
 export { anchorFile, layout } from './folder.ts'
 export { type CheckedHome, checkHomeFile, type HomeHeader } from './home-file.ts'

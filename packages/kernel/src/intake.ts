@@ -9,6 +9,7 @@ import { KernelError } from './errors.ts'
 import { type Address, type InvocationId, newInvocationId, parseAddress, showAddress } from './ids.ts'
 import type { LoadedImage, MethodInfo } from './images.ts'
 import type { Invocations } from './invocations.ts'
+import { type AgentLimits, told } from './limits.ts'
 import { requireLiveCard } from './live-card.ts'
 import type { Reply } from './reply.ts'
 import type { View } from './view.ts'
@@ -39,7 +40,6 @@ export interface Result {
   readonly pending?: Promise<Reply>
 }
 
-const MAX_ARGS_BYTES = 4 << 20
 /** What comes from outside is anybody's. */
 const ROUTE_LABELS: readonly string[] = ['untrusted']
 
@@ -62,7 +62,7 @@ export class Intake {
    */
   async begin(call: Invoke): Promise<Begun> {
     const address = parseAddress(call.address, call.tenant)
-    const text = textOf(call)
+    const text = textOf(call, this.#ctx.limits.of(address))
     // Nobody is born for a call that cannot be made.
     const born = await this.#agents.find(address)
     requireMethod(address, born?.image ?? (await this.#imageOf(address)), call.method)
@@ -72,8 +72,9 @@ export class Intake {
 
   /** The same of a method that is the runtime's own: no program declares it, and only the kernel calls it. */
   async beginOwn(call: Invoke): Promise<Begun> {
-    const text = textOf(call)
-    const agent = await this.#agents.require(parseAddress(call.address, call.tenant))
+    const address = parseAddress(call.address, call.tenant)
+    const text = textOf(call, this.#ctx.limits.of(address))
+    const agent = await this.#agents.require(address)
     if (agent.state.held) throw new KernelError('Conflict', 'Held', `\`${agent.name}\` is held`)
     return this.#begin(agent, call, true, text)
   }
@@ -82,10 +83,7 @@ export class Intake {
     if (agent.state.quarantined)
       throw new KernelError('Diverged', 'Quarantined', `\`${agent.name}\` is quarantined`)
     requireNotWiping(agent)
-    if (agent.full)
-      throw new KernelError('Busy', 'Busy', `\`${agent.name}\` has too many inputs waiting`, {
-        retryAfterMs: 1000,
-      })
+    const refusal = this.#ctx.admission.refusal(agent)
     const same = hmac(agent.key.key, 'same', call.method, '\0', text).toString('hex')
     const key =
       call.idempotencyKey === undefined
@@ -100,6 +98,8 @@ export class Intake {
             call.idempotencyKey,
           ).toString('hex')
     const earlier = key === undefined ? undefined : this.#findEarlier(agent, key)
+    // Whoever asks again for what was taken in is no new one.
+    if (!earlier && refusal) throw refusal
     if (earlier) {
       if (earlier.same !== same)
         throw new KernelError('Conflict', 'KeyReused', 'this idempotency key was used with other arguments')
@@ -210,7 +210,11 @@ export class Intake {
 
   async emit(address: string, name: string, value: unknown): Promise<void> {
     const agent = await this.requireBorn(parseAddress(address))
-    const event = Buffer.from(`{"t":"emit","name":${JSON.stringify(name)},"value":${argsText(value)}}`)
+    const event = Buffer.from(
+      `{"t":"emit","name":${JSON.stringify(name)},"value":${argsText(value, agent.limits)}}`,
+    )
+    const refusal = this.#ctx.admission.refusal(agent)
+    if (refusal) throw refusal
     if (agent.state.stopped) throw new KernelError('Stopped', 'Stopped', `\`${agent.name}\` is stopped`)
     requireNotWiping(agent)
     join(agent.standing.row, { flow: UNTOUCHED.flow, labels: new Set(ROUTE_LABELS) })
@@ -254,15 +258,16 @@ function requireMethod(address: Address, image: LoadedImage, name: string): Meth
   )
 }
 
-function textOf(call: Invoke): string {
+function textOf(call: Invoke, limits: AgentLimits): string {
   if (call.idempotencyKey === '')
     throw new KernelError('Malformed', 'BadKey', 'an idempotency key is not empty')
-  return argsText(call.args)
+  return argsText(call.args, limits)
 }
 
-function argsText(args: unknown): string {
+function argsText(args: unknown, { payload }: AgentLimits): string {
   const text = JSON.stringify(args ?? null)
-  if (Buffer.byteLength(text) > MAX_ARGS_BYTES)
-    throw new KernelError('Malformed', 'TooLarge', `arguments of more than ${MAX_ARGS_BYTES} bytes`)
+  const bytes = Buffer.byteLength(text)
+  if (bytes > payload.value)
+    throw new KernelError('Malformed', 'TooLarge', `${bytes} bytes of arguments: ${told('payload', payload)}`)
   return text
 }

@@ -10,7 +10,7 @@ import { randomBytes } from 'node:crypto'
 import os from 'node:os'
 import type { DefaultsOf } from '@cardinal/cards'
 import { type Compiler, Engine, type HomeRows, SQLITE_VERSION } from '@cardinal/engine'
-import type { Manifest } from '@cardinal/manifests'
+import type { LimitValues, Manifest } from '@cardinal/manifests'
 import type { AuditLine, OwnModule } from '@cardinal/middleware'
 import {
   KeySlots,
@@ -37,6 +37,7 @@ import {
   type Tool,
   type ToolInfo,
 } from '@cardinal/tools'
+import { Admission } from './admission.ts'
 import type { LiveAgent } from './agent.ts'
 import { Agents } from './agents.ts'
 import { type Applied, Applying, type Planned } from './applying.ts'
@@ -48,8 +49,8 @@ import { catchUp } from './catch-up.ts'
 import { Chains } from './chains.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { Components } from './components.ts'
-import { type Context, SteadyClock, type TurnEvent, type TurnLimits } from './context.ts'
-import { Control, NODE_AGENT } from './control.ts'
+import { type Context, SteadyClock, type TurnEvent } from './context.ts'
+import { Control } from './control.ts'
 import { DeclaredTools } from './declared-tools.ts'
 import { Delivery } from './delivery.ts'
 import { Derived } from './derived.ts'
@@ -66,6 +67,7 @@ import { type InvocationId, parseAddress, parseEffectRef } from './ids.ts'
 import { Images } from './images.ts'
 import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
 import { Invocations } from './invocations.ts'
+import { Limits } from './limits.ts'
 import { McpClients } from './mcp-clients.ts'
 import { McpLook } from './mcp-look.ts'
 import { Meters } from './meters.ts'
@@ -84,12 +86,16 @@ export interface KernelOptions {
   readonly data: string
   readonly tools?: readonly Tool[]
   readonly clock?: Clock
-  readonly limits?: Partial<TurnLimits>
+  /** Beyond these no tenant, type or agent may go, whatever is set for them. */
+  readonly limits?: LimitValues
   readonly threads?: number
   /** Connections to one origin at a time. */
   readonly connections?: number
   readonly requestTimeoutMs?: number
+  /** Agents awake at once; left out: as many as the mappings of the process allow, some 20,000. */
   readonly maxLive?: number
+  /** Resident memory above which quiet agents are put to sleep; left out: 70 % of what the machine allows. */
+  readonly liveBytes?: number
   /** Homes open at once; left out: as many as the descriptors of the process allow. */
   readonly maxOpenHomes?: number
   readonly idleMs?: number
@@ -140,12 +146,6 @@ interface NodeStats {
   readonly clockBehindMs: number
 }
 
-const DEFAULT_LIMITS: TurnLimits = {
-  fuel: 16_000_000_000,
-  memoryBytes: 256 << 20,
-  sqlSteps: 100_000_000,
-  homeBytes: 64 << 20,
-}
 const GRACE_MS = 5000
 /** Of what an operator reads at once. */
 const MAX_ROWS = 10_000
@@ -293,12 +293,17 @@ class Node implements Kernel {
       onFatal(error instanceof Error ? error : new Error(String(error)))
     }
     const scanned: ScannedEntry[] = []
+    // What rows hold is not read again; whether the log holds what they were made from is.
+    let durable = (): Pos => 0 as Pos
+    const derived = new Derived(folder.derived, () => durable())
+    opened.push(() => derived.close())
     const log = Log.open({
       folder: folder.log,
       nodeKey,
       keySlots: slots,
       anchors: options.anchors ?? [anchorFile(nodeKey.node)],
       onFatal: (error: LogError) => this.#fatal(error),
+      known: derived.applied,
       onEntry: (entry) => scanned.push(entry),
       now: clock.nowMs,
       ...(options.segmentBytes !== undefined && { segmentBytes: options.segmentBytes }),
@@ -307,8 +312,7 @@ class Node implements Kernel {
     })
     opened.push(() => log.abandon())
     clock.notBefore(scanned.at(-1)?.header.timeMs ?? 0)
-    const derived = new Derived(folder.derived, () => log.durable)
-    opened.push(() => derived.close())
+    durable = () => log.durable
     catchUp(derived, log, scanned, options.acceptLoss === log.end)
     const threads = options.threads ?? os.availableParallelism()
     const cache = { folder: folder.cache, key: purposeKey(nodeKey, 'cardinal.artefacts.1') }
@@ -364,6 +368,7 @@ class Node implements Kernel {
     })
     this.secrets = new HostSecrets({ control, log, clock }, store)
     this.progress = new Progress(options.onProgress ?? (() => {}))
+    const limits = new Limits(() => control.declarations, options.limits ?? {})
     this.#ctx = {
       log,
       derived,
@@ -381,7 +386,8 @@ class Node implements Kernel {
       toolsOf: (tenant) => [...own.values(), ...declared.of(tenant)],
       isStopped: (agent) => this.#agents.isStopped(agent),
       clock,
-      limits: { ...DEFAULT_LIMITS, ...options.limits },
+      limits,
+      admission: new Admission(limits, derived),
       sqliteVersion: options.sqliteVersion ?? SQLITE_VERSION,
       secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
       crashPoint: options.crashPoint ?? (() => {}),
@@ -389,7 +395,7 @@ class Node implements Kernel {
       progress: this.progress,
       onBroken: options.onBroken ?? tellBroken,
     }
-    control.restore(scanned.filter((e) => e.header.agent.equals(NODE_AGENT)))
+    control.restore(derived.nodeEntries(), derived.nodeTip())
     this.secrets.reconcile()
     const invocations = new Invocations()
     this.#agents = new Agents(
@@ -400,7 +406,11 @@ class Node implements Kernel {
         answered: (answer) => delivery.answered(answer),
         fatal: this.#fatal,
       },
-      { maxLive: options.maxLive ?? 10_000, ...(options.idleMs !== undefined && { idleMs: options.idleMs }) },
+      {
+        most: options.maxLive,
+        memoryBytes: options.liveBytes,
+        ...(options.idleMs !== undefined && { idleMs: options.idleMs }),
+      },
     )
     this.view = new View(this.#ctx)
     this.mcp = new McpLook(this.#ctx, servers)

@@ -113,10 +113,8 @@ export async function replay(
   if (found && !opened) await ctx.homes.remove(file)
   const state = opened?.state ?? emptyState(who.birth)
   const hashes = new Map<number, Buffer>([[state.tip.seq, state.tip.hash]])
-  const { memoryBytes: maximumBytes } = ctx.limits
   let hasHome = found !== undefined && opened !== undefined
   let instance = ctx.engine.create(image.image, {
-    maximumBytes,
     saved: opened?.memory,
     home: hasHome ? found : file,
   })
@@ -137,7 +135,7 @@ export async function replay(
         await ctx.homes.remove(file)
         hasHome = (folded.meta as WipedMeta).home === 1
         const home = hasHome ? await adopt(ctx, who, folded, file) : file
-        instance = ctx.engine.create(image.image, { maximumBytes, home })
+        instance = ctx.engine.create(image.image, { home })
       }
       fold(state, folded)
       hashes.set(entry.header.seq, entry.hash)
@@ -211,6 +209,7 @@ async function repeat(
     clockMs: meta.time,
     seed,
     fuel: meta.limits.fuel,
+    memoryBytes: meta.limits.memory,
     sqlSteps: meta.home?.steps ?? 0,
     homeBytes: meta.home?.bytes ?? 0,
     repeat: (meta.home?.stops ?? []).map(([call, row, kind]): Stop => ({ call, row, kind })),

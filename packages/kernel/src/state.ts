@@ -24,7 +24,7 @@ import type {
   TurnMeta,
   VerdictDetail,
 } from './wire.ts'
-import { type GuestOutput, parseOutput, receiptEvent } from './wire.ts'
+import { type GuestOutput, readOutput, receiptEvent } from './wire.ts'
 
 /** By these a turn names the births that it took in: the agent's first entry, and one after a wipe. */
 export const FIRST_BIRTH = '1'
@@ -311,7 +311,7 @@ function foldTurn(state: AgentState, entry: Folded, meta: TurnMeta): void {
   consume(state, meta.inputs, true)
   state.timeMs = meta.time
   state.turns++
-  const output: GuestOutput = parseOutput(entry.payloads[0] as Buffer)
+  const output: GuestOutput = readOutput(entry.payloads[0] as Buffer)
   const details = detailsOf(entry)
   const { seq } = entry.tip
   meta.effects.forEach((m, index) => {

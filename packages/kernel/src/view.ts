@@ -25,9 +25,9 @@ import {
   type IntentMeta,
   type MediatedBody,
   type MediatedMeta,
-  parseOutput,
   type ReceiptMeta,
   type RepliedMeta,
+  readOutput,
   type SentMeta,
   type TurnMeta,
   type WipedMeta,
@@ -152,7 +152,7 @@ export class View {
         })
         continue
       }
-      for (const [level, text] of parseOutput(payloads[0] as Buffer).logs)
+      for (const [level, text] of readOutput(payloads[0] as Buffer).logs)
         lines.push({
           seq: entry.header.seq,
           time: iso(entry.header.timeMs),
@@ -178,7 +178,7 @@ export class View {
       throw new KernelError('NotFound', 'NoSuchEffect', `\`${ref}\` is no effect that was asked for`)
     const outward = this.#outward(row, entries, `${seq}.${index}`)
     const { payloads } = toFolded(entry, this.keyOf(row))
-    const asked = parseOutput(payloads[0] as Buffer).effects[index]
+    const asked = readOutput(payloads[0] as Buffer).effects[index]
     const invocation = asked?.invocation ? this.#ctx.derived.findInvocation(asked.invocation) : undefined
     const accepted = invocation && toFolded(this.#ctx.log.read(invocation.accepted), this.keyOf(row))
     return {
@@ -229,7 +229,7 @@ export class View {
     const entry = toFolded(this.#ctx.log.read(invocation.reply), this.keyOf(row))
     if (isWithheld(entry, invocation.id)) return { ok: false, error: WITHHELD }
     if (entry.kind === 'turn' && !('failed' in (entry.meta as object))) {
-      const reply = parseOutput(entry.payloads[0] as Buffer).replies.find(
+      const reply = readOutput(entry.payloads[0] as Buffer).replies.find(
         (r) => r.invocation === invocation.id,
       )
       if (reply?.ok) return { ok: true, value: reply.value ?? null }
@@ -295,7 +295,7 @@ export class View {
           base,
           row.address,
           meta as TurnMeta,
-          parseOutput(payloads[0] as Buffer),
+          readOutput(payloads[0] as Buffer),
           detailsOf({ meta, payloads }),
         )
       }

@@ -13,8 +13,8 @@ import type { View } from './view.ts'
 import {
   type ApprovedMeta,
   type EffectMeta,
-  parseOutput,
   type ReceiptMeta,
+  readOutput,
   type SentMeta,
   type TurnMeta,
 } from './wire.ts'
@@ -80,7 +80,7 @@ export class Explaining {
     const verdict = meta && !('failed' in meta) ? meta.effects[index] : undefined
     if (!found || !meta || !verdict)
       throw new KernelError('NotFound', 'NoSuchEffect', `\`${wanted}\` is no effect that was asked for`)
-    const asked = parseOutput(found.payloads[0] as Buffer).effects[index]
+    const asked = readOutput(found.payloads[0] as Buffer).effects[index]
     const detail = detailsOf(found).get(index)
     const receipt = this.#receiptOf(row, effect, seq)
     // Allowed when it was asked for, and refused on its way: a redirect, an address, a card that sank.

@@ -9,6 +9,7 @@ import type { EffectClass, WireError } from '@cardinal/tools'
 import type { AuthorityMeta, Child, Taken } from './authority-wire.ts'
 import { KernelError } from './errors.ts'
 import type { Address, EffectId, InvocationId } from './ids.ts'
+import { type AgentLimits, told } from './limits.ts'
 import type { Taking } from './meters.ts'
 
 export interface GuestEffect {
@@ -35,8 +36,6 @@ export interface GuestOutput {
   readonly drops: readonly number[]
 }
 
-export const MAX_EFFECTS = 4096
-const MAX_OUTPUT_BYTES = 6 << 20
 const MAX_LOGS = 10_000
 
 /** Thrown for output that no well-behaved guest makes: the turn fails. */
@@ -46,12 +45,22 @@ export class BadOutput extends KernelError {
   }
 }
 
-export function parseOutput(bytes: Buffer): GuestOutput {
-  if (bytes.length > MAX_OUTPUT_BYTES)
+/** What a guest has just put out, within its limits. */
+export function parseOutput(bytes: Buffer, limits: Pick<AgentLimits, 'effects' | 'output'>): GuestOutput {
+  if (bytes.length > limits.output.value)
     throw new BadOutput(
       'OutputTooLarge',
-      `a turn of more than ${MAX_OUTPUT_BYTES} bytes of effects and replies`,
+      `a turn with ${bytes.length} bytes of effects and replies: ${told('output', limits.output)}`,
     )
+  const output = readOutput(bytes)
+  const { length } = output.effects
+  if (length > limits.effects.value)
+    throw new BadOutput('TooManyEffects', `${length} effects in one turn: ${told('effects', limits.effects)}`)
+  return output
+}
+
+/** What a turn put out that is on record. */
+export function readOutput(bytes: Buffer): GuestOutput {
   let raw: Record<string, unknown>
   try {
     raw = JSON.parse(bytes.toString('utf8'))
@@ -65,11 +74,10 @@ export function parseOutput(bytes: Buffer): GuestOutput {
   }
   const effects = list('effects')
   const written = typeof raw.written === 'string' ? linesOf(raw.written) : []
-  if (effects.length > MAX_EFFECTS)
-    throw new BadOutput('TooManyEffects', `${effects.length} effects in one turn; ${MAX_EFFECTS} at most`)
   const logs = list('logs')
   const lines = logs.length + written.length
-  if (lines > MAX_LOGS) throw new BadOutput('TooManyLogs', `${lines} log lines in one turn; ${MAX_LOGS} at most`)
+  if (lines > MAX_LOGS)
+    throw new BadOutput('TooManyLogs', `${lines} log lines in one turn; ${MAX_LOGS} at most`)
   const objects = [...effects, ...list('replies'), ...logs].every(
     (item) => typeof item === 'object' && item !== null,
   )
@@ -78,7 +86,10 @@ export function parseOutput(bytes: Buffer): GuestOutput {
   return {
     effects: effects.map((e) => parseEffect(e as Record<string, unknown>)),
     replies: list('replies').map((r) => parseReply(r as Record<string, unknown>)),
-    logs: [...written, ...logs.map((l) => [String((l as unknown[])[0]), String((l as unknown[])[1])] as const)],
+    logs: [
+      ...written,
+      ...logs.map((l) => [String((l as unknown[])[0]), String((l as unknown[])[1])] as const),
+    ],
     drops: list('drops').map(Number),
   }
 }
@@ -188,13 +199,21 @@ export interface AcceptedMeta extends AuthorityMeta {
   readonly turn?: 1
 }
 
+/** The limits in force of which an outcome may depend. */
+interface TurnBounds {
+  readonly fuel: number
+  readonly memory: number
+  /** Left out: 4096, before anybody could set it. */
+  readonly effects?: number
+}
+
 export interface TurnMeta extends AuthorityMeta {
   /** Inputs consumed: `seq` of the entry, or `seq.part` of what a turn left for the next. */
   readonly inputs: readonly string[]
   /** The agent's entry whose hash seeded this turn. */
   readonly basis: number
   readonly time: number
-  readonly limits: { readonly fuel: number; readonly memory: number }
+  readonly limits: TurnBounds
   /** Its first birth card. */
   readonly card: string
   /** Of the manifest in force, where it is another than at the birth. */
@@ -222,7 +241,7 @@ export interface FailedTurnMeta extends AuthorityMeta {
   readonly inputs: readonly string[]
   readonly basis: number
   readonly time: number
-  readonly limits: { readonly fuel: number; readonly memory: number }
+  readonly limits: TurnBounds
   readonly failed: string
   readonly ends: readonly InvocationId[]
   readonly drops: readonly EffectId[]

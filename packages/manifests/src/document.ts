@@ -1,6 +1,7 @@
 /** The shape of manifest documents, one schema a kind; the JSON Schema for editors comes from here too. */
 import { type AnswerSchema, PROVIDERS } from '@cardinal/tools'
 import { z } from 'zod'
+import { LIMITS, type LimitName } from './limits.ts'
 
 const name = z
   .string()
@@ -520,6 +521,29 @@ const modelDocument = z.strictObject({
   }),
 })
 
+const amount = z.union([z.int().min(0), z.string()])
+const limitsDocument = z.strictObject({
+  apiVersion,
+  kind: z.literal('Limits'),
+  metadata: z.strictObject({
+    tenant: name,
+    name: z
+      .string()
+      .regex(
+        /^[a-z0-9][a-z0-9-]{0,62}(\/[A-Za-z0-9._~@-]{1,128})?$/,
+        'a type, or one agent of it, as clerk or clerk/alice',
+      )
+      .optional()
+      .describe('a type, or one agent as `type/key`; the whole tenant, if left out'),
+  }),
+  spec: z.strictObject(
+    Object.fromEntries(
+      Object.entries(LIMITS).map(([limit, { about }]) => [limit, amount.optional().describe(about)]),
+    ) as { [Name in LimitName]: z.ZodOptional<typeof amount> },
+  ),
+})
+
+export type LimitsDocument = z.infer<typeof limitsDocument>
 export type ModelDocument = z.infer<typeof modelDocument>
 export type McpServerDocument = z.infer<typeof mcpServerDocument>
 export type McpToolsDocument = z.infer<typeof mcpToolsDocument>
@@ -538,6 +562,7 @@ export const KINDS = {
   McpServer: mcpServerDocument,
   Model: modelDocument,
   McpTools: mcpToolsDocument,
+  Limits: limitsDocument,
 } as const
 
 /** The JSON Schema of all kinds, for editors. */

@@ -2,6 +2,15 @@
 export { manifestJsonSchema } from './document.ts'
 export { ManifestError } from './errors.ts'
 export {
+  LIMIT_NAMES,
+  LIMITS,
+  type Limit,
+  type LimitName,
+  type LimitsDeclaration,
+  type LimitValues,
+  showLimit,
+} from './limits.ts'
+export {
   type AgentManifest,
   type DeclaringManifest,
   type Manifest,

@@ -28,6 +28,7 @@ import { type AgentDocument, KINDS, type NetworkDocument, type ZoneDocument } fr
 import { durationMs } from './duration.ts'
 import { belowSuffix, suffixOf } from './egress.ts'
 import { ManifestError } from './errors.ts'
+import { type LimitsDeclaration, limitsOf } from './limits.ts'
 import { mcpAcceptedOf, mcpServerOf } from './mcp.ts'
 import { middlewareOf } from './middleware.ts'
 import { modelOf } from './models.ts'
@@ -75,6 +76,7 @@ export type McpServerManifest = Declares<'McpServer', McpServerDeclaration>
 /** What was accepted of a server: its package, and its tools as they described themselves. */
 type McpToolsManifest = Declares<'McpTools', McpAccepted>
 type ModelManifest = Declares<'Model', ModelDeclaration>
+type LimitsManifest = Declares<'Limits', LimitsDeclaration>
 
 export type DeclaringManifest =
   | ToolManifest
@@ -82,6 +84,7 @@ export type DeclaringManifest =
   | McpServerManifest
   | McpToolsManifest
   | ModelManifest
+  | LimitsManifest
 
 /** Where no agent goes, whatever its card says: hosts as `a.example` or `*.example`, and ranges. */
 export interface NetworkManifest {
@@ -154,6 +157,8 @@ function otherOf(
       return networkOf(document, source)
   }
   const { tenant } = document.metadata
+  if (document.kind === 'Limits')
+    return belowSpec(source, () => ({ kind: 'Limits', file, tenant, declaration: limitsOf(document) }))
   const digestOf = (component: string) => {
     const known = options.components?.get(nameOfComponent(document.kind, tenant, document.metadata.name))
     if (known !== undefined) return known

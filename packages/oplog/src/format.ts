@@ -145,6 +145,14 @@ export function readEntry(body: Buffer): EntryHeader | undefined {
   }
 }
 
+/** Bytes that an entry takes in the log, its payloads included. */
+export function sizeOfEntry(kind: string, meta: string, payloads: readonly Buffer[]): number {
+  return payloads.reduce(
+    (size, payload) => size + payloadBytes(payload.length),
+    entryBytes(kind, Buffer.byteLength(meta), payloads.length),
+  )
+}
+
 export function payloadBytes(length: number): number {
   return FRAME_BYTES + PAYLOAD_FIXED + SALT_BYTES + length
 }

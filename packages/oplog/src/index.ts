@@ -11,6 +11,7 @@ export {
   segmentName,
   segmentOf,
   sha256,
+  sizeOfEntry,
   ZERO_HASH,
 } from './format.ts'
 export {

@@ -27,7 +27,7 @@ import { checkHead, headText, readHead, writeHead } from './head.ts'
 import type { KeySlots, NodeKey } from './keys.ts'
 import { type NewEntry, OpenBatch, Salts, type Tip } from './open-batch.ts'
 import { type Entry, Reader } from './reader.ts'
-import { type ScannedEntry, scanLog } from './scan.ts'
+import { type Scan, type ScannedEntry, scanLog } from './scan.ts'
 import { makeTailDurable } from './tail.ts'
 import type { FromWriter, ThreadData, ToWriter } from './writer-thread.ts'
 
@@ -39,6 +39,11 @@ export interface LogOptions {
   readonly anchors: readonly string[]
   readonly onFatal: (error: LogError) => void
   readonly onEntry?: (entry: ScannedEntry) => void
+  /**
+   * An entry that the caller knows, with all before it: then nothing is read before the segment in which it
+   * stands. If it does not stand there, everything is read.
+   */
+  readonly known?: { readonly pos: number; readonly hash: Buffer } | undefined
   readonly segmentBytes?: number
   /** Accept that the log ends exactly here although a head says otherwise. */
   readonly acceptLoss?: number
@@ -61,6 +66,22 @@ const LEAST_BATCH_BYTES = 2048
 interface Waiter {
   readonly pos: Pos
   readonly done: () => void
+}
+
+/** Entries are told once it is known from where on they are read. */
+function scanFrom({ folder, nodeKey, onEntry = () => {}, known }: LogOptions): Scan {
+  const of = { node: nodeKey.node, publicKey: nodeKey.publicKey }
+  if (!known || segmentOf(known.pos as Pos) === 1) return scanLog(folder, { ...of, onEntry })
+  const found: ScannedEntry[] = []
+  const scan = scanLog(folder, {
+    ...of,
+    from: segmentOf(known.pos as Pos),
+    onEntry: (entry) => found.push(entry),
+  })
+  const there = found.some(({ pos, hash }) => pos === known.pos && hash.equals(known.hash))
+  if (!there) return scanLog(folder, { ...of, onEntry })
+  found.forEach(onEntry)
+  return scan
 }
 
 export class Log {
@@ -93,17 +114,13 @@ export class Log {
   #onClosed: (() => void) | undefined
 
   /**
-   * Opens the log: scans all of it, cuts a torn end, makes the tail durable, and starts the thread.
+   * Opens the log: scans it, cuts a torn end, makes the tail durable, and starts the thread.
    * Throws `Corrupt` (nothing is changed then) if anything else does not check.
    */
   static open(options: LogOptions): Log {
     const { folder, nodeKey } = options
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
-    const scan = scanLog(folder, {
-      node: nodeKey.node,
-      publicKey: nodeKey.publicKey,
-      ...(options.onEntry && { onEntry: options.onEntry }),
-    })
+    const scan = scanFrom(options)
     const known = [path.join(folder, '..', 'head'), ...options.anchors]
     const heads = known.map((file) => ({ file, head: readHead(file, nodeKey.node, nodeKey.publicKey) }))
     for (const { file, head } of heads) {

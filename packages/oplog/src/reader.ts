@@ -17,7 +17,7 @@ import {
 import { openPayload, type PayloadKey } from './keys.ts'
 import type { ScannedEntry } from './scan.ts'
 
-export interface Entry extends ScannedEntry {
+export interface Entry extends Omit<ScannedEntry, 'bytes'> {
   /** Decrypts the payloads; throws `KeyDestroyed` if their key is gone. */
   payloads(keyOf: (slot: number) => PayloadKey): Buffer[]
 }

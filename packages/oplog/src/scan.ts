@@ -1,5 +1,8 @@
 /**
- * Reading a log from its first byte: every frame, every chain, every commit.
+ * Reading a log, from its first byte or from a segment on: every frame, every chain, every commit.
+ *
+ * From a segment on, what its page says of the commit before it is taken as it is signed there, and an agent's
+ * entry is looked at where the first one after it says that it stands; the rest of what lies before is not read.
  *
  * A torn end (an unfinished batch after the last complete commit) is what a power cut leaves, and
  * is reported; anything else that does not check throws `Corrupt` with file and byte.
@@ -18,6 +21,7 @@ import {
   type Frame,
   merkleRoot,
   NO_POS,
+  offsetOf,
   PAGE_BYTES,
   PAYLOAD,
   type Pos,
@@ -27,12 +31,14 @@ import {
   readPayload,
   type Seq,
   segmentName,
+  segmentOf,
   sha256,
   signedPart,
   toPos,
   ZERO_HASH,
 } from './format.ts'
 import { decodePage } from './page.ts'
+import { Reader } from './reader.ts'
 
 const SECTOR = 512
 
@@ -40,6 +46,8 @@ export interface ScannedEntry {
   readonly pos: Pos
   readonly hash: Buffer
   readonly header: EntryHeader
+  /** Of the entry and its payloads, in the log. */
+  readonly bytes: number
 }
 
 export interface Scan {
@@ -61,6 +69,8 @@ export interface ScanOptions {
   readonly publicKey: KeyObject
   /** Called for every entry of a complete commit, in order. */
   readonly onEntry?: (entry: ScannedEntry) => void
+  /** The segment to begin with; the first, if left out. */
+  readonly from?: number
   readonly everySignature?: boolean
 }
 
@@ -74,6 +84,9 @@ interface State {
   readonly tips: Map<string, Tip>
   readonly ends: Map<number, string>
   lastCommit: Buffer
+  /** Where entries lie that are not scanned. */
+  readonly earlier: Reader | undefined
+  readonly from: number
   entries: number
   commits: number
   end: Pos
@@ -90,10 +103,13 @@ export function segmentFiles(folder: string): number[] {
 
 export function scanLog(folder: string, options: ScanOptions): Scan {
   const segments = segmentFiles(folder)
+  const from = Math.min(options.from ?? 1, Math.max(1, segments.length))
   const state: State = {
     tips: new Map(),
     ends: new Map([[toPos(1, PAGE_BYTES), ZERO_HASH.toString('hex')]]),
     lastCommit: ZERO_HASH,
+    earlier: from > 1 ? new Reader(folder) : undefined,
+    from,
     entries: 0,
     commits: 0,
     end: toPos(1, PAGE_BYTES),
@@ -101,8 +117,10 @@ export function scanLog(folder: string, options: ScanOptions): Scan {
   }
   segments.forEach((segment, i) => {
     if (segment !== i + 1) throw corrupt(segmentName(i + 1), 0, 'the segment is missing')
+    if (segment < from) return
     scanSegment(path.join(folder, segmentName(segment)), segment, i === segments.length - 1, options, state)
   })
+  state.earlier?.close()
   return {
     segments: segments.length,
     entries: state.entries,
@@ -111,7 +129,7 @@ export function scanLog(folder: string, options: ScanOptions): Scan {
     end: state.end,
     lastCommit: state.lastCommit,
     torn: state.torn,
-    commitAt: (end) => state.ends.get(end),
+    commitAt: (end) => state.ends.get(end) ?? commitBefore(folder, end, options),
   }
 }
 
@@ -119,6 +137,7 @@ function scanSegment(file: string, segment: number, last: boolean, options: Scan
   const bytes = fs.readFileSync(file)
   const name = path.basename(file)
   const page = decodePage(bytes, name, options.publicKey)
+  if (segment === state.from && segment > 1) state.lastCommit = Buffer.from(page.prevCommit, 'hex')
   const expected = { segment, node: options.node ?? page.node, prevCommit: state.lastCommit.toString('hex') }
   for (const field of ['segment', 'node', 'prevCommit'] as const) {
     if (page[field] !== expected[field])
@@ -195,6 +214,12 @@ function acceptBatch(
   const body = bytes.subarray(commitAt, batch.commit.end)
   if (options.everySignature) checkSignature(body, batch.record, name, commitAt, options.publicKey)
   let payloads: Buffer[] = []
+  let open: (Omit<ScannedEntry, 'bytes'> & { readonly at: number }) | undefined
+  const tell = (end: number) => {
+    if (!open) return
+    const { at, ...entry } = open
+    options.onEntry?.({ ...entry, bytes: end - at })
+  }
   for (const frame of batch.frames) {
     const content = bytes.subarray(frame.bodyAt, frame.end)
     if (frame.type === PAYLOAD) {
@@ -205,10 +230,12 @@ function acceptBatch(
     }
     if (payloads.length > 0) throw corrupt(name, frame.bodyAt, 'a payload is missing')
     const at = frame.bodyAt - 8
+    tell(at)
     const entry = acceptEntry(content, toPos(segment, at), name, at, state)
     payloads = [...entry.header.digests]
-    options.onEntry?.(entry)
+    open = { ...entry, at }
   }
+  tell(commitAt - 8)
   if (payloads.length > 0) throw corrupt(name, commitAt, 'a payload is missing')
   state.lastCommit = sha256(body)
   state.commits++
@@ -216,11 +243,17 @@ function acceptBatch(
 }
 
 /** An entry must continue its agent's own chain: next number, previous position, previous hash. */
-function acceptEntry(body: Buffer, pos: Pos, name: string, at: number, state: State): ScannedEntry {
+function acceptEntry(
+  body: Buffer,
+  pos: Pos,
+  name: string,
+  at: number,
+  state: State,
+): Omit<ScannedEntry, 'bytes'> {
   const header = readEntry(body)
   if (!header) throw corrupt(name, at, 'an entry whose lengths do not add up')
   const agent = header.agent.toString('hex')
-  const tip = state.tips.get(agent) ?? { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
+  const tip = state.tips.get(agent) ?? earlierTip(header, state)
   if (header.prev !== tip.pos || header.seq !== tip.seq + 1 || !header.prevHash.equals(tip.hash)) {
     throw corrupt(name, at, `entry ${header.seq} of agent \`${agent}\` does not follow its entry ${tip.seq}`)
   }
@@ -228,6 +261,38 @@ function acceptEntry(body: Buffer, pos: Pos, name: string, at: number, state: St
   state.tips.set(agent, { pos, seq: header.seq, hash })
   state.entries++
   return { pos, hash, header }
+}
+
+/** The last entry of an agent before those that are scanned: where its next one says that it stands. */
+function earlierTip({ prev, agent }: EntryHeader, { earlier, from }: State): Tip {
+  if (earlier && prev !== NO_POS && segmentOf(prev) < from) {
+    const { pos, hash, header } = earlier.read(prev)
+    if (header.agent.equals(agent)) return { pos, seq: header.seq, hash }
+  }
+  return { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
+}
+
+/** Hash of the commit that ends at a position which was not scanned. */
+function commitBefore(folder: string, end: Pos, options: ScanOptions): string | undefined {
+  const file = path.join(folder, segmentName(segmentOf(end)))
+  if (!fs.existsSync(file)) return undefined
+  const fd = fs.openSync(file, 'r')
+  try {
+    const page = Buffer.alloc(PAGE_BYTES)
+    fs.readSync(fd, page, 0, page.length, 0)
+    const { prevCommit } = decodePage(page, path.basename(file), options.publicKey)
+    if (offsetOf(end) === PAGE_BYTES) return prevCommit
+    const bytes = Buffer.alloc(COMMIT_FRAME)
+    fs.readSync(fd, bytes, 0, bytes.length, offsetOf(end) - COMMIT_FRAME)
+    const frame = readFrame(bytes, 0)
+    if (typeof frame === 'string' || frame.type !== COMMIT) return undefined
+    const body = bytes.subarray(frame.bodyAt, frame.end)
+    const record = readCommit(body)
+    if (!record || !verify(null, signedPart(body), options.publicKey, record.signature)) return undefined
+    return sha256(body).toString('hex')
+  } finally {
+    fs.closeSync(fd)
+  }
 }
 
 function checkSignature(body: Buffer, record: CommitRecord, name: string, at: number, key: KeyObject): void {
