@@ -294,7 +294,7 @@ export class Derived {
   /** Cards offered by an agent or to it that have not lapsed. */
   offersOf(agent: number, nowMs: number): CardRow[] {
     return this.#all(
-      'select * from cards where (owner = @agent or minter = @agent) and lapses > @now order by id',
+      'select * from cards where id in (select id from cards where owner = @agent and lapses > @now union all select id from cards where minter = @agent and lapses > @now) order by id',
       { agent, now: nowMs },
     ) as CardRow[]
   }

@@ -157,8 +157,9 @@ export class KeySlots {
     if (n === RECORD && record[0] === STATE_DESTROYED) {
       throw new LogError('Corrupt', 'KeyDestroyed', `key slot ${slot} was destroyed`)
     }
-    const missing = new LogError('Corrupt', 'WrongKey', `key slot ${slot} does not open`)
-    if (n !== RECORD || record[0] !== STATE_KEY || record[1] !== VERSION) throw missing
+    // Made where it is thrown: an error costs more than opening a slot.
+    const missing = () => new LogError('Corrupt', 'WrongKey', `key slot ${slot} does not open`)
+    if (n !== RECORD || record[0] !== STATE_KEY || record[1] !== VERSION) throw missing()
     const iv = record.subarray(8, 20)
     const opener = createDecipheriv('aes-256-gcm', parent?.key ?? this.#wrapKey, iv)
     opener.setAAD(aad(slot))
@@ -166,7 +167,7 @@ export class KeySlots {
     try {
       return { slot, key: Buffer.concat([opener.update(record.subarray(36, 68)), opener.final()]) }
     } catch {
-      throw missing
+      throw missing()
     }
   }
 
