@@ -4,18 +4,24 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
+import { densityRows } from './density.ts'
 import { calibrate, machine, type Row } from './measure.ts'
 import { ROWS } from './rows.ts'
 
-const HELP = `npm run bench -- [--rows 1,3-5] [--json FILE] [--folder FOLDER]
+const HELP = `npm run bench -- [density] [--rows 1,3-5] [--json FILE] [--folder FOLDER] [--scale N]
 
+  density   the rows of density: how many agents live and sleep on one node, and what they cost; among them those
+            that need a folder with a million agents (9 GB of disk, some 15 minutes), and 20,000 awake (12 GB)
   --rows    which rows of the table to measure; all if left out
   --json    also write {machine, calibration, rows} there
   --folder  where data folders are made; the disk under it is what is measured
+  --scale   of density, so much of everything: 0.01 is ten thousand agents
 `
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
+    scale: { type: 'string', default: '1' },
     rows: { type: 'string' },
     json: { type: 'string' },
     folder: { type: 'string', default: os.tmpdir() },
@@ -23,8 +29,15 @@ const { values } = parseArgs({
   },
 })
 
+const [what = 'rows', ...others] = positionals
+if ((what !== 'rows' && what !== 'density') || others.length > 0)
+  throw new Error(`there is no bench \`${positionals.join(' ')}\`; see --help`)
+const scale = Number(values.scale)
+if (!(scale > 0 && scale <= 1)) throw new Error('--scale is more than 0 and at most 1')
+const chosen = what === 'density' ? densityRows(scale) : ROWS
+
 function wanted(text: string | undefined): Set<number> {
-  if (text === undefined) return new Set(ROWS.map((r) => r.row))
+  if (text === undefined) return new Set(chosen.map((r) => r.row))
   const rows = new Set<number>()
   for (const part of text.split(',')) {
     const [from, to = from] = part.split('-').map(Number) as [number, number?]
@@ -60,6 +73,11 @@ function show(rows: readonly Row[]): string {
     .join('\n')
 }
 
+/** What is to be said of rows, below the table. */
+function notes(rows: readonly Row[]): string {
+  return rows.filter(({ note }) => note !== '').map(({ row, name, note }) => `${row} ${name}: ${note}\n`).join('')
+}
+
 if (values.help) {
   process.stdout.write(HELP)
 } else {
@@ -68,7 +86,7 @@ if (values.help) {
   try {
     process.stderr.write('calibrating\n')
     const calibration = calibrate(root)
-    for (const { row, run } of ROWS.filter((r) => wanted(values.rows).has(r.row))) {
+    for (const { row, run } of chosen.filter((r) => wanted(values.rows).has(r.row))) {
       process.stderr.write(`row ${row}\n`)
       const folder = path.join(root, `${row}-${rows.length}`)
       fs.mkdirSync(folder)
@@ -76,9 +94,11 @@ if (values.help) {
       fs.rmSync(folder, { recursive: true, force: true })
     }
     const report = { machine: machine(), calibration, rows }
-    process.stdout.write(`${JSON.stringify(report.machine)}\n${JSON.stringify(calibration)}\n${show(rows)}\n`)
+    process.stdout.write(`${JSON.stringify(report.machine)}\n${JSON.stringify(calibration)}\n${show(rows)}\n\n${notes(rows)}`)
     if (values.json !== undefined) fs.writeFileSync(values.json, JSON.stringify(report, null, 2))
   } finally {
     fs.rmSync(root, { recursive: true, force: true })
   }
+  // Whatever a row left running ends here.
+  process.exit()
 }

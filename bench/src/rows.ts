@@ -1,33 +1,25 @@
 /** The rows of `docs/numbers.md`, each by its number there. Durable means synced: nothing here turns a sync off. */
-import { once } from 'node:events'
-import http from 'node:http'
 import path from 'node:path'
 import { type Built, Engine, type Image } from '@cardinal/engine'
-import { type Kernel, openKernel, serveApi } from '@cardinal/kernel'
-import { parseManifests } from '@cardinal/manifests'
+import { type Kernel, serveApi } from '@cardinal/kernel'
 import { KeySlots, Log, NO_POS, openNodeKey, type Tip, ZERO_HASH } from '@cardinal/oplog'
 import { bundleGuest, bundleProgram } from '@cardinal/sdk/bundle'
 import { decisions } from './decisions.ts'
 import { families } from './families.ts'
 import { homeRows } from './homes.ts'
+import { caller } from './http-call.ts'
 import { each, privateBytes, type Row, wide } from './measure.ts'
 import { mediation } from './mediation.ts'
 import { million } from './million.ts'
-import { step } from './step.ts'
+import { ask, openNode, programs } from './node.ts'
 
-const program = path.join(import.meta.dirname, '..', 'programs', 'bench.ts')
+const program = path.join(programs, 'bench.ts')
 const FUEL = 10_000_000_000
 const MEMORY = 256 << 20
 
 async function withKernel<T>(folder: string, use: (kernel: Kernel) => Promise<T>): Promise<T> {
-  const kernel = await openKernel({ data: folder, anchors: [], tools: [step] })
+  const kernel = await openNode(folder)
   try {
-    const text = `apiVersion: cardinal/v1\nkind: Agent\nmetadata: { tenant: acme, name: bench }\nspec:\n  program: ${program}\n  card:\n    now:\n      - { tool: bench.step, args: "*" }\n`
-    const manifests = parseManifests(text, 'bench.yaml', {
-      isRange: () => true,
-      defaultsOf: kernel.defaultsOf,
-    })
-    await kernel.apply(manifests, new Map([['acme/bench', await bundleProgram(program)]]))
     return await use(kernel)
   } finally {
     await kernel.close()
@@ -58,7 +50,7 @@ const birth = Buffer.from('{"t":"birth","address":"acme/bench/a","key":"a","card
 const ten = Buffer.from('{"t":"invoke","id":"inv_1","method":"ten","args":null}')
 const seed = Buffer.alloc(32, 1)
 
-async function firstEffect(): Promise<Row[]> {
+export async function firstEffect(): Promise<Row[]> {
   return withImage(async (engine, image) => {
     const figures = await each(1000, 100, async () => {
       const instance = engine.create(image)
@@ -88,20 +80,9 @@ async function firstEffect(): Promise<Row[]> {
   })
 }
 
-async function invokeAndWait(
-  kernel: Kernel,
-  key: string,
-  method: string,
-  args: unknown = null,
-): Promise<void> {
-  const { reply } = await kernel.begin({ address: `acme/bench/${key}`, method, args })
-  const done = await reply
-  if (!done.ok) throw new Error(done.error.message)
-}
-
-async function firstReply(folder: string): Promise<Row[]> {
+export async function firstReply(folder: string): Promise<Row[]> {
   return withKernel(folder, async (kernel) => {
-    const figures = await each(500, 50, (i) => invokeAndWait(kernel, `new${i}`, 'nothing'))
+    const figures = await each(500, 50, (i) => ask(kernel, `new${i}`, 'nothing'))
     return [
       {
         row: 2,
@@ -119,12 +100,11 @@ async function firstReply(folder: string): Promise<Row[]> {
 async function overHttp(folder: string): Promise<Row[]> {
   return withKernel(folder, async (kernel) => {
     const api = await serveApi({ kernel, port: 0 })
-    const agent = new http.Agent({ keepAlive: true, maxSockets: 64 })
-    const call = (key: string) =>
-      post(`${api.url}/v1/agents/acme/bench/${key}/invoke/nothing`, api.token, agent)
+    const http = caller(api.url, api.token)
+    const call = (key: string) => http.call(`/v1/agents/acme/bench/${key}/invoke/nothing`)
     const one = await each(2000, 200, () => call('warm'))
     const many = await wide(20_000, 64, (i) => call(`h${i % 64}`))
-    agent.destroy()
+    http.close()
     await api.close()
     return [
       {
@@ -150,23 +130,10 @@ async function overHttp(folder: string): Promise<Row[]> {
   })
 }
 
-async function post(url: string, token: string, agent: http.Agent): Promise<void> {
-  const request = http.request(url, {
-    method: 'POST',
-    agent,
-    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json', 'content-length': 2 },
-  })
-  request.end('{}')
-  const [response] = (await once(request, 'response')) as [http.IncomingMessage]
-  response.resume()
-  await once(response, 'end')
-  if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`)
-}
-
 async function inProcess(folder: string): Promise<Row[]> {
   return withKernel(folder, async (kernel) => {
-    await wide(2000, 64, (i) => invokeAndWait(kernel, `p${i % 64}`, 'nothing'))
-    const many = await wide(40_000, 64, (i) => invokeAndWait(kernel, `p${i % 64}`, 'nothing'))
+    await wide(2000, 64, (i) => ask(kernel, `p${i % 64}`, 'nothing'))
+    const many = await wide(40_000, 64, (i) => ask(kernel, `p${i % 64}`, 'nothing'))
     return [
       {
         row: 4,
@@ -184,8 +151,8 @@ async function inProcess(folder: string): Promise<Row[]> {
 
 async function tenSteps(folder: string): Promise<Row[]> {
   return withKernel(folder, async (kernel) => {
-    const one = await each(500, 50, () => invokeAndWait(kernel, 'steps', 'ten'))
-    const many = await wide(5000, 64, (i) => invokeAndWait(kernel, `s${i % 64}`, 'ten'))
+    const one = await each(500, 50, () => ask(kernel, 'steps', 'ten'))
+    const many = await wide(5000, 64, (i) => ask(kernel, `s${i % 64}`, 'ten'))
     return [
       {
         row: 5,
@@ -210,7 +177,7 @@ async function tenSteps(folder: string): Promise<Row[]> {
   })
 }
 
-async function liveMemory(): Promise<Row[]> {
+export async function liveMemory(): Promise<Row[]> {
   return withImage(async (engine, image) => {
     const count = 1000
     const start = async () => {
@@ -330,8 +297,8 @@ async function appends(folder: string): Promise<Row[]> {
 async function bytesThrough(folder: string): Promise<Row[]> {
   return withKernel(folder, async (kernel) => {
     const base64 = Buffer.alloc(10 << 10, 7).toString('base64')
-    const whole = await each(1000, 100, () => invokeAndWait(kernel, 'bytes', 'bytes', { base64 }))
-    const empty = await each(1000, 100, () => invokeAndWait(kernel, 'bytes', 'nothing'))
+    const whole = await each(1000, 100, () => ask(kernel, 'bytes', 'bytes', { base64 }))
+    const empty = await each(1000, 100, () => ask(kernel, 'bytes', 'nothing'))
     const value = Number((whole.p50 - empty.p50).toFixed(3))
     return [
       {

@@ -6,11 +6,14 @@
 //! arrears and no job of a busy lane can starve a quiet one.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Long jobs that a lane may have running: at that number its next jobs wait, so that those who spin compete
 /// with each other and not with their neighbours.
 const MAX_DEMOTED: usize = 2;
+/// A lane whose long jobs took so much lately has its next ones run behind everybody else's from the start.
+const HOT: Duration = Duration::from_millis(150);
+const COOL: Duration = Duration::from_secs(1);
 const DEFAULT_WEIGHT: u32 = 100;
 /// Lanes that are remembered beyond those with anything to do.
 const MAX_IDLE: usize = 4096;
@@ -22,6 +25,9 @@ struct Lane<J> {
     queue: VecDeque<J>,
     running: usize,
     demoted: usize,
+    /// Time that long jobs took lately, halved every `COOL`.
+    heat: Duration,
+    heated: Instant,
 }
 
 pub struct Lanes<J> {
@@ -43,6 +49,10 @@ impl<J> Lane<J> {
         !self.queue.is_empty() && self.demoted < MAX_DEMOTED
     }
 
+    fn heat_now(&self) -> Duration {
+        self.heat.mul_f64(0.5f64.powf(self.heated.elapsed().as_secs_f64() / COOL.as_secs_f64()))
+    }
+
     fn idle(&self) -> bool {
         self.queue.is_empty() && self.running == 0
     }
@@ -50,7 +60,7 @@ impl<J> Lane<J> {
 
 impl<J> Lanes<J> {
     fn lane(&mut self, lane: u32) -> &mut Lane<J> {
-        let fresh = || Lane { weight: DEFAULT_WEIGHT, taken: 0, queue: VecDeque::new(), running: 0, demoted: 0 };
+        let fresh = || Lane { weight: DEFAULT_WEIGHT, taken: 0, queue: VecDeque::new(), running: 0, demoted: 0, heat: Duration::ZERO, heated: Instant::now() };
         self.lanes.entry(lane).or_insert_with(fresh)
     }
 
@@ -106,6 +116,17 @@ impl<J> Lanes<J> {
         self.change(lane, |of| {
             of.taken += time.as_nanos() as u64 * u64::from(DEFAULT_WEIGHT) / u64::from(of.weight);
         });
+    }
+
+    /// A long job of this lane has taken so much more.
+    pub fn heat(&mut self, lane: u32, time: Duration) {
+        let of = self.lane(lane);
+        of.heat = of.heat_now() + time;
+        of.heated = Instant::now();
+    }
+
+    pub fn is_hot(&self, lane: u32) -> bool {
+        self.lanes.get(&lane).is_some_and(|of| of.heat > HOT && of.heat_now() > HOT)
     }
 
     pub fn demoted(&mut self, lane: u32) {

@@ -5,6 +5,9 @@
 //! ends after its job. One that has run `SINK_AFTER` spins, as far as anybody can tell, and drops to
 //! the lowest priority: what only has much to do would starve there on a busy machine.
 //!
+//! A lane whose jobs ran long lately gets that priority at once: who begins anew every second would otherwise
+//! compete at full priority each time.
+//!
 //! Waking a thread costs more than a short turn. So one worker at a time looks for the next job for
 //! `LOOK` before it sleeps, and only if the last wait of any was that short.
 
@@ -170,7 +173,11 @@ impl Pool {
             if state.closed {
                 return;
             }
-            state.lanes.charge(ended.lane, ended.since.elapsed().saturating_sub(ended.charged));
+            let more = ended.since.elapsed().saturating_sub(ended.charged);
+            state.lanes.charge(ended.lane, more);
+            if ended.demoted {
+                state.lanes.heat(ended.lane, more);
+            }
             state.lanes.ended(ended.lane, ended.demoted);
             if ended.demoted {
                 // Jobs of this lane may have been waiting for exactly this end.
@@ -180,7 +187,16 @@ impl Pool {
         }
     }
 
-    fn next(&self, id: u64, thread: i32) -> Option<Job> {
+    /// A job runs long, or will: the pool gets another thread for it, and its own ends with it.
+    fn give_way(self: &Arc<Self>, state: &mut State, lane: u32) {
+        state.lanes.demoted(lane);
+        state.workers -= 1;
+        if state.workers < self.size {
+            self.add_worker(state);
+        }
+    }
+
+    fn next(self: &Arc<Self>, id: u64, thread: i32) -> Option<Job> {
         self.look();
         let mut state = self.state.lock().expect("pool");
         loop {
@@ -200,11 +216,16 @@ impl Pool {
                     // Whoever submitted the rest may have woken nobody, because this thread was looking.
                     self.work.notify_one();
                 }
-                let running = Running { thread, lane, since: Instant::now(), charged: Duration::ZERO, demoted: false, sunk: false };
+                let hot = lane != HOST_LANE && state.lanes.is_hot(lane);
+                let running = Running { thread, lane, since: Instant::now(), charged: Duration::ZERO, demoted: hot, sunk: hot };
                 let first = state.running.is_empty();
                 state.running.insert(id, running);
                 if first {
                     self.watch.notify_one();
+                }
+                if hot {
+                    self.give_way(&mut state, lane);
+                    sys::demote(thread, SUNK_NICE);
                 }
                 return Some(job);
             }
@@ -240,7 +261,7 @@ impl Pool {
             let (mut lanes, mut charges) = (Vec::new(), Vec::new());
             for running in state.running.values_mut() {
                 let ran = running.since.elapsed();
-                charges.push((running.lane, ran.saturating_sub(running.charged)));
+                charges.push((running.lane, ran.saturating_sub(running.charged), running.demoted));
                 running.charged = ran;
                 if !running.demoted && running.since.elapsed() >= DEMOTE_AFTER {
                     running.demoted = true;
@@ -255,15 +276,14 @@ impl Pool {
                 }
             }
             // What runs long counts while it runs, not only when it has ended.
-            for (lane, more) in charges {
+            for (lane, more, long) in charges {
                 state.lanes.charge(lane, more);
+                if long {
+                    state.lanes.heat(lane, more);
+                }
             }
             for lane in lanes {
-                state.lanes.demoted(lane);
-                state.workers -= 1;
-                if state.workers < self.size {
-                    self.add_worker(&mut state);
-                }
+                self.give_way(&mut state, lane);
             }
         }
     }

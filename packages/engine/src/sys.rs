@@ -147,8 +147,15 @@ unsafe impl Send for Mapped {}
 // SAFETY: as above; no method mutates through a shared reference.
 unsafe impl Sync for Mapped {}
 
+/// Memory is given back in pieces of this size: nobody else can map or unmap anything meanwhile.
+const GIVE_BACK: usize = 4 << 20;
+
 impl Drop for Mapped {
     fn drop(&mut self) {
+        for at in (GIVE_BACK..self.size).step_by(GIVE_BACK) {
+            // SAFETY: the range lies in our mapping, which nobody reads any more.
+            unsafe { libc::madvise(self.base.add(at).cast(), GIVE_BACK.min(self.size - at), libc::MADV_DONTNEED) };
+        }
         // SAFETY: `base` and `reserved` are exactly what mmap returned, and the Store is gone.
         unsafe { libc::munmap(self.base.cast(), self.reserved) };
     }

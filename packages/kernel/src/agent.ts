@@ -21,7 +21,7 @@ import { KernelError } from './errors.ts'
 import { encodeGiven, type HomeToTake, PAUSE_PARTS, partsOf } from './given-home.ts'
 import { type ExportedHome, influenceToSign } from './home-transfer.ts'
 import { homeUnavailable, WAL_BYTES_AWAKE } from './homes.ts'
-import { type Address, effectId, type InvocationId, showAddress } from './ids.ts'
+import { type Address, type EffectId, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { chooseInputs } from './inputs.ts'
 import { type AgentLimits, told } from './limits.ts'
@@ -78,9 +78,16 @@ export interface Answer {
   readonly stopped?: string
 }
 
-/** Memory is saved after so many turns, and after so much work, so that no recovery repeats more. */
-const SAVE_AFTER_TURNS = 512
-const SAVE_AFTER_MICROS = 500_000
+/** What repeating a turn costs beside what its guest does: reading, decrypting and folding its entries. */
+const REPEAT_MICROS = 100
+/** Memory is saved once repeating what came after the last save would take so much longer than saving... */
+const SAVE_WHEN_TIMES = 5
+/** ...and this long at least, so that what is called often is not saved all the time. */
+const SAVE_WHEN_MICROS = 15_000
+/** What a first save is taken to cost. */
+const SAVE_MICROS = 1000
+/** So many effects of a turn begin at once; the rest waits its turn among other tenants'. */
+const CROWD = 16
 /** How soon, and how seldom at last, a home is tried again that the disk has no room for. */
 const RETRY_MS = 250
 const MAX_RETRY_MS = 10_000
@@ -106,9 +113,12 @@ export class LiveAgent {
   #walBytes = 0
   #running: Promise<void> | undefined
   #timer: Timer | undefined
-  #turnsSinceSave = 0
-  #microsSinceSave = 0
+  /** What it would take to repeat the turns since the last save, and what that save took. */
+  #toRepeatMicros = 0
+  #saveMicros = SAVE_MICROS
   #stopping = false
+  /** Effects that are allowed and wait for their turn at the kernel's thread. */
+  #toBegin = 0
   readonly #putAway = new AbortController()
   /** From here on somebody else may write this agent's entries. */
   #stopped = false
@@ -151,7 +161,7 @@ export class LiveAgent {
   /** Whether nothing is running, pending, out in the world or due: who is suspended now loses no timer. */
   get quiet(): boolean {
     const now = this.#around.ctx.clock.nowMs()
-    if (this.#running || this.outgoing.busy || this.state.wiping) return false
+    if (this.#running || this.#toBegin > 0 || this.outgoing.busy || this.state.wiping) return false
     // Whoever is held runs nothing, whatever waits for it.
     if (this.state.held) return true
     if (!isQuiet(this.state, now)) return false
@@ -187,8 +197,7 @@ export class LiveAgent {
     if (this.state.wiping) {
       const begins = this.#wiping.goOn()
       if (begins === undefined) return
-      this.#turnsSinceSave = 0
-      this.#microsSinceSave = 0
+      this.#toRepeatMicros = 0
       if (begins === 'given') {
         this.#occupy(this.#takeGiven())
         return
@@ -399,9 +408,8 @@ export class LiveAgent {
       ctx.homes.open.used(this)
     }
     this.#commit(base, output, outcome.output, { fuel: outcome.fuel, home })
-    this.#microsSinceSave += outcome.micros
-    if (++this.#turnsSinceSave >= SAVE_AFTER_TURNS || this.#microsSinceSave >= SAVE_AFTER_MICROS)
-      await this.save()
+    this.#toRepeatMicros += outcome.micros + REPEAT_MICROS
+    if (this.#toRepeatMicros > Math.max(SAVE_WHEN_MICROS, SAVE_WHEN_TIMES * this.#saveMicros)) await this.save()
   }
 
   /** Which version of its manifest is in force, where it is another than at its birth. */
@@ -526,14 +534,19 @@ export class LiveAgent {
   #release(seq: number, decided: Decided, output: GuestOutput): void {
     const { metas, details } = decided
     if (!this.#stopping) this.#mediate(seq, decided, () => true)
-    metas.forEach((meta, index) => {
-      // Whoever takes this agent up again finds its effects open, and begins or ends them.
-      if (meta.verdict !== 'allow' || meta.mediated || this.#stopping) return
-      const effect = this.state.effects.get(effectId(seq, index))
-      if (!effect || effect.class === 'sleep' || effect.class === 'call' || effect.class === 'spawn') return
-      if (!effect.dropped) this.outgoing.perform(effect, false)
-      else if (!this.outgoing.isOut(effect.id)) this.outgoing.receive(effect, cancelledReceipt(), false)
-    })
+    const begun = metas.flatMap(({ verdict, mediated, class: cls }, index) =>
+      verdict === 'allow' && !mediated && cls !== 'sleep' && cls !== 'call' && cls !== 'spawn'
+        ? [effectId(seq, index)]
+        : [],
+    )
+    for (const id of begun.slice(0, CROWD)) this.#perform(id)
+    for (const id of begun.slice(CROWD)) {
+      this.#toBegin++
+      this.#around.ctx.pace.add(this.address.tenant, () => {
+        this.#toBegin--
+        this.#perform(id)
+      })
+    }
     const refused = details.flatMap((d) =>
       d.error ? [{ effect: `${this.name}@${seq}.${d.index}`, message: d.error.message }] : [],
     )
@@ -546,6 +559,15 @@ export class LiveAgent {
       ([level, text]) => [level, ctx.images.mapStack(this.image.hash, text)] as const,
     )
     ctx.onTurn({ address: this.name, seq, logs, refused, asked })
+  }
+
+  /** Begins an effect that is allowed, or ends one that nobody waits for any more. */
+  #perform(id: EffectId): void {
+    // Whoever takes this agent up again finds its effects open, and begins or ends them.
+    const effect = this.#stopping ? undefined : this.state.effects.get(id)
+    if (!effect || this.outgoing.isOut(id)) return
+    if (effect.dropped) this.outgoing.receive(effect, cancelledReceipt(), false)
+    else this.outgoing.perform(effect, false)
   }
 
   /**
@@ -617,7 +639,7 @@ export class LiveAgent {
     this.#instance = back.instance
     this.#hasHome = back.hasHome
     if (this.#hasHome) ctx.homes.open.used(this)
-    this.#microsSinceSave = 0
+    this.#toRepeatMicros = 0
   }
 
   showReply(ok: boolean, value: unknown): Reply {
@@ -671,6 +693,7 @@ export class LiveAgent {
   async save(): Promise<void> {
     const { ctx } = this.#around
     if (!this.#instance) return
+    const began = performance.now()
     const { tip } = this.state
     const encoded = encodeState(this.state)
     const memory = await ctx.engine.save(this.#instance, this.identity.lane)
@@ -683,8 +706,8 @@ export class LiveAgent {
       ctx.derived.saveSnapshot(this.identity.birth, tip, bytes)
     }
     ctx.crashPoint('snapshot.saved')
-    this.#turnsSinceSave = 0
-    this.#microsSinceSave = 0
+    this.#toRepeatMicros = 0
+    this.#saveMicros = (performance.now() - began) * 1000
   }
 
   async #saveHome({ seq, hash }: Tip, bytes: Buffer): Promise<void> {

@@ -13,6 +13,7 @@ import type { HostSecrets } from './host-secrets.ts'
 import type { Images } from './images.ts'
 import type { Limits } from './limits.ts'
 import type { Meters } from './meters.ts'
+import type { Pace } from './pace.ts'
 import type { Progress } from './progress.ts'
 import type { Waits } from './waits.ts'
 
@@ -46,6 +47,7 @@ export interface Context {
   readonly crashPoint: (name: string) => void
   readonly onTurn: (event: TurnEvent) => void
   readonly progress: Progress
+  readonly pace: Pace
   /** Told what a tool threw instead of answering. */
   readonly onBroken: (effect: string, tool: string, error: unknown) => void
 }

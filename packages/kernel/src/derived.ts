@@ -478,6 +478,10 @@ export class Derived {
     ) as { due: number; agent: number }[]
   }
 
+  countDue(nowMs: number): number {
+    return (this.#get('select count(*) n from timers where due <= ?', nowMs) as { n: number }).n
+  }
+
   nextDue(): number | undefined {
     return (this.#get('select due from timers order by due limit 1') as { due: number } | undefined)?.due
   }

@@ -62,6 +62,7 @@ export class Intake {
    */
   async begin(call: Invoke): Promise<Begun> {
     const address = parseAddress(call.address, call.tenant)
+    this.#ctx.pace.called(address.tenant)
     const text = textOf(call, this.#ctx.limits.of(address))
     // Nobody is born for a call that cannot be made.
     const born = await this.#agents.find(address)

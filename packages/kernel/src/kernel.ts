@@ -71,6 +71,7 @@ import { Limits } from './limits.ts'
 import { McpClients } from './mcp-clients.ts'
 import { McpLook } from './mcp-look.ts'
 import { Meters } from './meters.ts'
+import { Pace } from './pace.ts'
 import { People } from './people.ts'
 import { postJson } from './post-json.ts'
 import { Progress } from './progress.ts'
@@ -206,6 +207,8 @@ export interface Kernel {
   ownPort(port: number): void
   poll(): Promise<void>
   stats(): NodeStats
+  /** Timers that are due and have not run. */
+  overdue(): number
   /** Whether some agent that is awake has a turn running, an input pending or an effect out. */
   busy(): boolean
   close(): Promise<void>
@@ -393,6 +396,7 @@ class Node implements Kernel {
       crashPoint: options.crashPoint ?? (() => {}),
       onTurn: options.onTurn ?? (() => {}),
       progress: this.progress,
+      pace: new Pace(),
       onBroken: options.onBroken ?? tellBroken,
     }
     control.restore(derived.nodeEntries(), derived.nodeTip())
@@ -618,6 +622,10 @@ class Node implements Kernel {
 
   busy(): boolean {
     return this.#agents.busy()
+  }
+
+  overdue(): number {
+    return this.#ctx.derived.countDue(this.#ctx.clock.nowMs())
   }
 
   stats(): NodeStats {

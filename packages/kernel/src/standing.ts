@@ -35,6 +35,7 @@ export class Standing {
   readonly #ctx: RulesContext
   readonly #who: Who
   readonly #turns = new Map<InvocationId, TurnRow>()
+  readonly #rootCard: string
   #said: { influence: object | undefined; accepted: object | undefined; held: readonly string[] }
 
   /** For an agent whose row is there: it was just born, or `wake` has filled it in. */
@@ -42,6 +43,7 @@ export class Standing {
     this.#ctx = ctx
     this.#who = who
     this.row = row
+    this.#rootCard = rootCardName(who.birth)
     const { holding } = who.state
     const told = JSON.stringify(codec.encodeInfluence(row.influence))
     const known = told === JSON.stringify(holding.influence ?? codec.encodeInfluence(row.birth))
@@ -69,7 +71,7 @@ export class Standing {
     const generation = this.#ctx.control.findGeneration(address.tenant, address.type)
     const { idempotency = [], secrets = {} } = generation ?? {}
     const settings: ToolSettings = { idempotency, secrets, key: address.key }
-    return { name, birth, row: this.row, state, world: this.world, settings, rootCard: rootCardName(birth) }
+    return { name, birth, row: this.row, state, world: this.world, settings, rootCard: this.#rootCard }
   }
 
   /** What changed of the row since the last entry that said so; undefined if nothing. */

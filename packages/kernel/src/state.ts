@@ -410,11 +410,16 @@ export function servesOf(
 
 /** Forgets the invocations that nothing open serves any more. */
 function forgetServed(state: AgentState): void {
-  if (state.served.size === 0) return
-  const used = new Set<InvocationId>([...state.invocations.keys(), ...state.ending.keys()])
-  for (const { serves } of state.effects.values()) for (const id of serves) used.add(id)
-  for (const { serves } of state.pending) for (const id of serves) used.add(id)
-  for (const id of state.served.keys()) if (!used.has(id)) state.served.delete(id)
+  for (const id of state.served.keys()) {
+    // Most are open: then nobody looks through thousands of effects for each of their receipts.
+    if (state.invocations.has(id) || state.ending.has(id)) continue
+    if (!isServed(state, id)) state.served.delete(id)
+  }
+}
+
+function isServed({ effects, pending }: AgentState, id: InvocationId): boolean {
+  for (const { serves } of effects.values()) if (serves.includes(id)) return true
+  return pending.some(({ serves }) => serves.includes(id))
 }
 
 function reservedOf({ calls, bytesOut, spend }: EffectMeta): Record<string, string> {
