@@ -64,7 +64,7 @@ export async function killSweep(options: SweepOptions): Promise<SweepResult> {
   let payments = 0
   for (let round = 0; kills < options.kills && problems.length === 0; round++) {
     const done = await oneRound(
-      { ...options, mediated: (options.seed + round) % 2 === 0 },
+      { ...options, mediated: (options.seed + round) % 2 === 0, crowded: (options.seed + round) % 3 === 0 },
       random,
       options.kills - kills,
       (at) => {
@@ -80,7 +80,7 @@ export async function killSweep(options: SweepOptions): Promise<SweepResult> {
 }
 
 async function oneRound(
-  options: SweepOptions & { readonly mediated: boolean },
+  options: SweepOptions & { readonly mediated: boolean; readonly crowded: boolean },
   random: () => number,
   kills: number,
   killed: (at: string) => void,
@@ -98,6 +98,8 @@ async function oneRound(
     // Every other round, whatever the seed.
     mediated: options.mediated,
     idleMs: random() < 0.5 ? 0 : 50,
+    // Every third round, whoever wakes has another saved and put to sleep first.
+    ...(options.crowded && { maxLive: 2 }),
   }
   try {
     await bank.set({ afterMs: Math.floor(random() * 8) })

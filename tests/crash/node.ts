@@ -24,6 +24,8 @@ interface Config {
   readonly skipSync?: 'batch' | 'folder'
   readonly connections?: number
   readonly idleMs?: number
+  /** So few that others must sleep before one wakes. */
+  readonly maxLive?: number
 }
 
 const config = JSON.parse(process.argv[2] ?? '{}') as Config
@@ -40,6 +42,7 @@ const kernel = await openKernel({
   crashPoint,
   connections: config.connections ?? 16,
   idleMs: config.idleMs ?? 50,
+  ...(config.maxLive !== undefined && { maxLive: config.maxLive }),
   ...(config.skipSync && { skipSync: config.skipSync }),
   onFatal: (error) => {
     say({ fatal: error.message })

@@ -46,6 +46,8 @@ export interface Context {
   /** Called at every point where a crash must do no harm; tests end the process here. */
   readonly crashPoint: (name: string) => void
   readonly onTurn: (event: TurnEvent) => void
+  /** Told what an operator should know, and nobody else need. */
+  readonly onNotice: (text: string) => void
   readonly progress: Progress
   readonly pace: Pace
   /** Told what a tool threw instead of answering. */

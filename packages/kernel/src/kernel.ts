@@ -119,6 +119,8 @@ export interface KernelOptions {
   readonly functions?: ReadonlyMap<string, OwnFunction>
   /** The operator's own middleware, by the name that manifests call it. */
   readonly modules?: ReadonlyMap<string, OwnModule>
+  /** Told what went otherwise than it should and did no harm, as a save that cannot be used. Left out: stderr. */
+  readonly onNotice?: (text: string) => void
   /** Told of every effect that `audit` stands before, once it has ended. */
   readonly onAudit?: (line: AuditLine) => void
   readonly segmentBytes?: number
@@ -395,6 +397,7 @@ class Node implements Kernel {
       secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
       crashPoint: options.crashPoint ?? (() => {}),
       onTurn: options.onTurn ?? (() => {}),
+      onNotice: options.onNotice ?? ((text) => process.stderr.write(`cardinal: ${text}\n`)),
       progress: this.progress,
       pace: new Pace(),
       onBroken: options.onBroken ?? tellBroken,

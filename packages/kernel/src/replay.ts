@@ -103,13 +103,18 @@ export async function replay(
   const file = options.scratch ?? ctx.homes.fileOf(who.birth)
   const found = options.scratch === undefined ? await ctx.homes.find(file) : undefined
   let from: Beginning | undefined
+  const saved = found ?? options.snapshot
   try {
-    from = beginning(ctx, who, tip, found ?? options.snapshot)
+    from = beginning(ctx, who, tip, saved)
   } finally {
     // Nobody may find it open, whatever the log says of it.
     if (found && !from?.opened) ctx.engine.dropHome(found)
   }
   const { opened, entries } = from
+  if (saved && !opened)
+    ctx.onNotice(
+      `\`${who.address}\`: what was saved of it at entry ${saved.seq} cannot be used; all of its ${entries.length} entries are repeated instead`,
+    )
   if (found && !opened) await ctx.homes.remove(file)
   const state = opened?.state ?? emptyState(who.birth)
   const hashes = new Map<number, Buffer>([[state.tip.seq, state.tip.hash]])
