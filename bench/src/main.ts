@@ -75,7 +75,10 @@ function show(rows: readonly Row[]): string {
 
 /** What is to be said of rows, below the table. */
 function notes(rows: readonly Row[]): string {
-  return rows.filter(({ note }) => note !== '').map(({ row, name, note }) => `${row} ${name}: ${note}\n`).join('')
+  return rows
+    .filter(({ note }) => note !== '')
+    .map(({ row, name, note }) => `${row} ${name}: ${note}\n`)
+    .join('')
 }
 
 if (values.help) {
@@ -94,7 +97,9 @@ if (values.help) {
       fs.rmSync(folder, { recursive: true, force: true })
     }
     const report = { machine: machine(), calibration, rows }
-    process.stdout.write(`${JSON.stringify(report.machine)}\n${JSON.stringify(calibration)}\n${show(rows)}\n\n${notes(rows)}`)
+    process.stdout.write(
+      `${JSON.stringify(report.machine)}\n${JSON.stringify(calibration)}\n${show(rows)}\n\n${notes(rows)}`,
+    )
     if (values.json !== undefined) fs.writeFileSync(values.json, JSON.stringify(report, null, 2))
   } finally {
     fs.rmSync(root, { recursive: true, force: true })

@@ -24,6 +24,10 @@ const undone: Record<string, string[]> = {
   handles: ['OutOfFuel', 'Thrown'],
   promiseBomb: ['OutOfFuel', 'Thrown', 'OutOfMemory', 'Trap', 'UnhandledRejection', 'Exception'],
   fillBytes: ['OutOfFuel'],
+  fillSparse: ['OutOfFuel', 'Thrown', 'OutOfMemory'],
+  strings: ['OutOfFuel', 'Thrown', 'OutOfMemory'],
+  timers: ['OutOfFuel', 'TooManyEffects', 'OutputTooLarge'],
+  sql: ['SqlSteps', 'HomeFull', 'Thrown'],
 }
 
 describe('a hostile program', () => {

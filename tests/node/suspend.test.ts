@@ -55,7 +55,11 @@ interface Outcome {
 type Point = 'nothing' | 'save' | number
 
 /** Plays a history; `points` says what is done after each of its turns. */
-async function play(nodes: readonly Node[], history: readonly Event[], points: readonly Point[]): Promise<Outcome> {
+async function play(
+  nodes: readonly Node[],
+  history: readonly Event[],
+  points: readonly Point[],
+): Promise<Outcome> {
   let node = nodes[0] as Node
   let instance: Instance = node.engine.create(node.image)
   const outputs: string[] = []
@@ -84,7 +88,9 @@ async function play(nodes: readonly Node[], history: readonly Event[], points: r
       await turn([`{"t":"invoke","id":"inv_${i}","method":"${event.method}","args":${event.n}}`])
     else {
       const [c] = open.length > 0 ? open.splice(event.which % open.length, 1) : [0]
-      const said = event.ok ? `"ok":true,"value":${i}` : '"ok":false,"error":{"class":"Refused","code":"No","message":"no"}'
+      const said = event.ok
+        ? `"ok":true,"value":${i}`
+        : '"ok":false,"error":{"class":"Refused","code":"No","message":"no"}'
       await turn([`{"t":"receipt","id":${c},${said}}`])
     }
     const point = points[i] ?? 'nothing'
@@ -98,15 +104,27 @@ async function play(nodes: readonly Node[], history: readonly Event[], points: r
   // The next hundred turns are the proof that nothing was lost that only shows later.
   for (let i = 0; i < 100; i++)
     await turn([`{"t":"invoke","id":"after_${i}","method":"${i % 2 ? 'remember' : 'act'}","args":${i}}`])
-  const memory = createHash('sha256').update(await node.engine.save(instance, 0)).digest('hex')
+  const memory = createHash('sha256')
+    .update(await node.engine.save(instance, 0))
+    .digest('hex')
   node.engine.drop(instance)
   return { outputs, memory }
 }
 
 const METHODS = ['remember', 'forget', 'grow', 'act', 'wait', 'random', 'closures', 'throws', 'buffers']
 const event: fc.Arbitrary<Event> = fc.oneof(
-  { weight: 3, arbitrary: fc.record({ kind: fc.constant('call' as const), method: fc.constantFrom(...METHODS), n: fc.nat(50) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('receipt' as const), which: fc.nat(20), ok: fc.boolean() }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant('call' as const),
+      method: fc.constantFrom(...METHODS),
+      n: fc.nat(50),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('receipt' as const), which: fc.nat(20), ok: fc.boolean() }),
+  },
 )
 const point: fc.Arbitrary<Point> = fc.oneof(
   fc.constant('nothing' as const),
@@ -133,7 +151,13 @@ describe('suspending and waking', () => {
         async (history, points) => {
           const plain = await play(nodes, history, [])
           expect(await play(nodes, history, points)).toEqual(plain)
-          expect(await play([...nodes].reverse(), history, history.map((_, i) => i))).toEqual(plain)
+          expect(
+            await play(
+              [...nodes].reverse(),
+              history,
+              history.map((_, i) => i),
+            ),
+          ).toEqual(plain)
         },
       ),
       { seed, numRuns: size },
@@ -167,8 +191,12 @@ describe('suspending and waking', () => {
     const saved = await engine.save(instance, 0)
     const foreign = Buffer.from(saved)
     foreign[8] = (foreign[8] as number) ^ 1
-    await expect(engine.deliver(engine.create(image, { saved: foreign }), 0, turn)).rejects.toThrow(/another image/)
-    await expect(engine.deliver(engine.create(image, { saved: saved.subarray(0, 20) }), 0, turn)).rejects.toThrow(/cut off/)
+    await expect(engine.deliver(engine.create(image, { saved: foreign }), 0, turn)).rejects.toThrow(
+      /another image/,
+    )
+    await expect(
+      engine.deliver(engine.create(image, { saved: saved.subarray(0, 20) }), 0, turn),
+    ).rejects.toThrow(/cut off/)
     expect(await engine.deliver(engine.create(image, { saved }), 0, turn)).toMatchObject({ ok: true })
   })
 })
@@ -186,28 +214,36 @@ function sealedMemories(): number {
 
 describe('on a node', () => {
   it.each([
-    ['altered', (bytes: Buffer) => Buffer.from(bytes.map((byte, i) => (i === bytes.length >> 1 ? byte ^ 1 : byte)))],
+    [
+      'altered',
+      (bytes: Buffer) => Buffer.from(bytes.map((byte, i) => (i === bytes.length >> 1 ? byte ^ 1 : byte))),
+    ],
     ['cut off', (bytes: Buffer) => bytes.subarray(0, bytes.length >> 1)],
     ['of a later version', (bytes: Buffer) => Buffer.concat([Buffer.of(99), bytes.subarray(1)])],
-  ])('a save that is %s is said aloud, and everything is repeated; one that is whole is used', async (_what, harm) => {
-    const said: string[] = []
-    const options = { tools, onNotice: (text: string) => said.push(text) }
-    let t = await openTestKernel([worker], options)
-    await t.call('worker/a', 'echo', 1)
-    await t.call('worker/a', 'echo', 2)
-    t = await t.reopen()
-    expect(await t.call('worker/a', 'status')).toMatchObject({ ok: true })
-    expect(said).toEqual([])
-    await t.kernel.close()
-    const db = new Database(layout(t.data).derived)
-    const { bytes } = db.prepare('select bytes from snapshots').get() as { bytes: Buffer }
-    db.prepare('update snapshots set bytes = ?').run(harm(bytes))
-    db.close()
-    t = await openTestKernel([], options, t.data)
-    expect(await t.call('worker/a', 'echo', 3)).toEqual({ ok: true, value: 3 })
-    expect(said).toEqual([expect.stringMatching(/`acme\/worker\/a`: what was saved of it at entry \d+ cannot be used/)])
-    await t.close()
-  })
+  ])(
+    'a save that is %s is said aloud, and everything is repeated; one that is whole is used',
+    async (_what, harm) => {
+      const said: string[] = []
+      const options = { tools, onNotice: (text: string) => said.push(text) }
+      let t = await openTestKernel([worker], options)
+      await t.call('worker/a', 'echo', 1)
+      await t.call('worker/a', 'echo', 2)
+      t = await t.reopen()
+      expect(await t.call('worker/a', 'status')).toMatchObject({ ok: true })
+      expect(said).toEqual([])
+      await t.kernel.close()
+      const db = new Database(layout(t.data).derived)
+      const { bytes } = db.prepare('select bytes from snapshots').get() as { bytes: Buffer }
+      db.prepare('update snapshots set bytes = ?').run(harm(bytes))
+      db.close()
+      t = await openTestKernel([], options, t.data)
+      expect(await t.call('worker/a', 'echo', 3)).toEqual({ ok: true, value: 3 })
+      expect(said).toEqual([
+        expect.stringMatching(/`acme\/worker\/a`: what was saved of it at entry \d+ cannot be used/),
+      ])
+      await t.close()
+    },
+  )
 
   it('a folder that is copied while all sleep goes on as the first does, under any compiler', async () => {
     const t = await openTestKernel([worker], { tools })
@@ -216,7 +252,8 @@ describe('on a node', () => {
     const copies = []
     for (const compiler of COMPILERS) copies.push(await crashCopy(t, { tools, compiler }))
     for (const node of [t, ...copies])
-      for (const key of ['a', 'b', 'c']) expect(await node.call(`worker/${key}`, 'echo', 9)).toEqual({ ok: true, value: 4 })
+      for (const key of ['a', 'b', 'c'])
+        expect(await node.call(`worker/${key}`, 'echo', 9)).toEqual({ ok: true, value: 4 })
     for (const node of [t, ...copies]) {
       expect((await node.kernel.replay('acme/worker/a')).turns).toBeGreaterThan(6)
       await node.close()
@@ -235,11 +272,14 @@ describe('on a node', () => {
     })
     const before = sealedMemories()
     const t = await openTestKernel(files)
-    for (const [i, { name }] of files.entries()) expect(await t.call(`${name}/a`, 'n')).toEqual({ ok: true, value: i + 1 })
+    for (const [i, { name }] of files.entries())
+      expect(await t.call(`${name}/a`, 'n')).toEqual({ ok: true, value: i + 1 })
     // QuickJS and the SDK; programs lie over them.
     expect(sealedMemories() - before).toBeLessThanOrEqual(3)
     const images = fs.readdirSync(layout(t.data).images).filter((name) => name.endsWith('.img'))
-    const sizes = images.map((name) => fs.statSync(path.join(layout(t.data).images, name)).size).sort((a, b) => a - b)
+    const sizes = images
+      .map((name) => fs.statSync(path.join(layout(t.data).images, name)).size)
+      .sort((a, b) => a - b)
     expect(sizes.slice(0, 40).every((size) => size < 64 << 10)).toBe(true)
     for (let i = 0; i < 30; i++) expect(await t.call(`p0/many${i}`, 'n')).toEqual({ ok: true, value: 1 })
     expect(sealedMemories() - before).toBeLessThanOrEqual(4)

@@ -1,5 +1,6 @@
 /** Everything a program can do to the engine that it should not get away with. */
-import { Agent, log, tool } from '@cardinal/sdk'
+import { DatabaseSync } from 'node:sqlite'
+import { Agent, log, sleep, tool } from '@cardinal/sdk'
 
 const methods = [
   'loop',
@@ -24,6 +25,10 @@ const methods = [
   'constructorEscape',
   'proxies',
   'fillBytes',
+  'fillSparse',
+  'strings',
+  'timers',
+  'sql',
 ] as const
 
 export default class Hostile extends Agent {
@@ -158,6 +163,30 @@ export default class Hostile extends Agent {
     this.n += 1000
     const bytes = new Uint8Array(32 << 20)
     for (;;) bytes.fill(7)
+  }
+  /** Killed the whole process of a peer. */
+  fillSparse() {
+    this.n += 1000
+    return new Array(2 ** 32 - 2).fill(1)
+  }
+  strings() {
+    this.n += 1000
+    let text = 'x'
+    for (;;) text = `${text}${text}`.slice(0, 16 << 20).toUpperCase()
+  }
+  async timers() {
+    this.n += 1000
+    const all: Promise<void>[] = []
+    for (let i = 0; i < 1_000_000; i++) all.push(sleep('1m'))
+    await Promise.all(all)
+  }
+  sql() {
+    this.n += 1000
+    const endless =
+      'with recursive n(i) as (select 1 union all select i + 1 from n) insert into t select i from n'
+    const db = new DatabaseSync('x.db')
+    db.exec('create table if not exists t(i)')
+    db.exec(endless)
   }
   globals() {
     return [

@@ -43,6 +43,8 @@ pub struct Outcome {
     pub fuel: f64,
     pub micros: f64,
     pub home: Option<HomeReport>,
+    /// The guest wanted more memory than it may have.
+    pub denied: bool,
 }
 
 /// What a turn did to its home; left out if it did not touch it.
@@ -653,7 +655,7 @@ fn outcome(job: f64, done: Done, micros: f64) -> Outcome {
         Err(Failure::Guest { kind, detail }) => ("guest", Some(kind.to_string()), Some(detail), None, 0.0),
         Err(Failure::Host(detail)) => ("host", None, Some(detail), None, 0.0),
     };
-    Outcome { job, status: status.into(), kind, detail, output, fuel, micros, home }
+    Outcome { job, status: status.into(), kind, detail, output, fuel, micros, home, denied: sys::take_denied() }
 }
 
 fn report(turn: TurnReport) -> Option<HomeReport> {

@@ -18,6 +18,7 @@ interface NativeOutcome {
   readonly fuel: number
   readonly micros: number
   readonly home?: { readonly digest: Buffer; readonly stops: readonly number[] }
+  readonly denied: boolean
 }
 
 interface NativeHome {
@@ -123,8 +124,10 @@ export type TurnOutcome =
       readonly micros: number
       /** Undefined: the turn did not touch its home. */
       readonly home: HomeUse | undefined
+      /** It wanted more memory than it may have, and may have told nobody. */
+      readonly denied: boolean
     }
-  | (GuestFailure & { readonly micros: number })
+  | (GuestFailure & { readonly micros: number; readonly denied: boolean })
 
 /** The host could not do what was asked; nothing happened. */
 export class EngineFailure extends Error {
@@ -475,9 +478,9 @@ export class Engine {
         repeat,
       ),
     )
-    const { micros, fuel, home } = outcome
-    if (outcome.status === 'guest') return { ...guestFailure(outcome), micros }
-    return { ok: true, output: requireOutput(outcome), fuel, micros, home: home && homeUse(home) }
+    const { micros, fuel, home, denied } = outcome
+    if (outcome.status === 'guest') return { ...guestFailure(outcome), micros, denied }
+    return { ok: true, output: requireOutput(outcome), fuel, micros, home: home && homeUse(home), denied }
   }
 
   /** The snapshot of a quiet instance: what its memory holds beyond its image. */

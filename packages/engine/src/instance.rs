@@ -152,6 +152,7 @@ impl Instance {
 pub fn start_turn(store: &mut Store<Host>, turn: &Turn) -> Result<(), Failure> {
     use rand_chacha::rand_core::SeedableRng;
     sys::take_host_failure();
+    sys::take_denied();
     store.set_fuel(turn.fuel).map_err(failure)?;
     let host = store.data_mut();
     host.clock_ns = (turn.clock_ms * 1e6) as u64;

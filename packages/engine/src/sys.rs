@@ -119,6 +119,7 @@ thread_local! {
     // plan set just before is exactly that instance's.
     static PLAN: RefCell<Option<Plan>> = const { RefCell::new(None) };
     static HOST_FAILED: RefCell<bool> = const { RefCell::new(false) };
+    static DENIED: RefCell<bool> = const { RefCell::new(false) };
 }
 
 /// Sets what the next instantiation on this thread maps: an image or zeros, how long, and its hard maximum.
@@ -130,6 +131,11 @@ pub fn plan_memory(image: Option<Arc<Sealed>>, length: usize, maximum: Arc<Atomi
 /// then be dropped unrecorded: the guest saw something that another machine would not show it.
 pub fn take_host_failure() -> bool {
     HOST_FAILED.with(|f| std::mem::replace(&mut *f.borrow_mut(), false))
+}
+
+/// Whether memory met its maximum since the last call, on this thread.
+pub fn take_denied() -> bool {
+    DENIED.with(|denied| std::mem::replace(&mut *denied.borrow_mut(), false))
 }
 
 struct Mapped {
@@ -172,6 +178,7 @@ unsafe impl LinearMemory for Mapped {
     }
     fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
         if new_size > self.capacity.min(self.maximum.load(Relaxed)) {
+            DENIED.with(|denied| *denied.borrow_mut() = true);
             return Err(wasmtime::Error::msg("memory maximum"));
         }
         // SAFETY: the range lies inside our reservation, past what is in use.

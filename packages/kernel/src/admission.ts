@@ -10,7 +10,16 @@ const RETRY_AFTER_MS = 1000
 interface Receiver {
   readonly address: Address
   readonly name: string
-  readonly state: { readonly pending: { readonly length: number } }
+  readonly state: Waiting
+}
+
+interface Waiting {
+  readonly pending: readonly { readonly kind: string }[]
+}
+
+/** Inputs that wait; a birth waits for the first of them, and nobody has sent it. */
+export function waitingOf({ pending }: Waiting): number {
+  return pending.length - (pending[0]?.kind === 'birth' ? 1 : 0)
 }
 
 export class Admission {
@@ -37,10 +46,10 @@ export class Admission {
   /** Why an agent takes nothing new in; undefined: it does. */
   refusal({ address, name, state }: Receiver): KernelError | undefined {
     const { queue } = this.#limits.of(address)
-    if (state.pending.length >= queue.value)
-      return busy(`\`${name}\` has ${state.pending.length} inputs waiting: ${told('queue', queue)}`)
+    const own = waitingOf(state)
+    if (own >= queue.value) return busy(`\`${name}\` has ${own} inputs waiting: ${told('queue', queue)}`)
     for (const backlog of this.#limits.scopes(address, 'backlog')) {
-      const waiting = backlog.scope === name ? state.pending.length : (this.#waiting.get(backlog.scope) ?? 0)
+      const waiting = backlog.scope === name ? own : (this.#waiting.get(backlog.scope) ?? 0)
       if (waiting >= backlog.value)
         return busy(`\`${backlog.scope}\` has ${waiting} inputs waiting: ${told('backlog', backlog)}`)
     }

@@ -10,6 +10,7 @@ import { type Influence, isStopped } from '@cardinal/cards'
 import { EngineFailure, type HomeProblem, type HomeRows, type HomeUse, type Instance } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
 import { noActs } from './acts.ts'
+import { waitingOf } from './admission.ts'
 import { answersOf, endChildren } from './answers.ts'
 import { appendEntry } from './append.ts'
 import type { AuthorityPayload } from './authority-wire.ts'
@@ -142,7 +143,7 @@ export class LiveAgent {
     this.#hasHome = back?.hasHome ?? false
     if (this.#hasHome) around.ctx.homes.open.used(this)
     around.ctx.images.hold(image)
-    around.ctx.admission.changed(address, state.pending.length)
+    around.ctx.admission.changed(address, waitingOf(state))
     const who = { address, name: this.name, birth: identity.birth, state, methods: image.methods }
     this.standing = new Standing(around.ctx, who, row)
     this.outgoing = new Outgoing(around, this)
@@ -179,9 +180,9 @@ export class LiveAgent {
     const said = changed ? { ...meta, auth: 1 } : meta
     const all = changed ? [...payloads, Buffer.from(JSON.stringify(change))] : payloads
     const tip = appendEntry(this.#around.ctx, this.identity, this.state.tip, kind, said, all)
-    const waiting = this.state.pending.length
+    const waiting = waitingOf(this.state)
     fold(this.state, { kind, tip, meta: said, payloads: all })
-    this.#around.ctx.admission.changed(this.address, this.state.pending.length - waiting)
+    this.#around.ctx.admission.changed(this.address, waitingOf(this.state) - waiting)
     this.standing.sync()
     return tip
   }
@@ -385,6 +386,7 @@ export class LiveAgent {
     })
     const homeBytes = this.homeBytes
     const outcome = await this.#deliver(inputs, timeMs, seed, homeBytes, limits)
+    if ('denied' in outcome && outcome.denied) this.#noteMemory(limits)
     const base = {
       inputs: inputs.map((i) => i.ref),
       basis: basis.seq,
@@ -409,7 +411,8 @@ export class LiveAgent {
     }
     this.#commit(base, output, outcome.output, { fuel: outcome.fuel, home })
     this.#toRepeatMicros += outcome.micros + REPEAT_MICROS
-    if (this.#toRepeatMicros > Math.max(SAVE_WHEN_MICROS, SAVE_WHEN_TIMES * this.#saveMicros)) await this.save()
+    if (this.#toRepeatMicros > Math.max(SAVE_WHEN_MICROS, SAVE_WHEN_TIMES * this.#saveMicros))
+      await this.save()
   }
 
   /** Which version of its manifest is in force, where it is another than at its birth. */
@@ -425,6 +428,13 @@ export class LiveAgent {
     const said = granted.filter((bytes) => bytes !== undefined)
     const { value } = this.limits.home
     return Math.min(value, ...said.map(Number))
+  }
+
+  /** Whoever watches is told what the program was refused; the program itself may catch it. */
+  #noteMemory({ memory }: AgentLimits): void {
+    const text = `it wanted more memory than it may have: ${told('memory', memory)}`
+    const { seq } = this.state.tip
+    this.#around.ctx.onTurn({ address: this.name, seq, logs: [['warn', text]], refused: [], asked: [] })
   }
 
   /** What bounds it now. */
@@ -755,7 +765,7 @@ export class LiveAgent {
     this.#stopped = true
     const { images, admission } = this.#around.ctx
     images.letGo(this.image)
-    admission.changed(this.address, -this.state.pending.length)
+    admission.changed(this.address, -waitingOf(this.state))
     authority.sleep(this.standing.row)
   }
 

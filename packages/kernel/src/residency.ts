@@ -175,9 +175,9 @@ export class Residency {
 
   /** Lets go ahead of need. */
   #trim(): void {
-    const ahead = Math.ceil(this.most * AHEAD)
+    const ahead = Math.floor(this.most * AHEAD)
     while (this.#going < AT_ONCE) {
-      const tight = this.#live - this.#going > this.most - ahead && this.#live > AT_ONCE
+      const tight = this.#live - this.#going > this.most - ahead
       if (!tight && !this.#overMemory()) return
       const victim = this.#victim(undefined)
       if (victim === undefined) return

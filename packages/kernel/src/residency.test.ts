@@ -1,0 +1,63 @@
+/** Who sleeps first when there is no room. */
+import { expect, it } from 'vitest'
+import type { Declarations } from './declarations.ts'
+import type { Address } from './ids.ts'
+import { Limits } from './limits.ts'
+import { Residency } from './residency.ts'
+
+const nothingSet: Pick<Declarations, 'of'> = { of: () => [] }
+const limits = new Limits(() => nothingSet, {})
+const address = (key: string): Address => ({ tenant: 'acme', type: 'crowd', key })
+
+/** A resident that rests unless it is said to be at work. */
+const resident = (key: string) => ({ address: address(key), name: `acme/crowd/${key}`, quiet: true })
+
+function open(most: number) {
+  const gone: string[] = []
+  const awake = new Map<string, ReturnType<typeof resident>>()
+  const suspend = async (name: string) => {
+    const agent = awake.get(name)
+    if (!agent) return
+    awake.delete(name)
+    gone.push(agent.address.key)
+    residency.left(agent)
+  }
+  const residency = new Residency(limits, suspend, { most, memoryBytes: Number.POSITIVE_INFINITY })
+  const enter = (key: string) => {
+    const agent = resident(key)
+    awake.set(agent.name, agent)
+    residency.entered(agent)
+    residency.rested(agent)
+    return agent
+  }
+  return { residency, enter, gone }
+}
+
+it('the quiet one that was used longest ago sleeps first', async () => {
+  const { residency, enter, gone } = open(3)
+  const [a] = ['a', 'b', 'c'].map(enter)
+  if (!a) throw new Error('nobody entered')
+  residency.wanted(a.name)
+  residency.rested(a)
+  await residency.room(address('d'))
+  expect(gone).toEqual(['b'])
+  enter('d')
+  await residency.room(address('e'))
+  expect(gone).toEqual(['b', 'c'])
+})
+
+it('whoever is wanted, or is at work, does not sleep for another', async () => {
+  const { residency, enter, gone } = open(2)
+  const a = enter('a')
+  enter('b')
+  residency.wanted(a.name)
+  await residency.room(address('c'))
+  expect(gone).toEqual(['b'])
+})
+
+it('goes ahead of need where many are awake, and stops there', async () => {
+  const { enter, gone } = open(100)
+  for (let i = 0; i < 99; i++) enter(`k${i}`)
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(gone).toEqual(['k0'])
+})
