@@ -1,5 +1,6 @@
 /** The rows of density: what agents cost that live, that sleep, that wake, and that come and go. */
 import { crowdedFolder } from './crowded-folder.ts'
+import { largeAgent } from './large.ts'
 import { comeAndGo, fullAgent, longHistory, manyLive } from './living.ts'
 import type { Row } from './measure.ts'
 import { neighbours } from './neighbours.ts'
@@ -17,6 +18,7 @@ export function densityRows(scale: number): readonly Measured[] {
     { row: 2, run: firstReply },
     { row: 8, run: liveMemory },
     { row: 8, run: fullAgent },
+    { row: 8, run: (folder) => largeAgent(folder, scale) },
     { row: 12, run: longHistory },
     { row: 17, run: (folder) => comeAndGo(folder, scale) },
     { row: 9, run: (folder) => manyLive(folder, scale) },

@@ -1,11 +1,17 @@
 /** Rows 8, 9, 12 and 17, and what a full agent takes: agents that are awake in one process, and come and go. */
 import fs from 'node:fs'
 import path from 'node:path'
+import v8 from 'node:v8'
+import vm from 'node:vm'
 import type { Kernel } from '@cardinal/kernel'
 import { percentiles, privateBytes, type Row } from './measure.ts'
 import { agentText, applyTo, ask, crowd, openNode } from './node.ts'
 
 const WIDTH = 64
+
+/** Garbage is no leak. */
+v8.setFlagsFromString('--expose-gc')
+const collect = vm.runInNewContext('gc') as () => void
 
 interface Held {
   readonly descriptors: number
@@ -28,7 +34,7 @@ export async function manyLive(folder: string, scale: number): Promise<Row[]> {
   const count = Math.max(10, Math.round(20_000 * scale))
   const kernel = await openNode(folder, { idleMs: 3_600_000 })
   await ask(kernel, 'first', 'nothing')
-  global.gc?.()
+  collect()
   const before = { ...held(), own: privateBytes() }
   const seconds = await crowd('agents awake', count, WIDTH, (i) => ask(kernel, `live${i}`, 'nothing'))
   const live = kernel.stats().live
@@ -70,7 +76,7 @@ export async function fullAgent(folder: string): Promise<Row[]> {
   }
   const count = 50
   for (let i = 0; i < 20; i++) await work(i)
-  global.gc?.()
+  collect()
   const before = privateBytes()
   for (let i = 0; i < count; i++) await work(20 + i)
   const value = Number(((privateBytes() - before) / count / 2 ** 20).toFixed(2))
@@ -145,11 +151,12 @@ export async function comeAndGo(folder: string, scale: number): Promise<Row[]> {
     await ask(kernel, `go${i}`, 'one')
     await kernel.erase(`acme/bench/go${i}`)
   }
-  const warmUp = Math.round(cycles / 4)
+  // Until the caches of SQLite are as large as they get.
+  const warmUp = cycles
   await crowd('cycles before', warmUp, 8, cycle)
   const settle = async () => {
     await new Promise((resolve) => setTimeout(resolve, 300))
-    global.gc?.()
+    collect()
     return held()
   }
   const before = await settle()

@@ -12,14 +12,17 @@ const holding: (() => void)[] = []
 const release = () => {
   for (const letGo of holding.splice(0)) letGo()
 }
-const tools = [
-  functionTool('test.echo', 'read', (args) => args),
-  functionTool('test.hold', 'read', () => new Promise<null>((resolve) => holding.push(() => resolve(null)))),
-]
+/** From then on nobody is held. */
+let over = false
+const hold = () => (over ? null : new Promise<null>((resolve) => holding.push(() => resolve(null))))
+const tools = [functionTool('test.echo', 'read', (args) => args), functionTool('test.hold', 'read', hold)]
 let t: TestKernel
 afterEach(async () => {
+  over = true
   release()
   await t.close()
+  over = false
+  holding.length = 0
 })
 
 /** Sets limits as an operator does: for the tenant, for a type or for one agent. */

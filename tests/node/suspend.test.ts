@@ -245,6 +245,51 @@ describe('on a node', () => {
     },
   )
 
+  it('large memory lies in a file, which is used, made up for where it is harmed, and gone with its agent', async () => {
+    const said: string[] = []
+    const options = { onNotice: (text: string) => said.push(text) }
+    const crowd = { name: 'crowd', file: programFile('crowd.ts'), now: [] }
+    let t = await openTestKernel([crowd], options)
+    const files = () => {
+      const { memory } = layout(t.data)
+      if (!fs.existsSync(memory)) return []
+      const of = (birth: string) =>
+        fs.readdirSync(path.join(memory, birth)).map((name) => path.join(memory, birth, name))
+      return fs.readdirSync(memory).flatMap(of)
+    }
+    const asleep = async () => {
+      // It may be at saving, which a turn of that size ends with.
+      await expect.poll(() => t.kernel.suspend('acme/crowd/large'), { timeout: 10_000 }).toBe(true)
+    }
+    const first = await t.call('crowd/large', 'noise', { mib: 24 })
+    await asleep()
+    const [file = ''] = files()
+    expect(fs.statSync(file).size).toBeGreaterThan(20 << 20)
+    expect(await t.call('crowd/large', 'sum')).toEqual(first)
+    expect(said).toEqual([])
+    for (let i = 0; i < 3; i++) {
+      await t.call('crowd/large', 'sum')
+      await asleep()
+    }
+    // The last and the one before it; a power cut may bring that one back.
+    expect(files()).toHaveLength(2)
+    expect(files()).not.toContain(file)
+    t = await t.reopen()
+    expect(await t.call('crowd/large', 'sum')).toEqual(first)
+    await t.kernel.close()
+    for (const now of files()) {
+      const bytes = fs.readFileSync(now)
+      bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] as number) ^ 1
+      fs.writeFileSync(now, bytes)
+    }
+    t = await openTestKernel([], options, t.data)
+    expect(await t.call('crowd/large', 'sum')).toEqual(first)
+    expect(said).toEqual([expect.stringMatching(/cannot be used/)])
+    await t.kernel.erase('acme/crowd/large')
+    expect(files()).toEqual([])
+    await t.close()
+  }, 60_000)
+
   it('a folder that is copied while all sleep goes on as the first does, under any compiler', async () => {
     const t = await openTestKernel([worker], { tools })
     for (const key of ['a', 'b', 'c']) for (let i = 0; i < 3; i++) await t.call(`worker/${key}`, 'echo', i)

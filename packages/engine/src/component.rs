@@ -17,6 +17,7 @@ const MAX_ANSWER: usize = 4 << 20;
 
 /// Over all functions; a second for each million at worst. QuickJS comes to 30,000, StarlingMonkey to 146,000.
 const MAX_COST: u64 = 1_000_000;
+const JOINS_A_COST: u64 = 100;
 /// Core instances, memories and tables of one call; and the elements of all tables.
 const MAX_PARTS: usize = 64;
 const MAX_ELEMENTS: usize = 1_000_000;
@@ -50,7 +51,7 @@ fn cost_of(body: &FunctionBody<'_>) -> wasmparser::Result<u64> {
         locals += u64::from(group?.0);
     }
     let mut open = Vec::new();
-    let (mut depth, mut deepest) = (0u64, 0u64);
+    let (mut depth, mut deepest, mut joins) = (0u64, 0u64, 0u64);
     for operator in body.get_operators_reader()? {
         match operator? {
             Operator::Loop { .. } => {
@@ -58,12 +59,17 @@ fn cost_of(body: &FunctionBody<'_>) -> wasmparser::Result<u64> {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
-            Operator::Block { .. } | Operator::If { .. } | Operator::TryTable { .. } | Operator::Try { .. } => open.push(false),
+            Operator::Block { .. } | Operator::If { .. } | Operator::TryTable { .. } | Operator::Try { .. } => {
+                joins += 1;
+                open.push(false);
+            }
             Operator::End if open.pop() == Some(true) => depth -= 1,
             _ => {}
         }
     }
-    Ok(deepest.saturating_mul(deepest).saturating_mul(locals))
+    // And all locals at every place where ways meet, which costs memory too.
+    let met = locals.saturating_mul(joins) / JOINS_A_COST;
+    Ok(deepest.saturating_mul(deepest).saturating_mul(locals).saturating_add(met))
 }
 
 /// A few kilobytes can take a compiler hours: what would is not begun.

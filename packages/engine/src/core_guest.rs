@@ -8,7 +8,7 @@
 //! imports answers `ENOSYS`. Anything else is refused by name.
 
 use rand_chacha::rand_core::RngCore;
-use wasmtime::{Caller, Engine, ExternType, Linker, Module, TypedFunc, Val, ValType};
+use wasmtime::{Caller, Engine, ExternType, Linker, Module, Trap, TypedFunc, Val, ValType};
 
 use crate::guest::{failure, Failure};
 use crate::host::{write_at, Host, RANDOM_MAX};
@@ -25,6 +25,9 @@ const MAX_WRITTEN: usize = 1 << 20;
 /// And of that, what a failed turn tells.
 const MAX_TOLD: usize = 8 << 10;
 const MAX_PIECES: u32 = 1024;
+const PIECE_FUEL: u64 = 100;
+/// No limit of an operator is larger; what is more is not even copied.
+const MAX_OUTPUT: usize = 8 << 20;
 
 pub struct Core {
     pub instance: Instance,
@@ -57,18 +60,21 @@ fn known(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     linker.func_wrap(WASI, "clock_res_get", |mut c: Caller<'_, Host>, _: i32, out: i32| {
         write_at(&mut c, out, &1_000_000u64.to_le_bytes())
     })?;
-    linker.func_wrap(WASI, "random_get", |mut c: Caller<'_, Host>, mut out: i32, n: i32| {
+    linker.func_wrap(WASI, "random_get", |mut c: Caller<'_, Host>, mut out: i32, n: i32| -> wasmtime::Result<i32> {
         let mut left = n as u32;
+        if !pay(&mut c, u64::from(left)) {
+            return Err(Trap::OutOfFuel.into());
+        }
         while left > 0 {
             let mut bytes = vec![0u8; left.min(RANDOM_MAX) as usize];
             c.data_mut().random.fill_bytes(&mut bytes);
             if write_at(&mut c, out, &bytes) != SUCCESS {
-                return FAULT;
+                return Ok(FAULT);
             }
             out = out.wrapping_add(bytes.len() as i32);
             left -= bytes.len() as u32;
         }
-        SUCCESS
+        Ok(SUCCESS)
     })?;
     for name in ["args_sizes_get", "environ_sizes_get"] {
         linker.func_wrap(WASI, name, |mut c: Caller<'_, Host>, count: i32, size: i32| {
@@ -88,6 +94,12 @@ fn known(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     Ok(linker)
 }
 
+/// Takes fuel for what the host does in the guest's place; false: there is not so much.
+fn pay(caller: &mut Caller<'_, Host>, fuel: u64) -> bool {
+    let left = caller.get_fuel().unwrap_or(0);
+    fuel <= left && caller.set_fuel(left - fuel).is_ok()
+}
+
 /// Standard output and error: lines that the agent logs.
 fn write(mut caller: Caller<'_, Host>, fd: i32, list: i32, count: i32, out: i32) -> wasmtime::Result<i32> {
     if !(1..=2).contains(&fd) {
@@ -103,6 +115,9 @@ fn write(mut caller: Caller<'_, Host>, fd: i32, list: i32, count: i32, out: i32)
         }
         let word = |i: usize| u32::from_le_bytes(piece[i..i + 4].try_into().expect("four bytes"));
         let (from, len) = (word(0) as usize, word(4) as usize);
+        if !pay(&mut caller, PIECE_FUEL + len.min(MAX_WRITTEN) as u64) {
+            return Err(Trap::OutOfFuel.into());
+        }
         let room = MAX_WRITTEN.saturating_sub(caller.data().written.len());
         let Some(bytes) = from.checked_add(len).and_then(|to| memory.data(&caller).get(from..to)) else { return Ok(FAULT) };
         let bytes = bytes[..len.min(room)].to_vec();
@@ -149,8 +164,9 @@ impl Core {
             return Err(Failure::Guest { kind: "BadModule", detail });
         }
         if let Some(initialize) = instance.wasm.get_func(&mut instance.store, "_initialize") {
-            let run = initialize.typed::<(), ()>(&instance.store).and_then(|f| f.call(&mut instance.store, ()));
-            run.map_err(|e| told(failure(e), &instance))?;
+            let typed = initialize.typed::<(), ()>(&instance.store);
+            let typed = typed.map_err(|_| Failure::Guest { kind: "BadModule", detail: "its `_initialize` wants something".into() })?;
+            typed.call(&mut instance.store, ()).map_err(|e| told(failure(e), &instance))?;
         }
         Core::adopt(instance)
     }
@@ -186,6 +202,10 @@ impl Core {
         room.copy_from_slice(input);
         let found = self.turn.call(&mut *store, (at, input.len() as i32)).map_err(failure)? as u64;
         let (from, len) = ((found >> 32) as usize, found as u32 as usize);
+        if len > MAX_OUTPUT {
+            let detail = format!("a turn with {len} bytes of effects and replies");
+            return Err(Failure::Guest { kind: "OutputTooLarge", detail });
+        }
         let output = memory.data(&*store).get(from..from + len).ok_or_else(|| bad("`cardinal_turn` answered with bytes outside its memory".into()))?;
         Ok(with_written(output, &store.data().written))
     }

@@ -66,6 +66,8 @@ pub struct HomeGiven {
 const IMAGE_CLOCK_MS: f64 = 1_767_225_600_000.0;
 const IMAGE_SEED: [u8; 32] = [7; 32];
 const IMAGE_FUEL: u64 = 20_000_000_000;
+/// For what a program says of itself, and for a first turn that is thrown away.
+const LOOK_FUEL: u64 = 2_000_000_000;
 const IMAGE_MEMORY: usize = 256 << 20;
 
 enum State {
@@ -277,7 +279,9 @@ impl Engine {
     #[napi]
     pub fn extend(&self, job: f64, parent: u32, script: Buffer, name: String, sdk: bool) -> napi::Result<()> {
         let (parent, script) = (self.shared.image(parent)?, script.to_vec());
-        self.submit(job, HOST_LANE, move |s| s.extend(&parent, &script, &name, sdk));
+        // A program's own code runs here: nothing of the node's waits behind it.
+        let lane = if sdk { HOST_LANE } else { COMPILE_LANE };
+        self.submit(job, lane, move |s| s.extend(&parent, &script, &name, sdk));
         Ok(())
     }
 
@@ -301,10 +305,11 @@ impl Engine {
             let mut about = Vec::new();
             if described {
                 let mut guest = s.over(&image, None)?;
-                about = guest.describe(&build_turn())?;
+                let look = Turn { fuel: LOOK_FUEL, ..build_turn() };
+                about = guest.describe(&look)?;
                 let events = split(&warm).ok_or_else(|| host("events are cut off".into()))?;
                 // Whatever comes of it: what it wrote is what others will write.
-                let _ = guest.turn(&events, &build_turn());
+                let _ = guest.turn(&events, &look);
                 image.learn(guest.instance());
             }
             s.images.lock().expect("images").insert(id, image);

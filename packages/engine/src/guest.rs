@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Engine, Trap};
+use wasmtime::{Engine, MemoryAccessError, Trap};
 
 use crate::bridge::HomeTrouble;
 use crate::code::Code;
@@ -92,6 +92,10 @@ impl Guest {
             Guest::Js(guest) => guest.turn(events)?,
             Guest::Core(guest) => guest.turn(events)?,
         };
+        if sys::take_host_failure() {
+            // It saw an allocation fail that would not have failed elsewhere.
+            return Err(Failure::Host("the host could not back the guest's memory".into()));
+        }
         let store = &mut self.instance().store;
         let left = store.get_fuel().map_err(failure)?;
         let mut home = TurnReport::default();
@@ -161,6 +165,9 @@ pub fn failure(error: wasmtime::Error) -> Failure {
         Some(Trap::StackOverflow) => "StackOverflow",
         Some(Trap::AllocationTooLarge) => "OutOfMemory",
         Some(_) => "Trap",
+        None if error.downcast_ref::<MemoryAccessError>().is_some() => {
+            return Failure::Guest { kind: "BadPointer", detail: "it named bytes outside its memory".into() };
+        }
         None => return Failure::Host(format!("{error:#}")),
     };
     Failure::Guest { kind, detail: format!("{:#}", error.root_cause()) }

@@ -5,7 +5,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use crate::bridge;
 use crate::home::Home;
-use wasmtime::{Caller, Engine, Instance, Linker, Memory, Store, TypedFunc};
+use wasmtime::{Caller, Engine, Instance, Linker, Memory, Store, Trap, TypedFunc};
 
 /// The largest single draw of randomness, as in Web Crypto.
 pub const RANDOM_MAX: u32 = 65_536;
@@ -136,6 +136,9 @@ fn draw_random(mut caller: Caller<'_, Host>, argc: i32, argv: i32) -> wasmtime::
     let mut bytes = vec![0u8; n as usize];
     caller.data_mut().random.fill_bytes(&mut bytes);
     let at = calls.malloc.call(&mut caller, n.max(1) as i32)?;
+    if at == 0 {
+        return Err(Trap::AllocationTooLarge.into());
+    }
     calls.memory.write(&mut caller, at as u32 as usize, &bytes)?;
     let value = calls.new_bytes.call(&mut caller, (at, n as i32))?;
     calls.free.call(&mut caller, at)?;

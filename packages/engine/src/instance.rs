@@ -18,6 +18,8 @@ use crate::sys;
 /// More than this no guest has.
 pub const MOST_MEMORY: usize = 1 << 30;
 
+const START_FUEL: u64 = 100_000_000;
+
 pub struct Instance {
     pub store: Store<Host>,
     pub wasm: WasmInstance,
@@ -68,6 +70,8 @@ impl Instance {
         let maximum = Arc::new(AtomicUsize::new(MOST_MEMORY));
         sys::plan_memory(Some(mapping.sealed.clone()), image.memory_len, maximum.clone());
         let mut store = new_store(engine);
+        // Some modules initialise themselves by code, which wants fuel; each turn has its own.
+        store.set_fuel(START_FUEL).map_err(failure)?;
         let wasm = pre.instantiate(&mut store).map_err(|e| host(format!("instantiate: {e:#}")))?;
         store.data_mut().home = home.map(Box::new);
         let mut instance = Instance::bind(store, wasm, maximum, &image.code.globals, Some(lease))?;

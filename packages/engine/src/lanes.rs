@@ -35,12 +35,15 @@ pub struct Lanes<J> {
     /// Lanes with a job that may begin, by the time that they have taken.
     ready: BTreeSet<(u64, u32)>,
     clock: u64,
+    /// The most that any lane has taken.
+    highest: u64,
     queued: usize,
+    running: usize,
 }
 
 impl<J> Default for Lanes<J> {
     fn default() -> Lanes<J> {
-        Lanes { lanes: HashMap::new(), ready: BTreeSet::new(), clock: 0, queued: 0 }
+        Lanes { lanes: HashMap::new(), ready: BTreeSet::new(), clock: 0, highest: 0, queued: 0, running: 0 }
     }
 }
 
@@ -84,6 +87,11 @@ impl<J> Lanes<J> {
         self.lane(lane).weight = weight.max(1);
     }
 
+    /// Whether no job may begin, though some may wait.
+    pub fn nothing_ready(&self) -> bool {
+        self.ready.is_empty()
+    }
+
     pub fn len(&self) -> usize {
         self.queued
     }
@@ -104,6 +112,7 @@ impl<J> Lanes<J> {
         let (taken, lane) = *self.ready.first()?;
         self.clock = self.clock.max(taken);
         self.queued -= 1;
+        self.running += 1;
         let job = self.change(lane, |of| {
             of.running += 1;
             of.queue.pop_front().expect("ready")
@@ -113,9 +122,11 @@ impl<J> Lanes<J> {
 
     /// A job of this lane has taken so much more.
     pub fn charge(&mut self, lane: u32, time: Duration) {
-        self.change(lane, |of| {
+        let taken = self.change(lane, |of| {
             of.taken += time.as_nanos() as u64 * u64::from(DEFAULT_WEIGHT) / u64::from(of.weight);
+            of.taken
         });
+        self.highest = self.highest.max(taken);
     }
 
     /// A long job of this lane has taken so much more.
@@ -138,6 +149,11 @@ impl<J> Lanes<J> {
             of.running -= 1;
             of.demoted -= usize::from(demoted);
         });
+        self.running -= 1;
+        if self.running == 0 && self.queued == 0 {
+            // What was taken while nobody else wanted it is no debt.
+            self.clock = self.highest;
+        }
         if self.lanes.len() > MAX_IDLE {
             let clock = self.clock;
             self.lanes.retain(|_, of| !of.idle() || of.taken > clock || of.weight != DEFAULT_WEIGHT);

@@ -23,8 +23,8 @@ use crate::warm::Warm;
 const MANY: usize = 8;
 /// Or from so many that were made one after the other: by then copying pages has cost more than flattening.
 const OFTEN: usize = 16;
-/// So many stay though nobody lives over them.
-const KEPT: usize = 16;
+/// So many bytes stay though nobody lives over them.
+const KEPT: usize = 256 << 20;
 
 /// Flattened images that stay for the next instance; the one that was used longest ago goes first.
 #[derive(Default)]
@@ -36,10 +36,13 @@ impl Flats {
         match kept.iter().position(|known| Arc::ptr_eq(known, sealed)) {
             Some(at) if at + 1 == kept.len() => return,
             Some(at) => drop(kept.remove(at)),
-            None if kept.len() == KEPT => drop(kept.pop_front()),
             None => {}
         }
         kept.push_back(sealed.clone());
+        let bytes = |kept: &VecDeque<Arc<Sealed>>| kept.iter().map(|one| one.bytes().len()).sum::<usize>();
+        while kept.len() > 1 && bytes(&kept) > KEPT {
+            kept.pop_front();
+        }
     }
 }
 
@@ -119,7 +122,7 @@ impl Image {
         if let Some(memory) = whole {
             // One of an old format is all of itself.
             image.kept = Some(Arc::new(seal(&memory)?));
-        } else if keep || image.below.is_none() {
+        } else if keep {
             image.kept = Some(image.flatten()?);
         }
         Ok(image)

@@ -1,6 +1,7 @@
 //! Compiling: a core module is checked, stripped of what would overwrite an image, and compiled
 //! once; the artefact is cached under a key of the node.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, Mac};
@@ -91,6 +92,11 @@ pub struct Prepared {
 const OUR_GLOBAL: &str = "cardinal:global:";
 /// The function that a module starts with is exported under this name.
 pub const START: &str = "cardinal:start";
+/// What a guest may begin with, of 64 KiB; what its globals may be; and the elements of all its tables, which lie
+/// beside its memory.
+const MOST_PAGES: u64 = 4096;
+const MOST_GLOBALS: usize = 1000;
+const MOST_ELEMENTS: u64 = 1_000_000;
 const OURS: &str = "cardinal:";
 
 /// Features whose state can be listed. The rest is off in `config` too.
@@ -114,7 +120,8 @@ pub fn prepare(wasm: &[u8]) -> Result<Prepared, String> {
     let mut validator = Validator::new_with_features(features());
     validator.validate_all(wasm).map_err(|e| format!("it is no core module that is run here: {e}"))?;
     let mut memories = 0;
-    let mut globals: Vec<(u32, Option<String>)> = Vec::new();
+    let mut elements = 0u64;
+    let mut globals: Vec<u32> = Vec::new();
     let mut count = 0u32;
     let mut exports: Vec<(String, ExternalKind, u32)> = Vec::new();
     let mut function = 0u32;
@@ -132,7 +139,23 @@ pub fn prepare(wasm: &[u8]) -> Result<Prepared, String> {
                     function += 1;
                 }
             }
-            Payload::MemorySection(section) => memories += section.count(),
+            Payload::MemorySection(section) => {
+                memories += section.count();
+                for memory in section {
+                    let pages = memory.map_err(|e| e.to_string())?.initial;
+                    if !(1..=MOST_PAGES).contains(&pages) {
+                        return Err(format!("its memory section: it begins with {pages} pages, and may with 1 to {MOST_PAGES}"));
+                    }
+                }
+            }
+            Payload::TableSection(section) => {
+                for table in section {
+                    elements = elements.saturating_add(table.map_err(|e| e.to_string())?.ty.initial);
+                }
+                if elements > MOST_ELEMENTS {
+                    return Err(format!("its table section: {elements} elements, and {MOST_ELEMENTS} at most"));
+                }
+            }
             Payload::GlobalSection(section) => {
                 for global in section {
                     let ty = global.map_err(|e| e.to_string())?.ty;
@@ -141,7 +164,10 @@ pub fn prepare(wasm: &[u8]) -> Result<Prepared, String> {
                         if !numeric {
                             return Err(format!("its global section: mutable global {count} holds a reference or a vector, which cannot be saved"));
                         }
-                        globals.push((count, None));
+                        if globals.len() == MOST_GLOBALS {
+                            return Err(format!("its global section: more than {MOST_GLOBALS} mutable globals"));
+                        }
+                        globals.push(count);
                     }
                     count += 1;
                 }
@@ -189,14 +215,15 @@ pub fn prepare(wasm: &[u8]) -> Result<Prepared, String> {
     }
     let mut ours = Vec::new();
     let mut names = Vec::new();
-    for (index, _) in &globals {
-        let known = exports.iter().find(|(_, kind, of)| *kind == ExternalKind::Global && of == index);
-        names.push(known.map_or_else(
+    let theirs: HashMap<u32, &String> =
+        exports.iter().filter(|(_, kind, _)| *kind == ExternalKind::Global).map(|(name, _, of)| (*of, name)).collect();
+    for index in &globals {
+        names.push(theirs.get(index).map_or_else(
             || {
                 ours.push(*index);
                 format!("{OUR_GLOBAL}{index}")
             },
-            |(name, ..)| name.clone(),
+            |name| (*name).clone(),
         ));
     }
     let mut added: Vec<(String, u8, u32)> = ours.into_iter().map(|i| (format!("{OUR_GLOBAL}{i}"), EXPORT_GLOBAL, i)).collect();

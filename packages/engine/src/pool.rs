@@ -98,7 +98,7 @@ impl Pool {
             let mut state = pool.state.lock().expect("pool");
             state.lanes.set_weight(HOST_LANE, HOST_WEIGHT);
             for _ in 0..size {
-                pool.add_worker(&mut state);
+                assert!(pool.add_worker(&mut state), "a turn thread starts");
             }
         }
         let watcher = pool.clone();
@@ -152,15 +152,17 @@ impl Pool {
         drop(discarded);
     }
 
-    fn add_worker(self: &Arc<Self>, state: &mut State) {
-        state.workers += 1;
+    /// False: the system has no thread for it now.
+    fn add_worker(self: &Arc<Self>, state: &mut State) -> bool {
         state.next_worker += 1;
         let (pool, id) = (self.clone(), state.next_worker);
-        std::thread::Builder::new()
+        let started = std::thread::Builder::new()
             .name(format!("cardinal-turn-{id}"))
             .stack_size(NATIVE_STACK + (1 << 20))
             .spawn(move || pool.work(id))
-            .expect("a turn thread starts");
+            .is_ok();
+        state.workers += usize::from(started);
+        started
     }
 
     fn work(self: &Arc<Self>, id: u64) {
@@ -182,7 +184,11 @@ impl Pool {
             if ended.demoted {
                 // Jobs of this lane may have been waiting for exactly this end.
                 self.work.notify_all();
-                return;
+                if state.workers >= self.size {
+                    return;
+                }
+                // No other thread could be had for it: better a slow one than none.
+                state.workers += 1;
             }
         }
     }
@@ -203,7 +209,7 @@ impl Pool {
             if state.closed {
                 return None;
             }
-            if state.discarded.len() >= MAX_DISCARDED || (state.lanes.len() == 0 && !state.discarded.is_empty()) {
+            if state.discarded.len() >= MAX_DISCARDED || (state.lanes.nothing_ready() && !state.discarded.is_empty()) {
                 let discarded = std::mem::take(&mut state.discarded);
                 drop(state);
                 drop(discarded);

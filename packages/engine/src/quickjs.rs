@@ -218,8 +218,10 @@ impl QuickJs {
         }
         let memory = self.calls.memory.data_mut(&mut self.instance.store);
         let start = at as u32 as usize;
-        memory[start..start + bytes.len()].copy_from_slice(bytes);
-        memory[start + bytes.len()] = 0;
+        // Where its heap is broken, the address is anything.
+        let room = memory.get_mut(start..start + bytes.len() + 1).ok_or(Trap::MemoryOutOfBounds)?;
+        room[..bytes.len()].copy_from_slice(bytes);
+        room[bytes.len()] = 0;
         Ok(at)
     }
 
@@ -266,8 +268,8 @@ impl QuickJs {
         }
         let mut length = [0u8; 4];
         self.calls.memory.read(&self.instance.store, length_at as u32 as usize, &mut length)?;
-        let mut bytes = vec![0u8; u32::from_le_bytes(length) as usize];
-        self.calls.memory.read(&self.instance.store, at as u32 as usize, &mut bytes)?;
+        let (from, length) = (at as u32 as usize, u32::from_le_bytes(length) as usize);
+        let bytes = self.instance.memory().get(from..from + length).ok_or(Trap::MemoryOutOfBounds)?.to_vec();
         self.calls.free_text.call(&mut self.instance.store, at)?;
         self.calls.free.call(&mut self.instance.store, length_at)?;
         Ok(bytes)

@@ -28,8 +28,9 @@ import { chooseInputs } from './inputs.ts'
 import { type AgentLimits, told } from './limits.ts'
 import { cancelledReceipt } from './outcome.ts'
 import { Outgoing } from './outgoing.ts'
-import { type Identity, replay, sealSnapshot, turnSeed } from './replay.ts'
+import { type Identity, type Replayed, replay, turnSeed } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
+import { type Sealed, sealSnapshot } from './snapshots.ts'
 import { Standing } from './standing.ts'
 import {
   type AgentState,
@@ -117,6 +118,8 @@ export class LiveAgent {
   /** What it would take to repeat the turns since the last save, and what that save took. */
   #toRepeatMicros = 0
   #saveMicros = SAVE_MICROS
+  /** The file of its last save and of the one before, where memory was too large for a row. */
+  #memoryFiles: readonly (string | undefined)[] = []
   #stopping = false
   /** Effects that are allowed and wait for their turn at the kernel's thread. */
   #toBegin = 0
@@ -130,7 +133,7 @@ export class LiveAgent {
     identity: Identity,
     image: LoadedImage,
     state: AgentState,
-    back: { readonly instance: Instance; readonly hasHome: boolean } | undefined,
+    back: Pick<Replayed, 'instance' | 'hasHome' | 'memoryFile'> | undefined,
     row: Standing['row'],
   ) {
     this.#around = around
@@ -141,6 +144,7 @@ export class LiveAgent {
     this.state = state
     this.#instance = back?.instance
     this.#hasHome = back?.hasHome ?? false
+    if (back?.memoryFile !== undefined) this.#memoryFiles = [back.memoryFile]
     if (this.#hasHome) around.ctx.homes.open.used(this)
     around.ctx.images.hold(image)
     around.ctx.admission.changed(address, waitingOf(state))
@@ -204,6 +208,8 @@ export class LiveAgent {
         return
       }
       this.#dropInstance()
+      this.#memoryFiles = []
+      this.#around.ctx.memoryFiles.keepOnly(this.identity.birth)
       if (this.#hasHome) this.#removeHome()
     }
     this.#arm()
@@ -707,32 +713,60 @@ export class LiveAgent {
     const { tip } = this.state
     const encoded = encodeState(this.state)
     const memory = await ctx.engine.save(this.#instance, this.identity.lane)
-    const bytes = sealSnapshot(encoded, tip, memory, this.key)
+    const sealed = await this.#seal(encoded, tip, memory)
+    if (!sealed) return
+    const { bytes, file } = sealed
     await ctx.log.untilDurable(tip.pos)
     ctx.crashPoint('snapshot.before')
-    if (this.#hasHome) await this.#saveHome(tip, bytes)
+    let kept: boolean
+    if (this.#hasHome) kept = await this.#saveHome(tip, bytes)
     else {
       ctx.derived.apply()
-      ctx.derived.saveSnapshot(this.identity.birth, tip, bytes)
+      kept = ctx.derived.saveSnapshot(this.identity.birth, tip, bytes)
     }
     ctx.crashPoint('snapshot.saved')
+    if (kept) this.#keepFile(file)
     this.#toRepeatMicros = 0
     this.#saveMicros = (performance.now() - began) * 1000
   }
 
-  async #saveHome({ seq, hash }: Tip, bytes: Buffer): Promise<void> {
+  /** Undefined: the disk has no room for large memory now. What was saved before stays, and so does what came after it. */
+  async #seal(encoded: string, tip: Tip, memory: Buffer): Promise<Sealed | undefined> {
+    const { memoryFiles, homes, onNotice } = this.#around.ctx
+    try {
+      return await sealSnapshot(memoryFiles, this.identity.birth, encoded, tip, memory, this.key)
+    } catch (error) {
+      if (!homes.isOfDisk(error)) throw error
+      onNotice(`\`${this.name}\`: its memory could not be saved: ${(error as Error).message}`)
+      this.#toRepeatMicros = 0
+      return undefined
+    }
+  }
+
+  /** The file of this save and the one before it stay: a power cut may bring back the row that names that one. */
+  #keepFile(file: string | undefined): void {
+    const [before] = this.#memoryFiles
+    if (file === undefined && before === undefined && this.#memoryFiles.length < 2) return
+    this.#memoryFiles = [file, before]
+    this.#around.ctx.memoryFiles.keepOnly(this.identity.birth, ...this.#memoryFiles)
+  }
+
+  /** Whether it is kept. */
+  async #saveHome({ seq, hash }: Tip, bytes: Buffer): Promise<boolean> {
     const { engine, homes } = this.#around.ctx
     const instance = this.#instance as Instance
     try {
       this.#walBytes = await engine.commitHome(instance, this.identity.lane, { seq, hash, bytes })
       homes.open.used(this)
-      if (this.#walBytes <= WAL_BYTES_AWAKE || this.#stopping) return
+      if (this.#walBytes <= WAL_BYTES_AWAKE || this.#stopping) return true
       await engine.checkpointHome(instance, this.identity.lane)
+      return true
     } catch (error) {
       if (!(error instanceof EngineFailure)) throw error
       // The instance is gone with it. Whoever is put away comes back from the save before.
       this.#dropInstance()
       if (!this.#stopping) await this.#rebuild()
+      return false
     }
   }
 

@@ -19,12 +19,13 @@ import { fanoutBack } from './fanout.ts'
 import { type Address, type EffectId, parseAddress, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { type Identity, type Replayed, replay } from './replay.ts'
-import { Residency, type ResidencyOptions } from './residency.ts'
+import { Residency, type ResidencyOptions, type Room } from './residency.ts'
 import { emptyState } from './state.ts'
 import { type BirthMeta, birthEvent } from './wire.ts'
 
 const POLL_MS = 250
 const DISK_RETRY_MS = 250
+const OWED_AT_ONCE = 64
 const MAX_DISK_RETRY_MS = 10_000
 
 export interface AgentsOptions extends ResidencyOptions {
@@ -61,6 +62,8 @@ export class Agents {
   readonly #laneOf = lanes()
   readonly #residency: Residency
   readonly #due: Due
+  /** Who has something to do and found no room. */
+  readonly #owed = new Set<string>()
   #signalling: Promise<void> = Promise.resolve()
   readonly #toSignal = new Set<string>()
   #closed = false
@@ -84,6 +87,7 @@ export class Agents {
     this.#due = new Due(ctx, {
       isLive: (address) => this.#live.has(address),
       wake: (row) => this.#wakeQuietly(row),
+      before: () => this.#payOwed(),
       sunk: (tenant) => this.sunk(tenant),
       fatal,
     })
@@ -112,8 +116,8 @@ export class Agents {
     return this.#around.ctx.derived.findAgent(parseAddress(name))?.stopped === 1
   }
 
-  /** The agent, awake; undefined if it was never born. */
-  async find(address: Address): Promise<LiveAgent | undefined> {
+  /** The agent, awake; undefined if it was never born. `own`: the kernel itself wants it, and comes again if there is no room. */
+  async find(address: Address, own = false): Promise<LiveAgent | undefined> {
     const name = showAddress(address)
     for (;;) {
       const suspending = this.#suspending.get(name)
@@ -128,7 +132,7 @@ export class Agents {
     const waking = this.#waking.get(name)
     if (waking) return waking
     const row = this.#around.ctx.derived.findAgent(address)
-    return row ? this.wake(row) : undefined
+    return row ? this.wake(row, own) : undefined
   }
 
   /** The agent, awake, born now if it never was. */
@@ -148,14 +152,21 @@ export class Agents {
 
   /** Only one of these runs for an address, so nobody is born between the look and the birth. */
   async #birthUnlessBorn(address: Address): Promise<LiveAgent> {
-    const generation = this.#around.ctx.control.requireGeneration(address.tenant, address.type)
-    const image = await this.#around.ctx.images.get(generation.image)
-    await this.#residency.room(address)
-    return (
-      (await this.find(address)) ??
-      this.#bornNow(address) ??
-      this.#birth(address, image, generation.generation)
-    )
+    const { ctx } = this.#around
+    ctx.control.requireGeneration(address.tenant, address.type)
+    const room = await this.#residency.room(address)
+    try {
+      // Whatever was applied while somebody waited for room is what it is born with.
+      const generation = ctx.control.requireGeneration(address.tenant, address.type)
+      const image = await ctx.images.get(generation.image)
+      return (
+        (await this.find(address)) ??
+        this.#bornNow(address) ??
+        this.#birth(address, image, generation.generation)
+      )
+    } finally {
+      room.give()
+    }
   }
 
   /** Whoever was born while somebody waited for a look at its address. */
@@ -228,9 +239,9 @@ export class Agents {
     return agent
   }
 
-  #enter(agent: LiveAgent): void {
+  #enter(agent: LiveAgent, room?: Room): void {
     this.#live.set(agent.name, agent)
-    this.#residency.entered(agent)
+    this.#residency.entered(agent, room)
   }
 
   #leave(agent: LiveAgent): void {
@@ -239,19 +250,17 @@ export class Agents {
   }
 
   /** Brings a sleeping agent back and takes up what it left open. */
-  wake(row: AgentRow): Promise<LiveAgent> {
+  wake(row: AgentRow, own = false): Promise<LiveAgent> {
     const { address: name } = row
     const known = this.#waking.get(name)
     if (known) return known
-    const waking = this.#wake(row).finally(() => this.#waking.delete(name))
+    const waking = this.#wake(row, own).finally(() => this.#waking.delete(name))
     this.#waking.set(name, waking)
     return waking
   }
 
-  async #wake(row: AgentRow): Promise<LiveAgent> {
-    const { ctx } = this.#around
+  async #wake(row: AgentRow, own: boolean): Promise<LiveAgent> {
     const address = { tenant: row.tenant, type: row.type, key: row.key }
-    await this.#residency.room(address)
     if (row.erased) throw wasErased(row.address)
     if (row.quarantined)
       throw new KernelError(
@@ -259,6 +268,16 @@ export class Agents {
         'Quarantined',
         `\`${row.address}\` is quarantined; see \`cardinal history ${row.address}\``,
       )
+    const room = await this.#residency.room(address, own)
+    try {
+      return await this.#wakeIn(room, address, row)
+    } finally {
+      room.give()
+    }
+  }
+
+  async #wakeIn(room: Room, address: Address, row: AgentRow): Promise<LiveAgent> {
+    const { ctx } = this.#around
     const identity = this.#identity(
       address,
       row.birth,
@@ -270,7 +289,7 @@ export class Agents {
       const back = await this.#bringBack(identity, image, tip, row.id)
       const standing = ctx.authority.wake(address, row.address, back.state.holding)
       const agent = new LiveAgent(this.#around, address, identity, image, back.state, back, standing)
-      this.#enter(agent)
+      this.#enter(agent, room)
       agent.recover()
       ctx.homes.open.trim()
       return agent
@@ -351,7 +370,8 @@ export class Agents {
   }
 
   #cancelIdle(name: string): void {
-    this.#residency.wanted(name)
+    const live = this.#live.get(name)
+    if (live) this.#residency.wanted(live)
     this.#idle.get(name)?.cancel()
     this.#idle.delete(name)
   }
@@ -505,6 +525,7 @@ export class Agents {
   async #finishErasure(row: AgentRow): Promise<void> {
     const { ctx } = this.#around
     ctx.derived.deleteSnapshot(row.id)
+    ctx.memoryFiles.keepOnly(row.birth)
     await ctx.homes.remove(ctx.homes.fileOf(row.birth))
     ctx.slots.destroy(row.slot)
     ctx.crashPoint('erase.destroyed')
@@ -526,13 +547,35 @@ export class Agents {
     return this.#due.poll()
   }
 
-  /** A quarantined agent is on record; it must not keep the others from waking. */
-  async #wakeQuietly(row: AgentRow): Promise<void> {
+  /**
+   * Wakes an agent for the kernel's own sake. A quarantined one is on record, and must not keep the others from
+   * waking; one for which there is no room now is woken later. False: that.
+   */
+  async #wakeQuietly(row: Pick<AgentRow, 'address'>): Promise<boolean> {
     try {
-      await this.find({ tenant: row.tenant, type: row.type, key: row.key })
+      await this.find(parseAddress(row.address), true)
+      return true
     } catch (error) {
+      if (error instanceof KernelError && error.class === 'Busy') {
+        this.owe(row.address)
+        return false
+      }
       const known = error instanceof KernelError || (error as { code?: string }).code === 'KeyDestroyed'
       if (!known) this.#around.fatal(error)
+      return true
+    }
+  }
+
+  /** There is no room for an agent that has something to do: it is woken as soon as there is. */
+  owe(address: string): void {
+    this.#owed.add(address)
+  }
+
+  async #payOwed(): Promise<void> {
+    for (const address of [...this.#owed].slice(0, OWED_AT_ONCE)) {
+      this.#owed.delete(address)
+      // Those behind it would find no more room than it has.
+      if (!(await this.#wakeQuietly({ address }))) return
     }
   }
 

@@ -72,7 +72,7 @@ export class Batch {
     const meta = JSON.parse(header.meta) as unknown
     if (header.agent.equals(NODE_AGENT)) {
       this.#nodeTip = entry
-      return this.#node(pos, header.kind, meta)
+      return this.#node(entry, meta)
     }
     const birth = header.agent.toString('hex')
     if (header.kind === 'birth') this.#birth(pos, header.agent, header.timeMs, meta as BirthMeta)
@@ -353,8 +353,8 @@ export class Batch {
     if (meta.undelivered) addWork(agent, -1)
   }
 
-  #node(pos: Pos, kind: string, meta: unknown): void {
-    if (!ROWS_ONLY.has(kind)) this.#db.run('insert into node_entries(pos) values(?)', pos)
+  #node({ pos, hash, header: { kind } }: ScannedEntry, meta: unknown): void {
+    if (!ROWS_ONLY.has(kind)) this.#db.run('insert into node_entries(pos, hash) values(?, ?)', pos, hash)
     if (kind === 'revoked') {
       this.#authority.revoke(pos, (meta as { card: string }).card, undefined)
       for (const taken of (meta as AuthorityMeta).refunds ?? []) this.#authority.refund(taken)

@@ -12,6 +12,7 @@ import type { Homes } from './homes.ts'
 import type { HostSecrets } from './host-secrets.ts'
 import type { Images } from './images.ts'
 import type { Limits } from './limits.ts'
+import type { MemoryFiles } from './memory-files.ts'
 import type { Meters } from './meters.ts'
 import type { Pace } from './pace.ts'
 import type { Progress } from './progress.ts'
@@ -23,6 +24,7 @@ export interface Context {
   readonly engine: Engine
   readonly images: Images
   readonly homes: Homes
+  readonly memoryFiles: MemoryFiles
   readonly secrets: HostSecrets
   readonly control: Control
   readonly authority: Authority

@@ -133,8 +133,17 @@ export class Control {
   }
 
   /** Folds the node's own entries, which rows name. Those that only concern rows are not read. */
-  restore(positions: readonly Pos[], tip: Tip | undefined): void {
-    for (const pos of positions) this.take(this.#sink.log.read(pos))
+  restore(entries: readonly { readonly pos: Pos; readonly hash: Buffer }[], tip: Tip | undefined): void {
+    for (const { pos, hash } of entries) {
+      const entry = this.#sink.log.read(pos)
+      if (!entry.hash.equals(hash))
+        throw new KernelError(
+          'Corrupt',
+          'LogCorrupt',
+          `the entry at position ${pos}, of the node itself, is not the one that rows were made from`,
+        )
+      this.take(entry)
+    }
     if (tip) this.#tip = tip
   }
 

@@ -81,6 +81,9 @@ export class Delivery {
     taken.catch((error: unknown) => {
       // Whoever takes the agent up again finds the effect open.
       if (error instanceof KernelError && error.code === 'Closing') return
+      // Nobody's refusal ends a node: whoever asked is told of it.
+      if (error instanceof KernelError && error.class !== 'Bug' && !agent.stopping)
+        return agent.outgoing.receive(effect, { ok: false, error: unavailable(error) }, false)
       this.#fatal(error)
     })
   }
@@ -215,15 +218,11 @@ export class Delivery {
     if (!known) return undefined
     const wiping = wipingError(target)
     if (wiping) return unavailable(wiping)
+    const { payload } = target.limits
+    if (Buffer.byteLength(JSON.stringify(effect.args ?? null)) > payload.value) return TOO_LARGE
     const refusal = this.#ctx.admission.refusal(target)
     // Whose queue or log is full is the callee's own affair.
-    if (refusal)
-      return {
-        class: 'Unavailable',
-        code: 'Busy',
-        message: 'the agent takes nothing in now',
-        retryAfterMs: 1000,
-      }
+    if (refusal) return BUSY
     if (!this.#waits(agent, effect) || known.shared === true) return undefined
     if (!this.#ctx.waits.closes(agent.name, target.name)) return undefined
     return {
@@ -392,13 +391,15 @@ export class Delivery {
   /** An answer has been given: its caller takes it in, whether it sleeps or not. */
   answered(answer: Answer): void {
     this.#answer(answer).catch((error: unknown) => {
+      // It finds the answer when it wakes, as after a restart.
+      if (error instanceof KernelError && error.class === 'Busy') return this.#agents.owe(answer.caller)
       if (error instanceof KernelError) return
       this.#fatal(error)
     })
   }
 
   async #answer({ caller, effect: id, reply, influence, bare, from, stopped }: Answer): Promise<void> {
-    const agent = await this.#agents.find(parseAddress(caller))
+    const agent = await this.#agents.find(parseAddress(caller), true)
     const effect = agent && [...agent.state.effects.values()].find((e) => e.id === id)
     if (!agent || !effect || agent.stopping) return
     if (stopped !== undefined) {
@@ -549,7 +550,22 @@ function refusedWith(refusal: Refusal): Receipt {
   return { ok: false, error: refusalError(refusal) }
 }
 
-function unavailable({ code, message, details }: KernelError): WireError {
+const TOO_LARGE: WireError = {
+  class: 'Malformed',
+  code: 'TooLarge',
+  message: 'more bytes of arguments than the agent takes',
+}
+
+const BUSY: WireError = {
+  class: 'Unavailable',
+  code: 'Busy',
+  message: 'the agent takes nothing in now',
+  retryAfterMs: 1000,
+}
+
+function unavailable({ class: cls, code, message, details }: KernelError): WireError {
+  // Whose room or queue is full is nobody's affair in another agent.
+  if (cls === 'Busy') return BUSY
   const { retryAfterMs } = details
   return { class: 'Unavailable', code, message, ...(typeof retryAfterMs === 'number' && { retryAfterMs }) }
 }

@@ -38,7 +38,7 @@ const SCHEMA = `
   create table meters(counter text not null, what text not null, taken text not null, ends integer not null, primary key(counter, what)) without rowid;
   create index meters_ends on meters(ends);
   create table written(scope text primary key, bytes integer not null) without rowid;
-  create table node_entries(pos integer primary key);
+  create table node_entries(pos integer primary key, hash blob not null);
   create table revocations(pos integer not null, card text not null, agent integer, primary key(pos, card)) without rowid;
   create table calls(agent integer not null, effect text not null, callee text not null, invocation text not null, waits integer not null, primary key(agent, effect)) without rowid;
   create table asks(id integer primary key, agent integer not null, effect text not null, pos integer not null, roles text not null, approved text not null, state text not null, unique(agent, effect));
@@ -220,8 +220,8 @@ export class Derived {
   }
 
   /** Entries of the node itself that say more than rows do, in their order. */
-  nodeEntries(): Pos[] {
-    return (this.#all('select pos from node_entries order by pos') as { pos: Pos }[]).map(({ pos }) => pos)
+  nodeEntries(): { readonly pos: Pos; readonly hash: Buffer }[] {
+    return this.#all('select pos, hash from node_entries order by pos') as { pos: Pos; hash: Buffer }[]
   }
 
   /** The newest of all entries of the node itself. */
@@ -523,10 +523,11 @@ export class Derived {
   }
 
   /** Keeps a snapshot of an agent at `tip`, whose entry must be durable. A full disk costs a longer replay, no more. */
-  saveSnapshot(birth: Buffer, tip: Tip, bytes: Buffer): void {
+  /** Whether it is kept. */
+  saveSnapshot(birth: Buffer, tip: Tip, bytes: Buffer): boolean {
     const row = this.#get('select id from agents where birth = ?', birth) as { id: number } | undefined
     // Rows are behind while the disk is full: then there is nobody yet to keep it for.
-    if (!row) return
+    if (!row) return false
     try {
       this.#run(
         'insert or replace into snapshots(agent, seq, hash, bytes) values(?,?,?,?)',
@@ -535,8 +536,10 @@ export class Derived {
         tip.hash,
         bytes,
       )
+      return true
     } catch (error) {
       if (!isFull(error)) throw error
+      return false
     }
   }
 

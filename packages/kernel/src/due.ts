@@ -14,8 +14,10 @@ const BEFORE_OPEN = 256
 
 export interface Wakers {
   readonly isLive: (address: string) => boolean
-  /** Never throws for what is the agent's own affair. */
-  readonly wake: (row: AgentRow) => Promise<void>
+  /** Never throws for what is the agent's own affair. False: there is no room for it now. */
+  readonly wake: (row: AgentRow) => Promise<boolean>
+  /** Wakes who found no room before. */
+  readonly before: () => Promise<void>
   /** Whoever of a tenant is stopped by cards that have ended is to be told. */
   readonly sunk: (tenant: string) => void
   readonly fatal: (error: unknown) => void
@@ -43,7 +45,9 @@ export class Due {
     const rows = [...derived.agentsWithWork(), ...derived.answeredCallers()]
     await this.#wakeAll(rows.slice(0, BEFORE_OPEN))
     this.#recovering = this.#wakeAll(rows.slice(BEFORE_OPEN)).catch(this.#wakers.fatal)
-    const tick = () => void this.poll().catch(this.#wakers.fatal)
+    const tick = () => {
+      if (!this.#polling) void this.poll().catch(this.#wakers.fatal)
+    }
     this.#poll = setInterval(tick, POLL_MS).unref()
   }
 
@@ -52,9 +56,14 @@ export class Due {
     await this.#recovering
   }
 
-  async #wakeAll(rows: readonly AgentRow[]): Promise<void> {
+  /** `full` are tenants that have no room: nobody of theirs is tried again in this look. Left out: each is tried, and owed. */
+  async #wakeAll(rows: readonly AgentRow[], full?: Set<string>): Promise<void> {
     for (let i = 0; i < rows.length && !this.#closed; i += AT_ONCE) {
-      await Promise.all(rows.slice(i, i + AT_ONCE).map((row) => this.#wakers.wake(row)))
+      const some = rows.slice(i, i + AT_ONCE).filter(({ tenant }) => !full?.has(tenant))
+      const wake = async (row: AgentRow) => {
+        if (!(await this.#wakers.wake(row))) full?.add(row.tenant)
+      }
+      await Promise.all(some.map(wake))
       // Whoever calls from outside comes in between.
       await new Promise((resolve) => setImmediate(resolve))
     }
@@ -72,7 +81,9 @@ export class Due {
   async #look(): Promise<void> {
     const { clock, derived } = this.#ctx
     const now = clock.nowMs()
+    await this.#wakers.before()
     await this.#expire(now)
+    const full = new Set<string>()
     let after = { due: -1, agent: 0 }
     while (!this.#closed) {
       const due = derived.dueAfter(after, now, AT_ONCE)
@@ -81,7 +92,8 @@ export class Due {
       after = last
       const ids = new Set(due.map(({ agent }) => agent))
       const rows = [...ids].flatMap((id) => derived.findAgentByRow(id) ?? [])
-      await this.#wakeAll(rows.filter((row) => !this.#wakers.isLive(row.address) && !row.quarantined))
+      const asleep = rows.filter((row) => !this.#wakers.isLive(row.address) && !row.quarantined)
+      await this.#wakeAll(asleep, full)
     }
     this.#arm()
   }

@@ -12,6 +12,8 @@ export interface Folder {
   readonly images: string
   readonly components: string
   readonly homes: string
+  /** Large memories of agents, as they were saved. */
+  readonly memory: string
   readonly derived: string
   readonly secrets: string
   /** Ways out of sandboxes that are open. */
@@ -29,6 +31,7 @@ export function layout(root: string): Folder {
     images: at('images'),
     components: at('components'),
     homes: at('homes'),
+    memory: at('memory'),
     derived: at('derived.db'),
     secrets: at('secrets'),
     doors: at('doors'),

@@ -67,8 +67,16 @@ export class Intake {
     // Nobody is born for a call that cannot be made.
     const born = await this.#agents.find(address)
     requireMethod(address, born?.image ?? (await this.#imageOf(address)), call.method)
+    if (!born) this.#requireRoomFor(address)
     const agent = born ?? (await this.#agents.require(address))
     return this.#begin(agent, call, requireMethod(address, agent.image, call.method).shared === true, text)
+  }
+
+  /** Nobody is born of whose type or tenant nothing is taken in. */
+  #requireRoomFor(address: Address): void {
+    const unborn = { address, name: showAddress(address), state: { pending: [] } }
+    const refusal = this.#ctx.admission.refusal(unborn)
+    if (refusal) throw refusal
   }
 
   /** The same of a method that is the runtime's own: no program declares it, and only the kernel calls it. */

@@ -70,6 +70,7 @@ import { Invocations } from './invocations.ts'
 import { Limits } from './limits.ts'
 import { McpClients } from './mcp-clients.ts'
 import { McpLook } from './mcp-look.ts'
+import { MemoryFiles } from './memory-files.ts'
 import { Meters } from './meters.ts'
 import { Pace } from './pace.ts'
 import { People } from './people.ts'
@@ -95,7 +96,7 @@ export interface KernelOptions {
   readonly requestTimeoutMs?: number
   /** Agents awake at once; left out: as many as the mappings of the process allow, some 20,000. */
   readonly maxLive?: number
-  /** Resident memory above which quiet agents are put to sleep; left out: 70 % of what the machine allows. */
+  /** Memory of the process’s own above which quiet agents are put to sleep; left out: 70 % of what the machine allows. */
   readonly liveBytes?: number
   /** Homes open at once; left out: as many as the descriptors of the process allow. */
   readonly maxOpenHomes?: number
@@ -380,6 +381,7 @@ class Node implements Kernel {
       secrets: this.secrets,
       engine,
       images: new Images(folder.images, engine),
+      memoryFiles: new MemoryFiles(folder.memory),
       homes: new Homes(folder.homes, engine, this.#fatal, options.maxOpenHomes),
       control,
       slots,

@@ -62,10 +62,12 @@ export class Limits {
       [`${type}/${address.key}`, showAddress(address)],
     ] as const
     const byDefault = this.#node[name] ?? LIMITS[name].byDefault
+    const bound = this.#node[name]
     return scopes.flatMap(([of, scope], i) => {
-      const value = declared.find((one) => one.name === of)?.values[name] ?? (i === 0 ? byDefault : undefined)
-      const setFor = declared.find((one) => one.name === of)?.values[name] === undefined ? NODE : scope
-      return value === undefined ? [] : [{ value, setFor, scope }]
+      const set = declared.find((one) => one.name === of)?.values[name]
+      if (set !== undefined && (bound === undefined || set <= bound))
+        return [{ value: set, setFor: scope, scope }]
+      return i === 0 && byDefault !== undefined ? [{ value: byDefault, setFor: NODE, scope }] : []
     })
   }
 

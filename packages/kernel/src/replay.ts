@@ -4,17 +4,17 @@
  * No effect is performed, no card evaluated, no clock read. A turn that does something else than
  * the record says is `Diverged`, with a diff that a person can read; nothing is tolerated.
  */
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import type { FoundHome, Instance, Stop } from '@cardinal/engine'
 import type { Entry, PayloadKey, Pos, Tip } from '@cardinal/oplog'
-import { NO_POS, type Seq } from '@cardinal/oplog'
+import { NO_POS } from '@cardinal/oplog'
 import { type Context, hmac } from './context.ts'
 import type { SnapshotRow } from './derived.ts'
 import { KernelError } from './errors.ts'
 import { decodeGiven, readGiven } from './given-home.ts'
 import type { LoadedImage } from './images.ts'
-import { type AgentState, decodeState, emptyState, type Folded, fold } from './state.ts'
+import { isKnown, type Opened, openSnapshot, type Saved } from './snapshots.ts'
+import { type AgentState, emptyState, type Folded, fold } from './state.ts'
 import type { TurnMeta, WipedMeta } from './wire.ts'
 
 export interface Identity {
@@ -30,6 +30,8 @@ export interface Replayed {
   readonly turns: number
   /** Something is stored in a home: from now on memory is saved there. */
   readonly hasHome: boolean
+  /** The file that its memory was saved in. */
+  readonly memoryFile: string | undefined
 }
 
 /** 32 bytes that only this agent, at this point of its history, gets. */
@@ -105,7 +107,7 @@ export async function replay(
   let from: Beginning | undefined
   const saved = found ?? options.snapshot
   try {
-    from = beginning(ctx, who, tip, saved)
+    from = await beginning(ctx, who, tip, saved)
   } finally {
     // Nobody may find it open, whatever the log says of it.
     if (found && !from?.opened) ctx.engine.dropHome(found)
@@ -149,7 +151,7 @@ export async function replay(
     ctx.engine.drop(instance)
     throw error
   }
-  return { state, instance, turns, hasHome }
+  return { state, instance, turns, hasHome, memoryFile: opened?.file }
 }
 
 /** The home that an agent begins anew with, out of its log. */
@@ -168,10 +170,16 @@ interface Beginning {
 }
 
 /** What a replay begins with: a save of this very history and what came after it, or the agent's birth. */
-function beginning(ctx: Context, who: Identity, tip: Tip, saved: Saved | undefined): Beginning {
-  const usable = saved?.bytes[0] === SNAPSHOT_VERSION ? saved : undefined
+async function beginning(
+  ctx: Context,
+  who: Identity,
+  tip: Tip,
+  saved: Saved | undefined,
+): Promise<Beginning> {
+  const usable = saved && isKnown(saved) ? saved : undefined
   const after = usable && readBack(ctx, tip, usable)
-  const opened = usable && after && openSnapshot(usable, who, after[0]?.header.prev ?? tip.pos)
+  const pos = after?.[0]?.header.prev ?? tip.pos
+  const opened = usable && after && (await openSnapshot(ctx.memoryFiles, usable, who.birth, who.key, pos))
   return opened ? { opened, entries: after } : { opened, entries: readBack(ctx, tip) as Entry[] }
 }
 
@@ -263,53 +271,4 @@ function diff(recorded: Buffer, got: Buffer): string {
     }
   }
   return `output of ${recorded.length} bytes expected, ${got.length} got`
-}
-
-const SNAPSHOT_VERSION = 5
-
-type Saved = Pick<SnapshotRow, 'seq' | 'hash' | 'bytes'> | FoundHome
-
-interface Opened {
-  readonly state: AgentState
-  readonly memory: Buffer
-}
-
-/**
- * Memory and kernel state in one encrypted value: version, iv, tag, u32 state length, state, memory.
- * `encoded` is the state at `tip`, with which memory was saved.
- */
-export function sealSnapshot(encoded: string, tip: Tip, memory: Buffer, key: PayloadKey): Buffer {
-  const text = Buffer.from(encoded)
-  const length = Buffer.alloc(4)
-  length.writeUInt32LE(text.length)
-  const iv = randomBytes(12)
-  const cipher = createCipheriv('aes-256-gcm', key.key, iv)
-  cipher.setAAD(snapshotAad(tip))
-  const sealed = Buffer.concat([
-    cipher.update(length),
-    cipher.update(text),
-    cipher.update(memory),
-    cipher.final(),
-  ])
-  return Buffer.concat([Buffer.of(SNAPSHOT_VERSION), iv, cipher.getAuthTag(), sealed])
-}
-
-function snapshotAad(tip: { seq: number; hash: Buffer }): Buffer {
-  return Buffer.concat([Buffer.from(`cardinal.snapshot.${SNAPSHOT_VERSION}.${tip.seq}.`), tip.hash])
-}
-
-/** Undefined: not of this agent at this entry, or not as it was written. */
-function openSnapshot({ seq, hash, bytes }: Saved, who: Identity, pos: Pos): Opened | undefined {
-  const opener = createDecipheriv('aes-256-gcm', who.key.key, bytes.subarray(1, 13))
-  opener.setAAD(snapshotAad({ seq, hash }))
-  opener.setAuthTag(bytes.subarray(13, 29))
-  let clear: Buffer
-  try {
-    clear = Buffer.concat([opener.update(bytes.subarray(29)), opener.final()])
-  } catch {
-    return undefined
-  }
-  const length = clear.readUInt32LE(0)
-  const state = decodeState(clear.toString('utf8', 4, 4 + length), { pos, seq: seq as Seq, hash })
-  return { state, memory: clear.subarray(4 + length) }
 }

@@ -37,22 +37,36 @@ it('the quiet one that was used longest ago sleeps first', async () => {
   const { residency, enter, gone } = open(3)
   const [a] = ['a', 'b', 'c'].map(enter)
   if (!a) throw new Error('nobody entered')
-  residency.wanted(a.name)
+  residency.wanted(a)
   residency.rested(a)
-  await residency.room(address('d'))
+  ;(await residency.room(address('d'))).give()
   expect(gone).toEqual(['b'])
   enter('d')
   await residency.room(address('e'))
   expect(gone).toEqual(['b', 'c'])
 })
 
-it('whoever is wanted, or is at work, does not sleep for another', async () => {
+it('whoever is at work does not sleep for another, and may once it rests, whoever tells of that', async () => {
   const { residency, enter, gone } = open(2)
   const a = enter('a')
-  enter('b')
-  residency.wanted(a.name)
-  await residency.room(address('c'))
-  expect(gone).toEqual(['b'])
+  const b = enter('b')
+  Object.assign(a, { quiet: false })
+  Object.assign(b, { quiet: false })
+  await expect(residency.room(address('c'), true)).rejects.toMatchObject({ code: 'Busy' })
+  Object.assign(a, { quiet: true })
+  await residency.room(address('c'), true)
+  expect(gone).toEqual(['a'])
+})
+
+it('room that is given counts until somebody enters with it or it is given back', async () => {
+  const { residency, enter } = open(2)
+  Object.assign(enter('a'), { quiet: false })
+  const room = await residency.room(address('b'), true)
+  await expect(residency.room(address('c'), true)).rejects.toMatchObject({ code: 'Busy' })
+  room.give()
+  room.give()
+  await residency.room(address('c'), true)
+  await expect(residency.room(address('d'), true)).rejects.toMatchObject({ code: 'Busy' })
 })
 
 it('goes ahead of need where many are awake, and stops there', async () => {

@@ -33,12 +33,12 @@ const LEAST_BYTES = 300 << 10
 const AHEAD = 0.02
 const AT_ONCE = 32
 const PATIENCE_MS = 5000
-const LOOK_AGAIN_MS = 5
+const LOOK_AGAIN_MS = 50
 
 export interface ResidencyOptions {
   /** Awake at most so many; left out: as mappings allow. */
   readonly most?: number | undefined
-  /** Resident memory of the process above which agents are put to sleep; left out: a share of the machine's. */
+  /** Memory of the process's own above which agents are put to sleep; left out: a share of the machine's. */
   readonly memoryBytes?: number | undefined
 }
 
@@ -58,16 +58,43 @@ function memoryAllowed(): number {
   return Math.min(whole, os.totalmem()) * MEMORY_SHARE
 }
 
+/**
+ * Memory that is this process's own. What agents share is counted once for each of them in the resident size, and
+ * takes memory once.
+ */
+function ownBytes(): number {
+  try {
+    const [, kibibytes] = /^RssAnon:\s+(\d+) kB/m.exec(fs.readFileSync('/proc/self/status', 'utf8')) ?? []
+    if (kibibytes !== undefined) return Number(kibibytes) * 1024
+  } catch {
+    // Another system.
+  }
+  return process.memoryUsage.rss()
+}
+
+/** The node as a scope of its own, beside tenants and types. */
+const NODE = ''
+/** Few agents are awake whatever memory says: what else the process takes is no reason to serve nobody. */
+const FLOOR = 64
+/** Of agents at work so many are passed over at a time, in search of one that rests. */
+const PASSED_OVER = 64
+
+/** Room for one more; it is given back unless somebody enters with it. */
+export interface Room {
+  readonly give: () => void
+}
+
 export class Residency {
   readonly most: number
   readonly #memoryBytes: number
   readonly #limits: Limits
   readonly #suspend: (name: string) => Promise<void>
-  /** Quiet ones, the one that was used longest ago first. */
-  readonly #quiet = new Map<string, Resident>()
-  /** How many are awake, by tenant, by type, and all. */
-  readonly #awake = new Map<string, number>()
-  #live = 0
+  /** Who is awake, by tenant, by type and all: the one that was used longest ago first. */
+  readonly #awake = new Map<string, Map<string, Resident>>()
+  /** Room that was given and not yet taken, by the same. */
+  readonly #given = new Map<string, number>()
+  /** Resolves when somebody leaves or rests. */
+  #change = Promise.withResolvers<void>()
   #going = 0
   #sampledAt = 0
   /** Agents that are too many for the memory that there is, as the last sample says. */
@@ -80,48 +107,68 @@ export class Residency {
     this.#suspend = suspend
   }
 
-  /** Somebody is awake. */
-  entered({ address }: Resident): void {
-    this.#count(address, 1)
-    this.#trim()
+  /** Somebody is awake, with room that was given or without. */
+  entered(agent: Resident, room?: Room): void {
+    room?.give()
+    this.#touch(agent)
+    this.#trim(NODE, this.most - Math.floor(this.most * AHEAD))
+    for (const { scope, value } of this.#liveLimits(agent.address)) this.#trim(scope, value)
   }
 
   /** Somebody sleeps. */
   left({ address, name }: Resident): void {
-    this.#quiet.delete(name)
-    this.#count(address, -1)
-  }
-
-  #count({ tenant, type }: Address, by: number): void {
-    this.#live += by
-    for (const scope of [tenant, `${tenant}/${type}`]) {
-      const now = (this.#awake.get(scope) ?? 0) + by
-      if (now > 0) this.#awake.set(scope, now)
-      else this.#awake.delete(scope)
+    for (const scope of scopesOf(address)) {
+      const of = this.#awake.get(scope)
+      of?.delete(name)
+      if (of?.size === 0) this.#awake.delete(scope)
     }
+    this.#changed()
   }
 
   /** Somebody has nothing to do: from now on it may have to go. */
   rested(agent: Resident): void {
-    this.#quiet.delete(agent.name)
-    this.#quiet.set(agent.name, agent)
-    this.#trim()
+    if (!this.#awake.get(NODE)?.has(agent.name)) return
+    this.#touch(agent)
+    this.#changed()
+    this.#trim(NODE, this.most - Math.floor(this.most * AHEAD))
+    for (const { scope, value } of this.#liveLimits(agent.address)) this.#trim(scope, value)
   }
 
-  /** Somebody is wanted. */
-  wanted(name: string): void {
-    this.#quiet.delete(name)
+  /** Somebody is wanted: others go before. */
+  wanted(agent: Resident): void {
+    if (this.#awake.get(NODE)?.has(agent.name)) this.#touch(agent)
   }
 
-  /** Resolves once one more may be awake; `Busy` if nobody can go for too long. */
-  async room(address: Address): Promise<void> {
-    const until = Date.now() + PATIENCE_MS
+  #touch(agent: Resident): void {
+    for (const scope of scopesOf(agent.address)) {
+      const of = this.#awake.get(scope) ?? new Map<string, Resident>()
+      of.delete(agent.name)
+      of.set(agent.name, agent)
+      this.#awake.set(scope, of)
+    }
+  }
+
+  #changed(): void {
+    this.#change.resolve()
+    this.#change = Promise.withResolvers<void>()
+  }
+
+  #count(scope: string): number {
+    return (this.#awake.get(scope)?.size ?? 0) + (this.#given.get(scope) ?? 0)
+  }
+
+  /**
+   * Room for one more, once there is some; `Busy` if nobody can go for too long. `now`: nobody waits for it who could
+   * be told to come again, so it is refused at once where nobody rests.
+   */
+  async room(address: Address, now = false): Promise<Room> {
+    const until = Date.now() + (now ? 0 : PATIENCE_MS)
     for (;;) {
       const full = this.#full(address)
-      if (!full) return
+      if (!full) return this.#give(address)
       const victim = this.#victim(full.scope)
       if (victim !== undefined) await this.#let(victim)
-      else if (Date.now() < until) await sleep(LOOK_AGAIN_MS)
+      else if (Date.now() < until) await Promise.race([this.#change.promise, sleep(LOOK_AGAIN_MS)])
       else
         throw new KernelError('Busy', 'Busy', `everybody awake is at work: ${full.why}`, {
           retryAfterMs: 1000,
@@ -129,13 +176,32 @@ export class Residency {
     }
   }
 
+  #give(address: Address): Room {
+    const scopes = scopesOf(address)
+    const add = (by: number) => {
+      for (const scope of scopes) {
+        const now = (this.#given.get(scope) ?? 0) + by
+        if (now > 0) this.#given.set(scope, now)
+        else this.#given.delete(scope)
+      }
+    }
+    add(1)
+    let given = true
+    return {
+      give: () => {
+        if (given) add(-1)
+        given = false
+      },
+    }
+  }
+
   /** What has no room for one more; `scope` is whose agents could make it. */
-  #full(address: Address): { readonly scope?: string; readonly why: string } | undefined {
-    if (this.#live >= this.most) return { why: told('live', { value: this.most, setFor: 'the node' }) }
-    if (this.#overMemory()) return { why: 'the memory of the node is taken' }
+  #full(address: Address): { readonly scope: string; readonly why: string } | undefined {
+    const live = this.#count(NODE)
+    if (live >= this.most) return { scope: NODE, why: told('live', { value: this.most, setFor: 'the node' }) }
+    if (live >= FLOOR && this.#overMemory()) return { scope: NODE, why: 'the memory of the node is taken' }
     for (const limit of this.#liveLimits(address))
-      if ((this.#awake.get(limit.scope) ?? 0) >= limit.value)
-        return { scope: limit.scope, why: told('live', limit) }
+      if (this.#count(limit.scope) >= limit.value) return { scope: limit.scope, why: told('live', limit) }
     return undefined
   }
 
@@ -147,18 +213,25 @@ export class Residency {
     const now = Date.now()
     if (now - this.#sampledAt >= SAMPLE_MS) {
       this.#sampledAt = now
-      const over = process.memoryUsage.rss() - this.#memoryBytes
+      const over = ownBytes() - this.#memoryBytes
       this.#excess = over > 0 ? Math.ceil(over / LEAST_BYTES) : 0
     }
     return this.#excess > 0
   }
 
-  /** The quiet one that was used longest ago, of a tenant or a type if that is said. */
-  #victim(scope: string | undefined): string | undefined {
-    for (const [name, agent] of this.#quiet) {
-      if (scope !== undefined && !name.startsWith(`${scope}/`)) continue
-      this.#quiet.delete(name)
-      if (agent.quiet) return name
+  /** The quiet one that was used longest ago. Those at work are passed over, and not looked at again soon. */
+  #victim(scope: string): string | undefined {
+    const of = this.#awake.get(scope)
+    if (!of) return undefined
+    let passed = 0
+    for (const [name, agent] of of) {
+      if (agent.quiet) {
+        this.#touch(agent)
+        return name
+      }
+      of.delete(name)
+      of.set(name, agent)
+      if (++passed >= Math.min(PASSED_OVER, of.size)) return undefined
     }
     return undefined
   }
@@ -174,14 +247,18 @@ export class Residency {
   }
 
   /** Lets go ahead of need. */
-  #trim(): void {
-    const ahead = Math.floor(this.most * AHEAD)
+  #trim(scope: string, most: number): void {
     while (this.#going < AT_ONCE) {
-      const tight = this.#live - this.#going > this.most - ahead
-      if (!tight && !this.#overMemory()) return
-      const victim = this.#victim(undefined)
+      const live = this.#awake.get(scope)?.size ?? 0
+      const tight = live - this.#going > most || (scope === NODE && live >= FLOOR && this.#overMemory())
+      const victim = tight ? this.#victim(scope) : undefined
       if (victim === undefined) return
-      void this.#let(victim).then(() => this.#trim())
+      void this.#let(victim).then(() => this.#trim(scope, most))
     }
   }
+}
+
+/** In whose numbers an agent counts. */
+function scopesOf({ tenant, type }: Address): readonly string[] {
+  return [NODE, tenant, `${tenant}/${type}`]
 }

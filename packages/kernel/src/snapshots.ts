@@ -1,0 +1,98 @@
+/**
+ * What is saved of an agent: its state and its memory at one entry, encrypted under its own key.
+ *
+ * Small ones are one value: version 5, iv, tag, then sealed: u32 length of the state, state, memory. Memory of more
+ * than a few megabytes lies in a file of its own (`memory-files`), and the value, version 6, says of which pieces.
+ */
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import type { FoundHome } from '@cardinal/engine'
+import type { PayloadKey, Pos, Seq, Tip } from '@cardinal/oplog'
+import type { SnapshotRow } from './derived.ts'
+import type { MemoryFile, MemoryFiles } from './memory-files.ts'
+import { type AgentState, decodeState } from './state.ts'
+
+const WHOLE = 5
+const IN_A_FILE = 6
+/** Memory of more bytes lies in a file. */
+const LARGE = 8 << 20
+const IV = 12
+const TAG = 16
+
+export type Saved = Pick<SnapshotRow, 'seq' | 'hash' | 'bytes'> | FoundHome
+type At = { readonly seq: number; readonly hash: Buffer }
+
+export interface Opened {
+  readonly state: AgentState
+  readonly memory: Buffer
+  /** The file that memory lies in. */
+  readonly file: string | undefined
+}
+
+/** A save, and the file that its memory lies in. */
+export interface Sealed {
+  readonly bytes: Buffer
+  readonly file: string | undefined
+}
+
+/** Whether this build knows the version of it. */
+export function isKnown({ bytes }: Saved): boolean {
+  return bytes[0] === WHOLE || bytes[0] === IN_A_FILE
+}
+
+/** `encoded` is the state at `tip`, with which memory was saved. What lies in a file is durable when this resolves. */
+export async function sealSnapshot(
+  files: MemoryFiles,
+  birth: Buffer,
+  encoded: string,
+  tip: Tip,
+  memory: Buffer,
+  key: PayloadKey,
+): Promise<Sealed> {
+  const text = Buffer.from(encoded)
+  const length = Buffer.alloc(4)
+  length.writeUInt32LE(text.length)
+  if (memory.length <= LARGE)
+    return { bytes: sealed(WHOLE, tip, key, [length, text, memory]), file: undefined }
+  const file = await files.write(birth, tip, key, memory)
+  const said = Buffer.from(JSON.stringify(file))
+  return { bytes: sealed(IN_A_FILE, tip, key, [length, text, said]), file: file.name }
+}
+
+function sealed(version: number, tip: At, key: PayloadKey, parts: readonly Buffer[]): Buffer {
+  const iv = randomBytes(IV)
+  const cipher = createCipheriv('aes-256-gcm', key.key, iv)
+  cipher.setAAD(aad(version, tip))
+  const body = Buffer.concat([...parts.map((part) => cipher.update(part)), cipher.final()])
+  return Buffer.concat([Buffer.of(version), iv, cipher.getAuthTag(), body])
+}
+
+function aad(version: number, { seq, hash }: At): Buffer {
+  return Buffer.concat([Buffer.from(`cardinal.snapshot.${version}.${seq}.`), hash])
+}
+
+/** Undefined: not of this agent at this entry, or not as it was written. */
+export async function openSnapshot(
+  files: MemoryFiles,
+  { seq, hash, bytes }: Saved,
+  birth: Buffer,
+  key: PayloadKey,
+  pos: Pos,
+): Promise<Opened | undefined> {
+  const version = bytes[0] as number
+  let clear: Buffer
+  try {
+    const opener = createDecipheriv('aes-256-gcm', key.key, bytes.subarray(1, 1 + IV))
+    opener.setAAD(aad(version, { seq, hash }))
+    opener.setAuthTag(bytes.subarray(1 + IV, 1 + IV + TAG))
+    clear = Buffer.concat([opener.update(bytes.subarray(1 + IV + TAG)), opener.final()])
+  } catch {
+    return undefined
+  }
+  const length = clear.readUInt32LE(0)
+  const rest = clear.subarray(4 + length)
+  const said = version === IN_A_FILE ? (JSON.parse(rest.toString()) as MemoryFile) : undefined
+  const memory = said ? await files.read(birth, { seq, hash }, key, said) : rest
+  if (!memory) return undefined
+  const state = decodeState(clear.toString('utf8', 4, 4 + length), { pos, seq: seq as Seq, hash })
+  return { state, memory, file: said?.name }
+}
