@@ -152,7 +152,7 @@ export async function comeAndGo(folder: string, scale: number): Promise<Row[]> {
     await kernel.erase(`acme/bench/go${i}`)
   }
   // Until the caches of SQLite are as large as they get.
-  const warmUp = cycles
+  const warmUp = Math.round(cycles * 1.5)
   await crowd('cycles before', warmUp, 8, cycle)
   const settle = async () => {
     await new Promise((resolve) => setTimeout(resolve, 300))

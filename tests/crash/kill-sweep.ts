@@ -99,7 +99,7 @@ async function oneRound(
     mediated: options.mediated,
     idleMs: random() < 0.5 ? 0 : 50,
     // Every third round, whoever wakes has another saved and put to sleep first.
-    ...(options.crowded && { maxLive: 2 }),
+    ...(options.crowded && { maxLive: 4 }),
   }
   try {
     await bank.set({ afterMs: Math.floor(random() * 8) })

@@ -52,7 +52,7 @@ export async function powerSweep(options: PowerOptions): Promise<PowerResult> {
       keyed: true,
       mediated: (options.seed + round) % 2 === 0,
       idleMs: random() < 0.5 ? 0 : 50,
-      ...((options.seed + round) % 3 === 0 && { maxLive: 2 }),
+      ...((options.seed + round) % 3 === 0 && { maxLive: 4 }),
       ...(options.skipSync && { skipSync: options.skipSync }),
     }
     const names = Array.from({ length: AGENTS }, (_, i) => `a${i}`)

@@ -5,6 +5,7 @@
  * prefix of the log, so a message may have arrived without its sender's entry: it is found again at
  * the receiver by its key, and nobody is told twice.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   type AgentRow,
   budgetShort,
@@ -53,6 +54,9 @@ import type { View } from './view.ts'
 import { wipingError } from './wiping.ts'
 
 const CANCELLED_BY_CALLER = 'cancelled by its caller'
+
+/** How soon a message that found no room for its receiver is tried again. */
+const ROOM_RETRY_MS = 200
 
 export class Delivery {
   readonly #ctx: Context
@@ -103,7 +107,7 @@ export class Delivery {
   async #send(agent: LiveAgent, effect: OpenEffect): Promise<void> {
     const args = callArgs(effect.args)
     const address = calleeOf(agent.address.tenant, args.to) as Address
-    const found = (await this.#find(address)) ?? (await this.#firstUse(agent, effect, address))
+    const found = await this.#reach(agent, effect, address)
     // Whoever stops meanwhile is taken up again with the effect open.
     if (agent.stopping || !agent.state.effects.has(effect.id)) return
     // Another dispatch of the same message may have been quicker.
@@ -115,6 +119,25 @@ export class Delivery {
     } finally {
       // Looking for it has kept it awake.
       target?.pump()
+    }
+  }
+
+  /** Where there is no room for the receiver, its message waits for room: it is sent, and whoever sent it may sleep. */
+  async #reach(
+    agent: LiveAgent,
+    effect: OpenEffect,
+    address: Address,
+  ): Promise<LiveAgent | KernelError | undefined> {
+    for (;;) {
+      const found = await this.#find(address)
+        .then(async (known) => known ?? this.#firstUse(agent, effect, address))
+        .catch((error: unknown) => {
+          if (error instanceof KernelError && error.class === 'Busy') return error
+          throw error
+        })
+      const noRoom = found instanceof KernelError && found.class === 'Busy'
+      if (!noRoom || agent.stopping || !agent.state.effects.has(effect.id)) return found
+      await sleep(ROOM_RETRY_MS)
     }
   }
 

@@ -30,7 +30,7 @@ const SAMPLE_MS = 100
 /** An agent takes about this much at least, whatever a sample says. */
 const LEAST_BYTES = 300 << 10
 /** Room is made ahead for a share of the cap, so many at a time. */
-const AHEAD = 0.02
+const AHEAD = 0.005
 const AT_ONCE = 32
 const PATIENCE_MS = 5000
 const LOOK_AGAIN_MS = 50
