@@ -38,8 +38,9 @@ export async function largeAgent(folder: string, scale: number): Promise<Row[]> 
   const woke = performance.now() - waking
   over = true
   await neighbour
-  const [file] = fs.readdirSync(path.join(folder, 'memory'))
-  const bytes = file === undefined ? 0 : fs.statSync(path.join(folder, 'memory', file)).size
+  const memory = path.join(folder, 'memory')
+  const files = fs.existsSync(memory) ? fs.readdirSync(memory, { recursive: true, encoding: 'utf8' }) : []
+  const bytes = Math.max(0, ...files.map((name) => fs.statSync(path.join(memory, name)).size))
   await kernel.close()
   const others = percentiles(beside)
   const note = `${(bytes / 2 ** 20).toFixed(0)} MiB on disk; a neighbour's calls meanwhile p50 ${others.p50.toFixed(1)}, p99 ${others.p99.toFixed(0)}, at most ${Math.max(...beside).toFixed(0)} ms`
