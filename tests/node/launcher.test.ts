@@ -30,7 +30,8 @@ beforeAll(() => {
       })
   }
   copy('cardinal', 'launch', 'package.json', 'pnpm-lock.yaml', 'pnpm-workspace.yaml', 'packages')
-  copy('bench/package.json', 'tests/package.json', 'examples/bank/package.json')
+  copy('bench/package.json', 'tests/package.json')
+  for (const name of fs.readdirSync(path.join(root, 'examples'))) copy(`examples/${name}/package.json`)
   fs.symlinkSync(path.join(root, 'node_modules'), path.join(checkout, 'node_modules'))
   for (const name of fs.readdirSync(path.join(root, 'packages'))) {
     const modules = path.join(root, 'packages', name, 'node_modules')
