@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
 import { type Kernel, openKernel, serveApi } from '@cardinal/kernel'
-import { KeySlots, Log, NO_POS, openNodeKey, type Tip, ZERO_HASH } from '@cardinal/oplog'
+import { openAppender } from './appends.ts'
 import { caller } from './http-call.ts'
 import { each, type Figures, percentiles, type Row, wide } from './measure.ts'
 import { ask } from './node.ts'
@@ -79,45 +79,10 @@ async function restart(
 
 async function appends(folder: string, agents: number): Promise<Row[]> {
   // Beside the node's own log, on the same disk: what is appended here is nobody's.
-  const keys = path.join(folder, 'appends', 'keys')
-  const nodeKey = openNodeKey(keys)
-  const keySlots = new KeySlots(keys, nodeKey)
-  const key = keySlots.create()
-  const onFatal = (error: Error) => {
-    throw error
-  }
-  const options = {
-    folder: path.join(folder, 'appends', 'log'),
-    nodeKey,
-    keySlots,
-    anchors: [],
-    now: Date.now,
-    onFatal,
-  }
-  const log = Log.open({ ...options, segmentBytes: 64 << 20 })
-  const tips = new Map<number, Tip>()
-  const payload = Buffer.alloc(220, 7)
-  const meta = JSON.stringify({ inputs: ['1'], basis: 1 })
-  const append = async () => {
-    const n = Math.floor(Math.random() * agents)
-    const agent = Buffer.alloc(16)
-    agent.writeUInt32LE(n)
-    const tip = log.append({
-      agent,
-      tip: tips.get(n) ?? { pos: NO_POS, seq: 0 as Tip['seq'], hash: ZERO_HASH },
-      kind: 'turn',
-      timeMs: Date.now(),
-      meta,
-      payloads: [payload],
-      key,
-    })
-    tips.set(n, tip)
-    await log.untilDurable(tip.pos)
-  }
+  const { append, close } = openAppender(path.join(folder, 'appends'), agents)
   const one = await each(3000, 300, append)
   const many = await wide(100_000, 64, append)
-  await log.close()
-  keySlots.close()
+  await close()
   const some = `agents drawn from ${agents.toLocaleString('en')}`
   return [
     row(14, `durable appends, one at a time, ${some}`, 'p50 <= 0.2', one.p50 <= 0.2, { ...one }),

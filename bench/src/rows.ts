@@ -2,8 +2,8 @@
 import path from 'node:path'
 import { type Built, Engine, type Image } from '@cardinal/engine'
 import { type Kernel, serveApi } from '@cardinal/kernel'
-import { KeySlots, Log, NO_POS, openNodeKey, type Tip, ZERO_HASH } from '@cardinal/oplog'
 import { bundleGuest, bundleProgram } from '@cardinal/sdk/bundle'
+import { openAppender } from './appends.ts'
 import { decisions } from './decisions.ts'
 import { families } from './families.ts'
 import { homeRows } from './homes.ts'
@@ -222,44 +222,11 @@ export async function liveMemory(): Promise<Row[]> {
 }
 
 async function appends(folder: string): Promise<Row[]> {
-  const nodeKey = openNodeKey(path.join(folder, 'keys'))
-  const keySlots = new KeySlots(path.join(folder, 'keys'), nodeKey)
-  const key = keySlots.create()
-  const log = Log.open({
-    folder: path.join(folder, 'log'),
-    nodeKey,
-    keySlots,
-    anchors: [],
-    now: Date.now,
-    onFatal: (e) => {
-      throw e
-    },
-    segmentBytes: 64 << 20,
-  })
-  const tips = new Map<number, Tip>()
-  const payload = Buffer.alloc(220, 7)
-  const meta = JSON.stringify({ inputs: ['1'], basis: 1 })
-  const append = async () => {
-    const n = Math.floor(Math.random() * 1e6)
-    const agent = Buffer.alloc(16)
-    agent.writeUInt32LE(n)
-    const tip = log.append({
-      agent,
-      tip: tips.get(n) ?? { pos: NO_POS, seq: 0 as Tip['seq'], hash: ZERO_HASH },
-      kind: 'turn',
-      timeMs: Date.now(),
-      meta,
-      payloads: [payload],
-      key,
-    })
-    tips.set(n, tip)
-    await log.untilDurable(tip.pos)
-  }
+  const { append, close } = openAppender(folder, 1_000_000)
   const one = await each(3000, 300, append)
   const many = await wide(150_000, 64, append)
   const wider = await wide(150_000, 1024, append)
-  await log.close()
-  keySlots.close()
+  await close()
   const note = 'about 400 B: header, chain, encrypted payload, Merkle root, signature, fdatasync'
   return [
     {

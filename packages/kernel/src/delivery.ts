@@ -86,7 +86,8 @@ export class Delivery {
       // Whoever takes the agent up again finds the effect open.
       if (error instanceof KernelError && error.code === 'Closing') return
       // Nobody's refusal ends a node: whoever asked is told of it.
-      if (error instanceof KernelError && error.class !== 'Bug' && !agent.stopping)
+      const unsent = agent.state.effects.get(effect.id)?.sent === undefined
+      if (error instanceof KernelError && error.class !== 'Bug' && unsent && !agent.stopping)
         return agent.outgoing.receive(effect, { ok: false, error: unavailable(error) }, false)
       this.#fatal(error)
     })

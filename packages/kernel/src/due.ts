@@ -51,11 +51,6 @@ export class Due {
     this.#poll = setInterval(tick, POLL_MS).unref()
   }
 
-  /** Whether some that were in the middle of something still sleep. */
-  async recovered(): Promise<void> {
-    await this.#recovering
-  }
-
   /** `full` are tenants that have no room: nobody of theirs is tried again in this look. Left out: each is tried, and owed. */
   async #wakeAll(rows: readonly AgentRow[], full?: Set<string>): Promise<void> {
     for (let i = 0; i < rows.length && !this.#closed; i += AT_ONCE) {
