@@ -18,6 +18,12 @@ const HELP = `npm run bench -- [density] [--rows 1,3-5] [--json FILE] [--folder 
   --scale   of density, so much of everything: 0.01 is ten thousand agents
 `
 
+/** What somebody mistyped is said in one line. */
+function refuse(why: string): never {
+  process.stderr.write(`${why}; see --help\n`)
+  process.exit(2)
+}
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -31,9 +37,9 @@ const { values, positionals } = parseArgs({
 
 const [what = 'rows', ...others] = positionals
 if ((what !== 'rows' && what !== 'density') || others.length > 0)
-  throw new Error(`there is no bench \`${positionals.join(' ')}\`; see --help`)
+  refuse(`there is no bench \`${positionals.join(' ')}\``)
 const scale = Number(values.scale)
-if (!(scale > 0 && scale <= 1)) throw new Error('--scale is more than 0 and at most 1')
+if (!(scale > 0 && scale <= 1)) refuse('--scale is more than 0 and at most 1')
 const chosen = what === 'density' ? densityRows(scale) : ROWS
 
 function wanted(text: string | undefined): Set<number> {
@@ -41,8 +47,7 @@ function wanted(text: string | undefined): Set<number> {
   const rows = new Set<number>()
   for (const part of text.split(',')) {
     const [from, to = from] = part.split('-').map(Number) as [number, number?]
-    if (!Number.isInteger(from) || !Number.isInteger(to))
-      throw new Error(`\`${part}\` is no row; write 1,3-5`)
+    if (!Number.isInteger(from) || !Number.isInteger(to)) refuse(`\`${part}\` is no row; write 1,3-5`)
     for (let i = from; i <= to; i++) rows.add(i)
   }
   return rows
