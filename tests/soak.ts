@@ -5,6 +5,7 @@
 import fs from 'node:fs'
 import { parseArgs } from 'node:util'
 import { agreement } from './biscuit/agreement.ts'
+import { crowdSweep } from './crash/crowd-sweep.ts'
 import { killSweep } from './crash/kill-sweep.ts'
 import { powerSweep } from './crash/power-sweep.ts'
 import { longReplay } from './node/long-replay.ts'
@@ -18,6 +19,7 @@ const { values } = parseArgs({
     report: { type: 'string', default: 'soak.json' },
     kills: { type: 'string', default: '300' },
     cuts: { type: 'string', default: '1000' },
+    crowds: { type: 'string', default: '300' },
     turns: { type: 'string', default: '10000' },
     histories: { type: 'string', default: '1000000' },
     tokens: { type: 'string', default: '7000' },
@@ -28,7 +30,7 @@ const { values } = parseArgs({
 
 if (values.help) {
   process.stdout.write(
-    'npm run soak -- [--report FILE] [--kills N] [--cuts N] [--turns N] [--histories N] [--tokens N] [--statements N]\nResumes from FILE; delete it to start afresh.\n',
+    'npm run soak -- [--report FILE] [--kills N] [--cuts N] [--crowds N] [--turns N] [--histories N] [--tokens N] [--statements N]\nResumes from FILE; delete it to start afresh.\n',
   )
   process.exit(0)
 }
@@ -84,6 +86,13 @@ await sweep('power cut', Number(values.cuts), 50, async (seed, cuts, tell) => {
   const result = await powerSweep({ seed, cuts, onCut: tell })
   return { seed, done: result.cuts, problems: result.problems }
 })
+for (const power of [false, true]) {
+  const name = power ? 'power cut of a crowd' : 'kill of a crowd'
+  await sweep(name, Number(values.crowds), 36, async (seed, ends, tell) => {
+    const result = await crowdSweep({ seed, ends, power, onEnd: tell })
+    return { seed, done: result.ends, problems: result.problems }
+  })
+}
 await sweep('long replay', Number(values.turns), Number(values.turns), async (seed, turns) => {
   const result = await longReplay(turns)
   return { seed, done: result.turns, problems: result.problems }

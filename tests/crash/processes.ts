@@ -47,7 +47,7 @@ export async function startBank(folder: string): Promise<Bank> {
   }
 }
 
-type Answer = Record<string, unknown> & { error?: { code: string; message: string } }
+type Answer = Record<string, unknown> & { error?: { class: string; code: string; message: string } }
 
 export interface NodeProcess {
   readonly ready: Promise<boolean>

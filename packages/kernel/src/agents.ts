@@ -14,7 +14,7 @@ import type { Timer } from './clock.ts'
 import { lanes } from './context.ts'
 import type { AgentRow } from './derived.ts'
 import { Due } from './due.ts'
-import { assert, KernelError, wasErased } from './errors.ts'
+import { assert, isClosing, KernelError, wasErased } from './errors.ts'
 import { fanoutBack } from './fanout.ts'
 import { type Address, type EffectId, parseAddress, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
@@ -181,6 +181,7 @@ export class Agents {
     first?: FirstUse,
   ): LiveAgent {
     const { ctx } = this.#around
+    if (this.#closed) throw isClosing()
     const key = ctx.slots.create(ctx.control.tenantKey(address.tenant))
     const identity = this.#identity(address, randomBytes(16), key)
     const name = showAddress(address)
@@ -212,6 +213,7 @@ export class Agents {
   /** A child whose row the rules have just made: its birth and its cards are one entry. */
   bear(address: Address, image: LoadedImage, generation: number, child: ChildOf): LiveAgent {
     const { ctx } = this.#around
+    if (this.#closed) throw isClosing()
     const key = ctx.slots.create(ctx.control.tenantKey(address.tenant))
     const identity = this.#identity(address, randomBytes(16), key)
     const { row, payload, ...said } = child
@@ -587,9 +589,12 @@ export class Agents {
       await new Promise((r) => setTimeout(r, 20))
     this.#closed = true
     this.#closing.abort()
+    this.#residency.close()
     await this.#signalling
     for (const timer of this.#idle.values()) timer.cancel()
     await Promise.allSettled([...this.#suspending.values()])
+    // Whoever has room already is saved with the others; nobody else is given any.
+    await Promise.allSettled([...this.#waking.values(), ...this.#births.values()])
     await Promise.all([...[...this.#live.values()].map((agent) => agent.stop({ save: agent.quiet }))])
     this.#live.clear()
   }

@@ -46,6 +46,10 @@ export function wasErased(address: string): KernelError {
   return new KernelError('Stopped', 'KeyDestroyed', `\`${address}\` was erased`)
 }
 
+export function isClosing(): KernelError {
+  return new KernelError('Unavailable', 'Closing', 'the node is closing')
+}
+
 const STATUS: Record<KernelErrorClass, number> = {
   Malformed: 400,
   Refused: 403,

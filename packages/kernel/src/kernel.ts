@@ -54,7 +54,7 @@ import { Control } from './control.ts'
 import { DeclaredTools } from './declared-tools.ts'
 import { Delivery } from './delivery.ts'
 import { Derived } from './derived.ts'
-import { KernelError, wasErased } from './errors.ts'
+import { isClosing, KernelError, wasErased } from './errors.ts'
 import { Files } from './files.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
 import { readAuthority } from './holding.ts'
@@ -605,7 +605,7 @@ class Node implements Kernel {
 
   /** New work is refused while the node closes or its disk is full; what is open goes on. */
   #admit(): void {
-    if (this.#closing) throw new KernelError('Unavailable', 'Closing', 'the node is closing')
+    if (this.#closing) throw isClosing()
     if (this.#ctx.log.low || this.#ctx.homes.waiting.size > 0)
       throw new KernelError('Unavailable', 'DiskFull', 'the disk is full; nothing new is accepted', {
         retryAfterMs: 5000,

@@ -8,7 +8,7 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { KernelError } from './errors.ts'
+import { isClosing, KernelError } from './errors.ts'
 import type { Address } from './ids.ts'
 import { type InForce, type Limits, told } from './limits.ts'
 
@@ -96,6 +96,7 @@ export class Residency {
   /** Resolves when somebody leaves or rests. */
   #change = Promise.withResolvers<void>()
   #going = 0
+  #closed = false
   #sampledAt = 0
   /** Agents that are too many for the memory that there is, as the last sample says. */
   #excess = 0
@@ -159,11 +160,12 @@ export class Residency {
 
   /**
    * Room for one more, once there is some; `Busy` if nobody can go for too long. `now`: nobody waits for it who could
-   * be told to come again, so it is refused at once where nobody rests.
+   * be told to come again, so it is refused at once where nobody rests. `Closing` once nobody wakes any more.
    */
   async room(address: Address, now = false): Promise<Room> {
     const until = Date.now() + (now ? 0 : PATIENCE_MS)
     for (;;) {
+      if (this.#closed) throw isClosing()
       const full = this.#full(address)
       if (!full) return this.#give(address)
       const victim = this.#victim(full.scope)
@@ -174,6 +176,12 @@ export class Residency {
           retryAfterMs: 1000,
         })
     }
+  }
+
+  /** From here on there is room for nobody. */
+  close(): void {
+    this.#closed = true
+    this.#changed()
   }
 
   #give(address: Address): Room {
