@@ -50,6 +50,7 @@ export async function startBank(folder: string): Promise<Bank> {
 type Answer = Record<string, unknown> & { error?: { class: string; code: string; message: string } }
 
 export interface NodeProcess {
+  readonly pid: number
   readonly ready: Promise<boolean>
   readonly exited: Promise<void>
   readonly fatal: () => string | undefined
@@ -100,6 +101,7 @@ export function startNode(config: object, env: NodeJS.ProcessEnv = {}, script = 
   })
   child.stdin?.on('error', () => {})
   return {
+    pid: child.pid as number,
     ready,
     exited,
     fatal: () => fatal,
