@@ -14,7 +14,7 @@ import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import { Statements } from './statements.ts'
 
-const VERSION = 11
+const VERSION = 12
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;
@@ -41,9 +41,11 @@ const SCHEMA = `
   create table node_entries(pos integer primary key, hash blob not null);
   create table revocations(pos integer not null, card text not null, agent integer, primary key(pos, card)) without rowid;
   create table calls(agent integer not null, effect text not null, callee text not null, invocation text not null, waits integer not null, primary key(agent, effect)) without rowid;
+  create index calls_callee on calls(callee);
   create table asks(id integer primary key, agent integer not null, effect text not null, pos integer not null, roles text not null, approved text not null, state text not null, unique(agent, effect));
   create index asks_open on asks(pos) where state = 'open';
   create index agents_work on agents(work) where work > 0;
+  create index agents_open on agents(tenant) where open > 0;
   create index agents_erased on agents(erased) where erased = 1;
   create table invocations(
     id text primary key, agent integer not null, method text not null, accepted integer not null,
@@ -266,12 +268,14 @@ export class Derived {
   /** Agents of a type that the host made and that may still act. */
   countOfType(tenant: string, type: string): number {
     const sql =
-      'select count(*) n from agents where tenant = ? and type = ? and spawner is null and stopped = 0 and erased = 0'
-    return (this.#get(sql, tenant, type) as { n: number }).n
+      'select count(*) n from agents where address > @from and address < @to and spawner is null and stopped = 0 and erased = 0'
+    // What follows a slash, and what follows the slash itself.
+    return (this.#get(sql, { from: `${tenant}/${type}/`, to: `${tenant}/${type}0` }) as { n: number }).n
   }
 
+  /** Rows of agents are numbered, and stay when they end. */
   countAgents(): number {
-    return (this.#get('select count(*) n from agents') as { n: number }).n
+    return (this.#get('select coalesce(max(id), 0) n from agents') as { n: number }).n
   }
 
   /** Whether entries wait to be applied: then rows are not the whole truth. */
@@ -324,10 +328,10 @@ export class Derived {
     ) as { cards: number; agents: number }
   }
 
-  /** Who holds a card of a subtree, by address, the first so many. */
+  /** Who holds a card of a subtree, by address, the first so many. `cross`: the subtree is walked, and not everybody. */
   ownersBelow(card: number, limit: number): string[] {
     const rows = this.#all(
-      'with recursive below(id, owner) as (select id, owner from cards where id = @card union select c.id, c.owner from cards c join below b on c.parent = b.id) select distinct a.address from below b join agents a on a.id = b.owner order by a.address limit @limit',
+      'with recursive below(id, owner) as (select id, owner from cards where id = @card union select c.id, c.owner from cards c join below b on c.parent = b.id) select distinct a.address from below b cross join agents a on a.id = b.owner order by a.address limit @limit',
       { card, limit },
     )
     return (rows as { address: string }[]).map(({ address }) => address)
@@ -408,7 +412,7 @@ export class Derived {
   /** Agents of a tenant that wait for an approval, or have somebody waiting for them. */
   agentsWaiting(tenant: string): AgentRow[] {
     return this.#all(
-      "select * from agents where tenant = @tenant and erased = 0 and quarantined = 0 and (open > 0 or id in (select agent from asks where state = 'open'))",
+      "select * from agents where id in (select id from agents where tenant = @tenant and open > 0 union all select agent from asks where state = 'open') and tenant = @tenant and erased = 0 and quarantined = 0",
       { tenant },
     ) as AgentRow[]
   }
