@@ -38,6 +38,13 @@ describe('cardinal sql and files', () => {
     remove()
   })
 
+  it('are saved by `drain`, which says how many', () => {
+    expect(run(['drain'])).toMatchObject({
+      status: 0,
+      out: expect.stringMatching(/^drained +1 agents saved, 0 left\n$/),
+    })
+  })
+
   it('prints rows as a table or as JSON, and nothing that moves the cursor', () => {
     expect(run(['sql', 'notes/ann', 'select id, text from notes order by id'])).toMatchObject({
       status: 0,

@@ -387,7 +387,7 @@ describe('a home that is not as it was left', () => {
     await act('ann', ...SQL)
     await act('bob', ...SQL)
     expect(await t.kernel.suspend('acme/keeper/bob')).toBe(true)
-    const crashed = await crashCopy(t, { sqliteVersion: '9.99.9' })
+    const crashed = await crashCopy(t, { runsOn: { sqlite: '9.99.9' } })
     const asked = crashed.call('acme/keeper/ann', 'do', { steps: [count] })
     await expect(asked).rejects.toMatchObject({
       code: 'OtherSqlite',
@@ -399,7 +399,7 @@ describe('a home that is not as it was left', () => {
     expect(await crashed.call('acme/keeper/bob', 'do', { steps: [count] })).toMatchObject({ ok: true })
     await crashed.close()
     // Stopped in order, the first one has saved all.
-    const after = await t.reopen({ sqliteVersion: '9.99.9' })
+    const after = await t.reopen({ runsOn: { sqlite: '9.99.9' } })
     expect(await after.call('acme/keeper/ann', 'do', { steps: [count] })).toEqual({
       ok: true,
       value: [{ ok: [{ n: 1 }] }],

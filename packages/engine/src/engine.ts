@@ -224,6 +224,12 @@ interface Waiting {
 /** What answers a guest's SQL: turns that used a home are never repeated by another. */
 export const SQLITE_VERSION = '3.54.1/1'
 
+/**
+ * What a guest can tell of its host beside SQL: what its work costs in fuel, what host functions answer, how it is
+ * driven. Turns are never repeated on another.
+ */
+export const TURNS_VERSION = 'wasmtime-48/host-1'
+
 /** Identifies guest kind and build: images of QuickJS are made anew when it changes. */
 export const ENGINE_VERSION = 'wasmtime-48.0.8/quickjs-wasi-3.6.2/5'
 

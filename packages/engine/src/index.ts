@@ -17,6 +17,7 @@ export {
   type Instance,
   SQLITE_VERSION,
   type Stop,
+  TURNS_VERSION,
   type Turn,
   type TurnOutcome,
 } from './engine.ts'

@@ -522,7 +522,8 @@ export class LiveAgent {
       usage,
     )
     const said = { ...meta, ...this.generation, ...this.ending.metaOf(acts) }
-    if (usage.home) ctx.control.noteSqlite(ctx.sqliteVersion)
+    ctx.control.noteRunsOn('engine', ctx.runsOn.engine)
+    if (usage.home) ctx.control.noteRunsOn('sqlite', ctx.runsOn.sqlite)
     ctx.crashPoint('turn.before')
     const tip = this.append('turn', said, payloads, this.ending.payloadOf(acts))
     ctx.crashPoint('turn.appended')
@@ -801,6 +802,11 @@ export class LiveAgent {
     images.letGo(this.image)
     admission.changed(this.address, -waitingOf(this.state))
     authority.sleep(this.standing.row)
+  }
+
+  /** Saves what is there between two turns; what is open or out stays so. */
+  checkpoint(): Promise<void> {
+    return this.#look(() => this.save())
   }
 
   /** Saves and closes the home, which takes descriptors, until a turn needs it again. False: not now. */

@@ -582,7 +582,7 @@ export class Agents {
   }
 
   /** Waits until nothing is under way, then saves everybody. */
-  async drain(graceMs: number): Promise<void> {
+  async close(graceMs: number): Promise<void> {
     await this.#due.close()
     const until = Date.now() + graceMs
     while (Date.now() < until && [...this.#live.values()].some((a) => !a.quiet))
@@ -595,7 +595,7 @@ export class Agents {
     await Promise.allSettled([...this.#suspending.values()])
     // Whoever has room already is saved with the others; nobody else is given any.
     await Promise.allSettled([...this.#waking.values(), ...this.#births.values()])
-    await Promise.all([...[...this.#live.values()].map((agent) => agent.stop({ save: agent.quiet }))])
+    await Promise.all([...[...this.#live.values()].map((agent) => agent.stop({ save: true }))])
     this.#live.clear()
   }
 }

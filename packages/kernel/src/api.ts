@@ -209,6 +209,11 @@ function nodeRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
     return c.json({ ...(await kernel.receipts.of(effect, open)) })
   })
   on(app, routes.audit, async (c) => c.json(await kernel.audit()))
+  on(app, routes.drain, async (c) => {
+    const { content } = routes.drain.request.body
+    const { after } = parse(content['application/json'].schema, await json(c))
+    return c.json({ ...(await kernel.drain(after)) })
+  })
   on(app, routes.listEffects, async (c) => c.json({ effects: kernel.view.effectsInDoubt() }))
   on(app, routes.resolveEffect, async (c) => {
     const { content } = routes.resolveEffect.request.body

@@ -16,6 +16,7 @@ import type { MemoryFiles } from './memory-files.ts'
 import type { Meters } from './meters.ts'
 import type { Pace } from './pace.ts'
 import type { Progress } from './progress.ts'
+import type { RunsOn } from './runs-on.ts'
 import type { Waits } from './waits.ts'
 
 export interface Context {
@@ -41,8 +42,8 @@ export interface Context {
   readonly clock: Clock
   readonly limits: Limits
   readonly admission: Admission
-  /** What answers SQL here. */
-  readonly sqliteVersion: string
+  /** What turns run on here. */
+  readonly runsOn: RunsOn
   /** Seeds turns and idempotency keys; never leaves the kernel. */
   readonly secret: Buffer
   /** Called at every point where a crash must do no harm; tests end the process here. */

@@ -20,6 +20,7 @@ import { Declarations, type Declaring, isDeclarable, type Next, nextAfter } from
 import { KernelError } from './errors.ts'
 import type { RecordedClient } from './mcp-clients.ts'
 import type { RecordedPerson } from './people.ts'
+import { FIRST_ENGINE, type RunsOn } from './runs-on.ts'
 
 export const NODE_AGENT = Buffer.alloc(16)
 
@@ -121,8 +122,11 @@ export class Control {
   readonly #people = new Map<string, RecordedPerson>()
   readonly #exported: (readonly [string, string])[] = []
   readonly #history = new Map<string, AppliedRow[]>()
-  /** Which SQLite answers from which position on. */
-  readonly #sqlite: { readonly pos: Pos; readonly version: string }[] = []
+  /** What turns run on from which position on. */
+  readonly #ranOn: Record<keyof RunsOn, { readonly pos: Pos; readonly version: string }[]> = {
+    engine: [{ pos: NO_POS, version: FIRST_ENGINE }],
+    sqlite: [],
+  }
   #tip: Tip = { pos: NO_POS, seq: 0 as Seq, hash: ZERO_HASH }
   #key: PayloadKey | undefined
 
@@ -156,7 +160,8 @@ export class Control {
     if (entry.header.kind === 'node') this.#key = this.#slots.open(meta.slot as number)
     else if (entry.header.kind === 'secret') this.#foldSecret(meta as unknown as SecretMeta)
     else if (entry.header.kind === 'vault-key') this.#vaultKey = meta.id as string
-    else if (entry.header.kind === 'sqlite') this.#sqlite.push({ pos, version: meta.version as string })
+    else if (entry.header.kind === 'sqlite' || entry.header.kind === 'engine')
+      this.#ranOn[entry.header.kind].push({ pos, version: meta.version as string })
     else if (entry.header.kind === 'tenant')
       this.#tenants.set(meta.name as string, this.#slots.open(meta.slot as number))
     else
@@ -406,15 +411,15 @@ export class Control {
     return { changed, pos: this.#tip.pos }
   }
 
-  /** The SQLite that answered a turn at this position. */
-  sqliteAt(pos: Pos): string {
-    return this.#sqlite.findLast((since) => since.pos < pos)?.version ?? 'unknown'
+  /** What a turn at this position ran on. */
+  ranOn(what: keyof RunsOn, pos: Pos): string {
+    return this.#ranOn[what].findLast((since) => since.pos < pos)?.version ?? 'unknown'
   }
 
-  /** Before the first turn of this kernel that uses a home: who repeats it must be of the same SQLite. */
-  noteSqlite(version: string): void {
-    if (this.#sqlite.at(-1)?.version === version) return
-    this.#sqlite.push({ pos: this.note('sqlite', { version }), version })
+  /** Before the first turn that runs on this: whoever repeats it must be of the same. */
+  noteRunsOn(what: keyof RunsOn, version: string): void {
+    const known = this.#ranOn[what]
+    if (known.at(-1)?.version !== version) known.push({ pos: this.note(what, { version }), version })
   }
 
   /** By which key the vault is wrapped from here on; the key itself is nowhere on record. */

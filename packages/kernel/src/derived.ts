@@ -248,6 +248,14 @@ export class Derived {
     return this.#get('select * from agents where id = ?', id) as AgentRow | undefined
   }
 
+  /** Agents that have entries after what is saved of them in a row, if anything is. */
+  agentsWithTails(after: number, limit: number): AgentRow[] {
+    return this.#all(
+      'select a.* from agents a left join snapshots s on s.agent = a.id where a.id > @after and a.erased = 0 and a.quarantined = 0 and a.turns > 0 and a.seq > coalesce(s.seq, 0) order by a.id limit @limit',
+      { after, limit },
+    ) as AgentRow[]
+  }
+
   listAgents(where: {
     tenant?: string | undefined
     type?: string | undefined

@@ -76,7 +76,7 @@ export class HomeTransfer {
         seq,
         image: setUp ? agent.image.hash : '',
         exported: new Date(this.#ctx.clock.nowMs()).toISOString(),
-        sqlite: this.#ctx.sqliteVersion,
+        sqlite: this.#ctx.runsOn.sqlite,
         ...(await digestOf(database)),
         influence,
         fixed,

@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import os from 'node:os'
 import type { DefaultsOf } from '@cardinal/cards'
-import { type Compiler, Engine, type HomeRows, SQLITE_VERSION } from '@cardinal/engine'
+import { type Compiler, Engine, type HomeRows, SQLITE_VERSION, TURNS_VERSION } from '@cardinal/engine'
 import type { LimitValues, Manifest } from '@cardinal/manifests'
 import type { AuditLine, OwnModule } from '@cardinal/middleware'
 import {
@@ -54,6 +54,7 @@ import { Control } from './control.ts'
 import { DeclaredTools } from './declared-tools.ts'
 import { Delivery } from './delivery.ts'
 import { Derived } from './derived.ts'
+import { type Drained, drainSome } from './drain.ts'
 import { isClosing, KernelError, wasErased } from './errors.ts'
 import { Files } from './files.ts'
 import { anchorFile, type Folder, type Lock, layout, lockFolder } from './folder.ts'
@@ -79,6 +80,7 @@ import { Progress } from './progress.ts'
 import { Receipts } from './receipts.ts'
 import { replay } from './replay.ts'
 import type { Reply } from './reply.ts'
+import type { RunsOn } from './runs-on.ts'
 import { toolsWithin } from './tool-list.ts'
 import { defaultsOfAgents, toolRows } from './tool-rows.ts'
 import { View } from './view.ts'
@@ -136,8 +138,8 @@ export interface KernelOptions {
   readonly onTurn?: (event: TurnEvent) => void
   /** Only for the tests that show that the power-cut sweep would notice. */
   readonly skipSync?: SkippedSync
-  /** Only for the tests that show what a kernel with another SQLite does. */
-  readonly sqliteVersion?: string
+  /** Only for the tests that show what a kernel with another SQLite or another engine does. */
+  readonly runsOn?: Partial<RunsOn>
 }
 
 interface NodeStats {
@@ -203,6 +205,11 @@ export interface Kernel {
   toolsOf(address: string): Promise<ToolInfo[]>
   /** Puts an agent to sleep that is quiet; whether it sleeps now. */
   suspend(address: string): Promise<boolean>
+  /**
+   * Saves agents of which turns would have to be repeated, a few hundred at a call; `next` is where the next call
+   * begins, until there is none. Before another version of the kernel, which repeats none of them.
+   */
+  drain(after?: number): Promise<Drained>
   /** Revokes all birth cards of an agent: it and whoever it made is stopped, for good. */
   end(address: string, principal: string): Promise<void>
   /** What each tool fills in for a grant's missing dimensions. */
@@ -395,7 +402,7 @@ class Node implements Kernel {
       clock,
       limits,
       admission: new Admission(limits, derived),
-      sqliteVersion: options.sqliteVersion ?? SQLITE_VERSION,
+      runsOn: { engine: TURNS_VERSION, sqlite: SQLITE_VERSION, ...options.runsOn },
       secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
       crashPoint: options.crashPoint ?? (() => {}),
       onTurn: options.onTurn ?? (() => {}),
@@ -597,6 +604,10 @@ class Node implements Kernel {
     return this.#agents.findLive(at) === undefined
   }
 
+  drain(after = 0): Promise<Drained> {
+    return drainSome(this.#ctx, this.#agents, after)
+  }
+
   async end(address: string, principal: string): Promise<void> {
     const row = await this.view.requireRow(parseAddress(address))
     if (row.erased) throw wasErased(row.address)
@@ -648,7 +659,7 @@ class Node implements Kernel {
   async close(): Promise<void> {
     if (this.#closing) return
     this.#closing = true
-    await this.#agents.drain(GRACE_MS)
+    await this.#agents.close(GRACE_MS)
     await this.#ctx.homes.close()
     await this.#ctx.log.close()
     this.#ctx.derived.apply()

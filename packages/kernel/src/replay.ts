@@ -13,6 +13,7 @@ import type { SnapshotRow } from './derived.ts'
 import { KernelError } from './errors.ts'
 import { decodeGiven, readGiven } from './given-home.ts'
 import type { LoadedImage } from './images.ts'
+import { ranOnOther } from './runs-on.ts'
 import { isKnown, type Opened, openSnapshot, type Saved } from './snapshots.ts'
 import { type AgentState, emptyState, type Folded, fold } from './state.ts'
 import type { TurnMeta, WipedMeta } from './wire.ts'
@@ -131,7 +132,7 @@ export async function replay(
       if (options.toSeq !== undefined && entry.header.seq > options.toSeq) break
       const folded = toFolded(entry, who.key)
       if (folded.kind === 'turn' && !('failed' in (folded.meta as object))) {
-        requireSameSqlite(ctx, who, folded)
+        requireSame(ctx, who, folded)
         const output = await repeat(ctx, who, instance, state, folded, hashes)
         if ((folded.meta as TurnMeta).home) hasHome = true
         options.onTurn?.(entry.header.seq, output)
@@ -183,16 +184,13 @@ async function beginning(
   return opened ? { opened, entries: after } : { opened, entries: readBack(ctx, tip) as Entry[] }
 }
 
-/** SQL that another SQLite answered may be answered otherwise by this one. */
-function requireSameSqlite(ctx: Context, who: Identity, turn: Folded): void {
-  if (!(turn.meta as TurnMeta).home) return
-  const made = ctx.control.sqliteAt(turn.tip.pos)
-  if (made === ctx.sqliteVersion) return
-  throw new KernelError(
-    'Unavailable',
-    'OtherSqlite',
-    `\`${who.address}\` has turns after its last save that ran on SQLite ${made}; this is ${ctx.sqliteVersion}. Start the kernel that wrote them once more and stop it in order: it then saves what is to be saved`,
-  )
+/** What ran on something else may come out otherwise here. */
+function requireSame(ctx: Context, who: Identity, turn: Folded): void {
+  const used = (turn.meta as TurnMeta).home ? (['engine', 'sqlite'] as const) : (['engine'] as const)
+  for (const what of used) {
+    const made = ctx.control.ranOn(what, turn.tip.pos)
+    if (made !== ctx.runsOn[what]) throw ranOnOther(who.address, what, made, ctx.runsOn[what])
+  }
 }
 
 async function repeat(

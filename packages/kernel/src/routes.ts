@@ -561,6 +561,21 @@ export const audit = route(
   }),
 )
 
+export const drain = route(
+  {
+    method: 'post',
+    path: '/v1/drain',
+    summary:
+      'save agents of which turns would have to be repeated, some hundred at a call, before another version of the node',
+    request: { body: json(z.strictObject({ after: z.int().min(0).optional() })) },
+  },
+  z.object({
+    saved: z.int(),
+    left: z.array(z.object({ agent: z.string(), why: z.string() })),
+    next: z.int().optional(),
+  }),
+)
+
 export const listEffects = route(
   { method: 'get', path: '/v1/effects', summary: 'effects that were or are in doubt' },
   z.object({ effects: z.array(z.object({ effect: z.string(), resolved: z.string().nullable() })) }),

@@ -101,6 +101,27 @@ async function watch(agent: string, _options: unknown, command: Command): Promis
   if (last !== '' && !isJson) process.stdout.write('\n')
 }
 
+/** Call by call, so that whoever stops it begins again with what is left. */
+async function drain(_options: unknown, command: Command): Promise<void> {
+  const left: { agent: string; why: string }[] = []
+  let saved = 0
+  for (let after: number | undefined = 0; after !== undefined; ) {
+    const { body } = await ask(endpointOf(command), '/v1/drain', { method: 'POST', body: { after } })
+    const some = body as unknown as { saved: number; left: typeof left; next?: number }
+    saved += some.saved
+    left.push(...some.left)
+    after = some.next
+    if (after !== undefined) note(`${saved} agents saved, and looking on`)
+  }
+  print(formatOf(command), { saved, left }, () =>
+    table([
+      [left.length === 0 ? 'drained' : 'NOT DRAINED', `${saved} agents saved, ${left.length} left`],
+      ...left.map(({ agent, why }) => [agent, why]),
+    ]),
+  )
+  if (left.length > 0) process.exitCode = exitCode('Unavailable')
+}
+
 function addReading(program: Command): void {
   program
     .command('history <agent>')
@@ -154,6 +175,12 @@ function addReading(program: Command): void {
       )
       if (mismatches.length > 0) process.exitCode = exitCode('Diverged')
     })
+  program
+    .command('drain')
+    .description(
+      'save every agent of which turns would have to be repeated: before another version of the node',
+    )
+    .action(drain)
   program
     .command('replay <agent>')
     .description('repeat its recorded life beside it and compare every turn')
