@@ -2,8 +2,8 @@
 //!
 //! A fixed number of workers take jobs as `lanes` says whose turn it is. A job that has run `DEMOTE_AFTER` is
 //! demoted: its thread gives way to others a little, the pool starts another, and the demoted one
-//! ends after its job. One that has run `SINK_AFTER` spins, as far as anybody can tell, and drops to
-//! the lowest priority: what only has much to do would starve there on a busy machine.
+//! ends after its job. One that has run `SINK_AFTER` spins, as far as anybody can tell, and runs only
+//! where nobody else wants to: what only has much to do would starve there on a busy machine.
 //!
 //! A lane whose jobs ran long lately gets that priority at once: who begins anew every second would otherwise
 //! compete at full priority each time.
@@ -24,7 +24,6 @@ const DEMOTE_AFTER: Duration = Duration::from_millis(10);
 const SINK_AFTER: Duration = Duration::from_millis(100);
 /// A share of a core that is about two fifths of others', where all want it.
 const DEMOTED_NICE: i32 = 4;
-const SUNK_NICE: i32 = 19;
 const WATCH_EVERY: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_micros(160);
 const SOON: Duration = Duration::from_micros(250);
@@ -231,7 +230,7 @@ impl Pool {
                 }
                 if hot {
                     self.give_way(&mut state, lane);
-                    sys::demote(thread, SUNK_NICE);
+                    sys::sink(thread);
                 }
                 return Some(job);
             }
@@ -278,7 +277,7 @@ impl Pool {
                 }
                 if !running.sunk && running.lane != HOST_LANE && running.since.elapsed() >= SINK_AFTER {
                     running.sunk = true;
-                    sys::demote(running.thread, SUNK_NICE);
+                    sys::sink(running.thread);
                 }
             }
             // What runs long counts while it runs, not only when it has ended.

@@ -302,6 +302,16 @@ pub fn demote(thread: i32, nice: i32) {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, thread as libc::id_t, nice) };
 }
 
+/// Has a thread of this process run only where nobody else wants to. A nice value alone does not do that: who wakes
+/// up still waits for the end of what the scheduler gave the other, which is milliseconds.
+pub fn sink(thread: i32) {
+    // SAFETY: a parameter of ours, which the call reads; a thread that is gone is an error we may ignore.
+    unsafe {
+        let priority: libc::sched_param = std::mem::zeroed();
+        libc::sched_setscheduler(thread, libc::SCHED_IDLE, &priority);
+    }
+}
+
 /// Processor time that the calling thread has used.
 pub fn thread_cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
