@@ -70,9 +70,35 @@ const IMAGE_FUEL: u64 = 20_000_000_000;
 const LOOK_FUEL: u64 = 2_000_000_000;
 const IMAGE_MEMORY: usize = 256 << 20;
 
+/// What an instance comes back from.
+enum Saved {
+    Copied(Vec<u8>),
+    /// So large that nobody wants a copy of it; nobody writes it any more.
+    Held(Buffer),
+}
+
+const LARGE: usize = 1 << 20;
+
+impl std::ops::Deref for Saved {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Saved::Copied(bytes) => bytes,
+            Saved::Held(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Buffer> for Saved {
+    fn from(bytes: Buffer) -> Saved {
+        // Whatever is held is let go by the thread of JavaScript, which costs more than a small copy.
+        if bytes.len() < LARGE { Saved::Copied(bytes.to_vec()) } else { Saved::Held(bytes) }
+    }
+}
+
 enum State {
     Fresh,
-    Saved(Vec<u8>),
+    Saved(Saved),
     Live(Box<Guest>),
     Dead,
 }
@@ -344,7 +370,7 @@ impl Engine {
             }),
         };
         let image = self.shared.image(image)?;
-        let state = saved.map_or(State::Fresh, |bytes| State::Saved(bytes.to_vec()));
+        let state = saved.map_or(State::Fresh, |bytes| State::Saved(bytes.into()));
         let slot = Slot { image, home: Mutex::new(home), state: Mutex::new(state) };
         self.shared.slots.lock().expect("slots").insert(instance, Arc::new(slot));
         Ok(())

@@ -134,9 +134,8 @@ impl Guest {
         let memory = self.memory();
         let content = parent.map(Image::content).transpose().map_err(Failure::Host)?;
         let below = |n: usize| content.as_ref().and_then(|content| content.page(n));
-        let delta = delta::encode(memory, 0..memory.len() / PAGE, below).map_err(Failure::Host)?;
-        let parent = parent.map(|image| &image.hash);
-        Ok(image::encode(code.kind, &code.hash, parent, memory.len(), handles, &globals, &delta))
+        let head = image::encode(code.kind, &code.hash, parent.map(|image| &image.hash), memory.len(), handles, &globals);
+        delta::encode(memory, 0..memory.len() / PAGE, below, head).map_err(Failure::Host)
     }
 }
 

@@ -59,7 +59,7 @@ pub struct ImageFile {
 }
 
 pub enum Pages {
-    Delta(Delta),
+    Delta(Delta<'static>),
     /// All of memory, compressed.
     Whole(Vec<u8>),
 }
@@ -72,6 +72,7 @@ pub fn write_globals(out: &mut Vec<u8>, globals: &[GlobalValue]) {
     }
 }
 
+/// All but its pages, which come behind.
 pub fn encode(
     kind: Kind,
     module: &Hash,
@@ -79,7 +80,6 @@ pub fn encode(
     memory_len: usize,
     handles: Handles,
     globals: &[GlobalValue],
-    delta: &Delta,
 ) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.push(u8::from(kind == Kind::Core));
@@ -90,8 +90,6 @@ pub fn encode(
         out.extend_from_slice(&word.to_le_bytes());
     }
     write_globals(&mut out, globals);
-    out.extend_from_slice(&(delta.count as u32).to_le_bytes());
-    out.extend_from_slice(&delta.packed);
     out
 }
 
@@ -143,11 +141,11 @@ pub fn decode(bytes: &[u8]) -> Result<ImageFile, String> {
     let memory_len = checked_length(from.u32()?)?;
     let handles = Handles { deliver: from.i32()?, collect: from.i32()?, describe: from.i32()?, undefined: from.i32()? };
     let globals = from.globals()?;
-    let count = from.u32()? as usize;
-    if count > memory_len / sys::PAGE {
+    let delta = Delta::decode(from)?;
+    if delta.count > memory_len / sys::PAGE {
         return Err("an image with more pages than memory".into());
     }
-    let pages = Pages::Delta(Delta { count, packed: from.0.to_vec() });
+    let pages = Pages::Delta(delta.into_owned());
     Ok(ImageFile { kind, module, parent, memory_len, handles, globals, pages })
 }
 

@@ -107,7 +107,7 @@ impl Instance {
         Ok(())
     }
 
-    pub fn restore(&mut self, saved: &Snapshot) -> Result<(), Failure> {
+    pub fn restore(&mut self, saved: &Snapshot<'_>) -> Result<(), Failure> {
         self.grow_to(saved.memory_len)?;
         saved.apply(self.memory_mut()).map_err(host)?;
         self.set_globals(&saved.globals)

@@ -55,7 +55,7 @@ pub struct Image {
     pub memory_len: usize,
     pub warm: Warm,
     below: Option<Arc<Sealed>>,
-    delta: Option<Delta>,
+    delta: Option<Delta<'static>>,
     /// Kept while the image itself is, for images that others lie over.
     kept: Option<Arc<Sealed>>,
     flat: Mutex<Weak<Sealed>>,
@@ -176,7 +176,7 @@ impl Image {
 
     /// Makes memory that `mapping` was mapped into the image's.
     pub fn complete(&self, mapping: &Mapping, memory: &mut [u8]) -> Result<(), String> {
-        sys::populate_ranges(memory, &self.warm.ranges());
+        sys::populate(memory, &self.warm.ranges());
         match &self.delta {
             Some(delta) if mapping.over => delta.apply(memory),
             _ => Ok(()),
@@ -202,15 +202,12 @@ impl Image {
             let below = self.below.clone();
             let zeros = [0u8; PAGE];
             let (mut over, mut pages) = (Vec::with_capacity(delta.count), Vec::with_capacity(delta.count * PAGE));
-            delta.each(
-                |n, page| {
-                    let before = below.as_ref().and_then(|b| b.bytes().get(n * PAGE..(n + 1) * PAGE)).unwrap_or(&zeros);
-                    over.push(n);
-                    pages.extend(page.iter().zip(before).map(|(a, b)| a ^ b));
-                    Ok(())
-                },
-                |_| {},
-            )?;
+            delta.each(|n, page| {
+                let before = below.as_ref().and_then(|b| b.bytes().get(n * PAGE..(n + 1) * PAGE)).unwrap_or(&zeros);
+                over.push(n);
+                pages.extend(page.iter().zip(before).map(|(a, b)| a ^ b));
+                Ok(())
+            })?;
             (content.over, content.pages) = (over, pages);
         }
         Ok(content)

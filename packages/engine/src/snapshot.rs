@@ -21,23 +21,20 @@ pub fn encode<'a>(
     below: impl Fn(usize) -> Option<&'a [u8]>,
 ) -> Result<Vec<u8>, String> {
     let written = sys::dirty_pages(memory).unwrap_or_else(|| (0..memory.len() / PAGE).collect());
-    let delta = delta::encode(memory, written.into_iter(), below)?;
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&image[..IMAGE_BYTES]);
     out.extend_from_slice(&(memory.len() as u32).to_le_bytes());
     write_globals(&mut out, globals);
-    out.extend_from_slice(&(delta.count as u32).to_le_bytes());
-    out.extend_from_slice(&delta.packed);
-    Ok(out)
+    delta::encode(memory, written.into_iter(), below, out)
 }
 
-pub struct Snapshot {
+pub struct Snapshot<'a> {
     pub globals: Vec<GlobalValue>,
     pub memory_len: usize,
-    delta: Delta,
+    delta: Delta<'a>,
 }
 
-pub fn decode(bytes: &[u8], image: &Hash) -> Result<Snapshot, String> {
+pub fn decode<'a>(bytes: &'a [u8], image: &Hash) -> Result<Snapshot<'a>, String> {
     let (mut from, old) = match (bytes.strip_prefix(MAGIC.as_slice()), bytes.strip_prefix(MAGIC_1.as_slice())) {
         (Some(body), _) => (Reader(body), false),
         (_, Some(body)) => (Reader(body), true),
@@ -45,17 +42,13 @@ pub fn decode(bytes: &[u8], image: &Hash) -> Result<Snapshot, String> {
     };
     let snapshot = if old {
         let globals = vec![GlobalValue { of: 0, bits: u64::from(from.u32()?) }];
-        let memory_len = from.u32()? as usize;
-        let count = from.u32()? as usize;
-        Snapshot { globals, memory_len, delta: Delta { count, packed: from.0.to_vec() } }
+        Snapshot { globals, memory_len: from.u32()? as usize, delta: Delta::decode(from)? }
     } else {
         if from.take(IMAGE_BYTES)? != &image[..IMAGE_BYTES] {
             return Err("a snapshot over another image".into());
         }
         let memory_len = from.u32()? as usize;
-        let globals = from.globals()?;
-        let count = from.u32()? as usize;
-        Snapshot { globals, memory_len, delta: Delta { count, packed: from.0.to_vec() } }
+        Snapshot { globals: from.globals()?, memory_len, delta: Delta::decode(from)? }
     };
     if snapshot.memory_len >= MAX_MEMORY || snapshot.delta.count > snapshot.memory_len / PAGE {
         return Err("a snapshot with an impossible size".into());
@@ -63,7 +56,7 @@ pub fn decode(bytes: &[u8], image: &Hash) -> Result<Snapshot, String> {
     Ok(snapshot)
 }
 
-impl Snapshot {
+impl Snapshot<'_> {
     /// Applies the pages over memory that holds the image.
     pub fn apply(&self, memory: &mut [u8]) -> Result<(), String> {
         self.delta.apply(memory)

@@ -12,6 +12,8 @@ use std::sync::{Arc, OnceLock};
 use wasmtime::{Engine, LinearMemory, MemoryCreator, MemoryType, Module};
 
 pub const PAGE: usize = 4096;
+/// Memory is copied and given back in pieces of this size: nobody else can map or unmap anything meanwhile.
+const AT_ONCE: usize = 4 << 20;
 
 /// Bytes sealed in memory that many instances map at once. Nobody can write them again.
 pub struct Sealed {
@@ -86,22 +88,14 @@ pub fn ranges(mut pages: Vec<usize>) -> Vec<(usize, usize)> {
 }
 
 /// Copies pages of a private mapping now instead of when each is written. Where the kernel cannot, they
-/// are copied then. `base` and `length` are memory that the caller holds exclusively.
-pub fn populate(base: usize, length: usize, pages: Vec<usize>) {
-    for (at, len) in ranges(pages) {
-        if at + len <= length {
-            // SAFETY: the range lies in memory that is held exclusively; its contents do not change. Where it
-            // is no mapping of pages, the call fails and does nothing.
-            unsafe { libc::madvise((base + at) as *mut libc::c_void, len, libc::MADV_POPULATE_WRITE) };
-        }
-    }
-}
-
-pub fn populate_ranges(memory: &mut [u8], ranges: &[(usize, usize)]) {
+/// are copied then.
+pub fn populate(memory: &mut [u8], ranges: &[(usize, usize)]) {
     for (at, len) in ranges {
-        if let Some(range) = memory.get_mut(*at..*at + *len) {
-            // SAFETY: the range lies in memory that we hold exclusively; its contents do not change.
-            unsafe { libc::madvise(range.as_mut_ptr().cast(), *len, libc::MADV_POPULATE_WRITE) };
+        let Some(range) = memory.get_mut(*at..*at + *len) else { continue };
+        for piece in range.chunks_mut(AT_ONCE) {
+            // SAFETY: the range lies in memory that we hold exclusively; its contents do not change. Where it
+            // is no mapping of pages, the call fails and does nothing.
+            unsafe { libc::madvise(piece.as_mut_ptr().cast(), piece.len(), libc::MADV_POPULATE_WRITE) };
         }
     }
 }
@@ -153,14 +147,11 @@ unsafe impl Send for Mapped {}
 // SAFETY: as above; no method mutates through a shared reference.
 unsafe impl Sync for Mapped {}
 
-/// Memory is given back in pieces of this size: nobody else can map or unmap anything meanwhile.
-const GIVE_BACK: usize = 4 << 20;
-
 impl Drop for Mapped {
     fn drop(&mut self) {
-        for at in (GIVE_BACK..self.size).step_by(GIVE_BACK) {
+        for at in (AT_ONCE..self.size).step_by(AT_ONCE) {
             // SAFETY: the range lies in our mapping, which nobody reads any more.
-            unsafe { libc::madvise(self.base.add(at).cast(), GIVE_BACK.min(self.size - at), libc::MADV_DONTNEED) };
+            unsafe { libc::madvise(self.base.add(at).cast(), AT_ONCE.min(self.size - at), libc::MADV_DONTNEED) };
         }
         // SAFETY: `base` and `reserved` are exactly what mmap returned, and the Store is gone.
         unsafe { libc::munmap(self.base.cast(), self.reserved) };

@@ -209,7 +209,7 @@ export class LiveAgent {
       }
       this.#dropInstance()
       this.#memoryFiles = []
-      this.#around.ctx.memoryFiles.keepOnly(this.identity.birth)
+      this.#around.ctx.memoryFiles.keepOnly(this.identity.birth).catch(this.#around.fatal)
       if (this.#hasHome) this.#removeHome()
     }
     this.#arm()
@@ -726,7 +726,7 @@ export class LiveAgent {
       kept = ctx.derived.saveSnapshot(this.identity.birth, tip, bytes)
     }
     ctx.crashPoint('snapshot.saved')
-    if (kept) this.#keepFile(file)
+    if (kept) await this.#keepFile(file)
     this.#toRepeatMicros = 0
     this.#saveMicros = (performance.now() - began) * 1000
   }
@@ -745,11 +745,11 @@ export class LiveAgent {
   }
 
   /** The file of this save and the one before it stay: a power cut may bring back the row that names that one. */
-  #keepFile(file: string | undefined): void {
+  async #keepFile(file: string | undefined): Promise<void> {
     const [before] = this.#memoryFiles
     if (file === undefined && before === undefined && this.#memoryFiles.length < 2) return
     this.#memoryFiles = [file, before]
-    this.#around.ctx.memoryFiles.keepOnly(this.identity.birth, ...this.#memoryFiles)
+    await this.#around.ctx.memoryFiles.keepOnly(this.identity.birth, ...this.#memoryFiles)
   }
 
   /** Whether it is kept. */

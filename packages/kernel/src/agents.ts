@@ -527,7 +527,7 @@ export class Agents {
   async #finishErasure(row: AgentRow): Promise<void> {
     const { ctx } = this.#around
     ctx.derived.deleteSnapshot(row.id)
-    ctx.memoryFiles.keepOnly(row.birth)
+    await ctx.memoryFiles.removeAll(row.birth)
     await ctx.homes.remove(ctx.homes.fileOf(row.birth))
     ctx.slots.destroy(row.slot)
     ctx.crashPoint('erase.destroyed')

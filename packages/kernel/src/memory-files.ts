@@ -64,7 +64,10 @@ export class MemoryFiles {
         cipher.final()
         const length = Buffer.alloc(4)
         length.writeUInt32LE(sealed.length)
-        for (const part of [iv, cipher.getAuthTag(), length, sealed]) await file.appendFile(part)
+        await file.appendFile(Buffer.concat([iv, cipher.getAuthTag(), length]))
+        await file.appendFile(sealed)
+        // Piece by piece: the log would wait for the disk until all of it was written.
+        await file.datasync()
       }
       await file.sync()
     } finally {
@@ -110,13 +113,18 @@ export class MemoryFiles {
     }
   }
 
-  /** Removes the files of an agent but these. */
-  keepOnly(birth: Buffer, ...names: readonly (string | undefined)[]): void {
+  /** Removes the files that an agent has now, but these. One that is written meanwhile stays. */
+  async keepOnly(birth: Buffer, ...names: readonly (string | undefined)[]): Promise<void> {
     const folder = this.#of(birth)
     if (!fs.existsSync(folder)) return
-    const left = fs.readdirSync(folder)
-    for (const name of left) if (!names.includes(name)) fs.rmSync(path.join(folder, name), { force: true })
-    if (names.every((name) => name === undefined)) fs.rmSync(folder, { recursive: true, force: true })
+    const others = fs.readdirSync(folder).filter((name) => !names.includes(name))
+    // Those of a gigabyte take the disk a while.
+    for (const name of others) await fs.promises.rm(path.join(folder, name), { force: true })
+  }
+
+  /** Of an agent that writes no more. */
+  removeAll(birth: Buffer): Promise<void> {
+    return fs.promises.rm(this.#of(birth), { recursive: true, force: true })
   }
 }
 
