@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { type NodeProcess, startNode } from '../crash/processes.ts'
 import { tempFolder } from '../support/kernel.ts'
@@ -25,15 +26,22 @@ function missing(): string | undefined {
 }
 
 /** A process whose memory can be bounded from here on: what it takes goes to swap beyond that. */
-function grouped(pid: number): { bound(bytes: number): void; remove(): void } {
+function grouped(pid: number): { bound(bytes: number): Promise<void>; remove(): void } {
   const group = path.join(isV1 ? V1 : V2, `cardinal-test-${pid}`)
+  const limit = path.join(group, isV1 ? 'memory.limit_in_bytes' : 'memory.max')
   fs.mkdirSync(group)
   fs.writeFileSync(path.join(group, 'cgroup.procs'), String(pid))
-  return {
-    bound: (bytes) =>
-      fs.writeFileSync(path.join(group, isV1 ? 'memory.limit_in_bytes' : 'memory.max'), String(bytes)),
-    remove: () => fs.rmdirSync(group),
+  const bound = async (bytes: number, tries = 50): Promise<void> => {
+    try {
+      fs.writeFileSync(limit, String(bytes))
+    } catch (error) {
+      // The disk has not taken so much yet.
+      if ((error as NodeJS.ErrnoException).code !== 'EBUSY' || tries === 0) throw error
+      await sleep(100)
+      await bound(bytes, tries - 1)
+    }
   }
+  return { bound, remove: () => fs.rmdirSync(group) }
 }
 
 /** In kibibytes. */
@@ -76,7 +84,7 @@ it.skipIf(swapMissing)(
     const group = grouped(node.pid)
     expect(await node.ready).toBe(true)
     await round(node, 1)
-    group.bound(200 << 20)
+    await group.bound(200 << 20)
     const swapped = inSwap(node.pid)
     await round(node, 2)
     await expectBooks(node, [1, 2])
