@@ -14,8 +14,9 @@ it('the same program gives the same image, in any folder and under every compile
     names.push(fs.readdirSync(layout(t.data).images).sort())
     await t.close()
   }
-  // Three layers, the map of the program's lines, and what two of the layers are made of.
-  expect(names[0]?.map((name) => path.extname(name)).sort()).toEqual(['', '', '.img', '.img', '.img', '.map'])
+  // Three layers, the map of the program's lines, its first turn, and what says whose these are.
+  const endings = ['', '', '', '.first', '.img', '.img', '.img', '.map']
+  expect(names[0]?.map((name) => path.extname(name)).sort()).toEqual(endings)
   expect(names[1]).toEqual(names[0])
   expect(names[2]).toEqual(names[0])
 })

@@ -22,9 +22,17 @@ type Event =
   | { readonly kind: 'call'; readonly method: string; readonly n: number }
   | { readonly kind: 'receipt'; readonly which: number; readonly ok: boolean }
 
+const REHEARSAL = [BIRTH, '{"t":"rehearse","id":"inv_0","method":"act","args":null}'].map((e) =>
+  Buffer.from(e),
+)
+
 interface Node {
   readonly engine: Engine
+  /** As it is saved over its first turn, and the same without one. */
   readonly image: Image
+  readonly bare: Image
+  /** The bytes of the first turn. */
+  readonly first: Buffer
 }
 
 async function openNode(compiler: Compiler): Promise<Node> {
@@ -41,8 +49,11 @@ async function openNode(compiler: Compiler): Promise<Node> {
     parent: bottom,
   })
   const script = Buffer.from((await bundleProgram(programFile('drifter.ts'))).code)
-  const image = await engine.load(await made(engine.extend(over, script, 'drifter.js')), { parent: over })
-  return { engine, image }
+  const bytes = await made(engine.extend(over, script, 'drifter.js'))
+  const bare = await engine.load(bytes, { parent: over })
+  const opened = await engine.load(bytes, { parent: over })
+  const first = await made(engine.rehearse(opened, REHEARSAL))
+  return { engine, image: engine.withFirst(opened, first), bare, first }
 }
 
 interface Outcome {
@@ -164,6 +175,40 @@ describe('suspending and waking', () => {
     )
   }, 300_000)
 
+  it('a first turn is the same under every compiler; saves over it are small, and are restored over it alone', async () => {
+    const [node, ...others] = nodes as [Node, ...Node[]]
+    for (const other of others) expect(other.first.equals(node.first)).toBe(true)
+    const { engine, image, bare } = node
+    const turn = (events: readonly string[]) => ({
+      events: events.map((text) => Buffer.from(text)),
+      clockMs: 1e12,
+      seed: Buffer.alloc(32),
+      fuel: 1e10,
+      memoryBytes: 64 << 20,
+      sqlSteps: 0,
+      homeBytes: 0,
+    })
+    const begun = [BIRTH, '{"t":"invoke","id":"inv_7","method":"remember","args":1}']
+    const next = turn(['{"t":"invoke","id":"inv_8","method":"remember","args":2}'])
+    const lived = async (over: Image) => {
+      const instance = engine.create(over)
+      await engine.deliver(instance, 0, turn(begun))
+      return { saved: await engine.save(instance, 0), after: await engine.deliver(instance, 0, next) }
+    }
+    const [a, b] = [await lived(image), await lived(bare)]
+    expect(a.saved.length).toBeLessThan(b.saved.length / 2)
+    expect([a.saved, b.saved].map((saved) => engine.restores(image, saved))).toEqual([true, true])
+    expect([a.saved, b.saved].map((saved) => engine.restores(bare, saved))).toEqual([false, true])
+    await expect(engine.deliver(engine.create(bare, { saved: a.saved }), 0, next)).rejects.toThrow(
+      /first turn/,
+    )
+    for (const { saved, after } of [a, b])
+      expect(await engine.deliver(engine.create(image, { saved }), 0, next)).toEqual({
+        ...after,
+        micros: expect.any(Number),
+      })
+  })
+
   it('would be noticed if it did change something: a save of one turn earlier', async () => {
     const [node] = nodes as [Node]
     const history: Event[] = [
@@ -244,6 +289,41 @@ describe('on a node', () => {
       await t.close()
     },
   )
+
+  it('a first turn that is lost or harmed is rehearsed anew, and what is saved over it is used; over another it is not', async () => {
+    const said: string[] = []
+    const options = { tools, onNotice: (text: string) => said.push(text) }
+    let t = await openTestKernel([worker], options)
+    const { images } = layout(t.data)
+    const fileOf = (ending: RegExp) => {
+      const name = fs.readdirSync(images).find((file) => ending.test(file)) ?? ''
+      return path.join(images, name)
+    }
+    const again = async (harm: () => void) => {
+      await t.kernel.close()
+      harm()
+      t = await openTestKernel([], options, t.data)
+      expect(await t.call('worker/a', 'echo', 7)).toEqual({ ok: true, value: ++calls })
+    }
+    let calls = 1
+    await t.call('worker/a', 'echo', 1)
+    const file = fileOf(/\.first$/)
+    const whole = fs.readFileSync(file)
+    await again(() => fs.rmSync(file))
+    await again(() => fs.writeFileSync(file, whole.subarray(0, 100)))
+    await again(() => fs.rmSync(fileOf(/^first-of-/)))
+    expect(fs.readFileSync(file).equals(whole)).toBe(true)
+    expect(said).toEqual([])
+    // As another build might rehearse it: its last byte is of a page, in one that is packed otherwise.
+    await again(() => {
+      const other = Buffer.concat([whole, Buffer.from([0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0])])
+      const name = createHash('sha256').update(other).digest('hex')
+      fs.writeFileSync(path.join(images, `${name}.first`), other)
+      fs.writeFileSync(fileOf(/^first-of-/), name)
+    })
+    expect(said).toEqual([expect.stringMatching(/`acme\/worker\/a`: what was saved of it .* cannot be used/)])
+    await t.close()
+  })
 
   it('large memory lies in a file, which is used, made up for where it is harmed, and gone with its agent', async () => {
     const said: string[] = []

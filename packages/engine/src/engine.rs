@@ -251,7 +251,7 @@ impl Shared {
     fn resume(&self, slot: &Slot, bytes: &[u8]) -> Result<Guest, Failure> {
         let saved = snapshot::decode(bytes, &slot.image.hash).map_err(host)?;
         let mut guest = self.instantiate(slot)?;
-        guest.restore(&saved)?;
+        guest.restore(&saved, &slot.image)?;
         Ok(guest)
     }
 
@@ -342,6 +342,25 @@ impl Engine {
             Ok(about.into())
         });
         Ok(())
+    }
+
+    /// Runs a first turn over a loaded image and throws it away; the output is what a save of it would be.
+    #[napi]
+    pub fn rehearse(&self, job: f64, image: u32, events: Buffer) -> napi::Result<()> {
+        let (image, events) = (self.shared.image(image)?, events.to_vec());
+        self.submit(job, COMPILE_LANE, move |s| {
+            let mut guest = s.over(&image, None)?;
+            let events = split(&events).ok_or_else(|| host("events are cut off".into()))?;
+            guest.turn(&events, &Turn { fuel: LOOK_FUEL, ..build_turn() })?;
+            guest.save(&image).map(Output::from)
+        });
+        Ok(())
+    }
+
+    /// What `rehearse` once made of this image: from here on saves lie over it.
+    #[napi]
+    pub fn set_first(&self, image: u32, first: &[u8]) -> napi::Result<()> {
+        self.shared.image(image)?.set_first(first.to_vec()).map_err(napi::Error::from_reason)
     }
 
     /// Forgets an image; instances over it keep their mapping.

@@ -4,6 +4,7 @@
  * A guest's failure is a value in the outcome; a host's failure is thrown, and then the attempt
  * never happened. Mirrors `engine.rs`. Owns the native threads; holds no policy.
  */
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
@@ -39,6 +40,8 @@ interface NativeEngine {
     described: boolean,
     warm: Buffer,
   ): void
+  rehearse(job: number, image: number, events: Buffer): void
+  setFirst(image: number, first: Buffer): void
   unload(id: number): void
   create(instance: number, image: number, saved?: Buffer, home?: NativeHome): void
   deliver(
@@ -199,7 +202,14 @@ export interface Image {
   readonly id: number
   /** What the program declares of itself, as JSON. */
   readonly about: string
+  /** The front of the hash of its first turn, over which it is saved. */
+  readonly first?: Buffer
 }
+
+/** Saves over a first turn begin so; then come eight bytes of the image's hash, then of that of the first turn. */
+const OVER_FIRST = Buffer.from('CARDSNP3')
+const FIRST_AT = 16
+const FIRST_BYTES = 8
 
 /** Code of others as a function from a text to a text. Lives until `unloadComponent`. */
 export interface Component {
@@ -306,6 +316,26 @@ export class Engine {
     )
     if (outcome.status === 'guest') throw new EngineFailure(`image: ${outcome.kind}: ${outcome.detail}`)
     return { id, about: requireOutput(outcome).toString() }
+  }
+
+  /**
+   * Runs a first turn over an image and throws it away. What comes of it is what a save of it would be: given to
+   * `withFirst`, saves say only how they differ from it. A program that fails in it has none.
+   */
+  async rehearse(image: Image, events: readonly Buffer[]): Promise<Built> {
+    return built(await this.#job((job) => this.#native.rehearse(job, image.id, frame(events))))
+  }
+
+  /** The image as it is saved over a first turn of it, from the next save on. Before anything over that is restored. */
+  withFirst(image: Image, first: Buffer): Image {
+    this.#native.setFirst(image.id, first)
+    return { ...image, first: createHash('sha256').update(first).digest().subarray(0, FIRST_BYTES) }
+  }
+
+  /** Whether a save lies over nothing that the image has not. */
+  restores(image: Image, saved: Buffer): boolean {
+    if (!saved.subarray(0, OVER_FIRST.length).equals(OVER_FIRST)) return true
+    return image.first?.equals(saved.subarray(FIRST_AT, FIRST_AT + FIRST_BYTES)) ?? false
   }
 
   unload(image: Image): void {

@@ -75,14 +75,16 @@ impl Guest {
         }
     }
 
-    pub fn restore(&mut self, saved: &Snapshot) -> Result<(), Failure> {
-        self.instance().restore(saved)
+    pub fn restore(&mut self, saved: &Snapshot, image: &Image) -> Result<(), Failure> {
+        let first = saved.first.map_or(Ok(None), |_| image.first()).map_err(Failure::Host)?;
+        self.instance().restore(saved, first.as_deref())
     }
 
     pub fn save(&mut self, image: &Image) -> Result<Vec<u8>, Failure> {
         let globals = self.instance().globals();
         let content = image.content().map_err(Failure::Host)?;
-        snapshot::encode(self.memory(), &globals, &image.hash, |n| content.page(n)).map_err(Failure::Host)
+        let first = image.first().map_err(Failure::Host)?;
+        snapshot::encode(self.memory(), &globals, &image.hash, first.as_deref(), |n| content.page(n)).map_err(Failure::Host)
     }
 
     /// One turn: events are delivered, then what the guest queued is collected.

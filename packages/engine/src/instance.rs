@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wasmtime::{Engine, Global, Instance as WasmInstance, InstancePre, Memory, Store, Val};
 
 use crate::code::Code;
+use crate::first::FirstPages;
 use crate::guest::{failure, Failure, Turn};
 use crate::home::Home;
 use crate::host::{new_store, Host};
@@ -107,9 +108,9 @@ impl Instance {
         Ok(())
     }
 
-    pub fn restore(&mut self, saved: &Snapshot<'_>) -> Result<(), Failure> {
+    pub fn restore(&mut self, saved: &Snapshot<'_>, first: Option<&FirstPages>) -> Result<(), Failure> {
         self.grow_to(saved.memory_len)?;
-        saved.apply(self.memory_mut()).map_err(host)?;
+        saved.apply(self.memory_mut(), first).map_err(host)?;
         self.set_globals(&saved.globals)
     }
 

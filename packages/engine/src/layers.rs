@@ -8,14 +8,16 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use sha2::{Digest, Sha256};
 
 use crate::code::Code;
 use crate::delta::Delta;
+use crate::first::{short, First, SharedPages};
 use crate::image::{GlobalValue, Handles, Hash, ImageFile, Pages};
 use crate::instance::Instance;
+use crate::snapshot;
 use crate::sys::{self, Sealed, PAGE};
 use crate::warm::Warm;
 
@@ -59,6 +61,9 @@ pub struct Image {
     /// Kept while the image itself is, for images that others lie over.
     kept: Option<Arc<Sealed>>,
     flat: Mutex<Weak<Sealed>>,
+    first: OnceLock<First>,
+    /// Its pages, while anybody lives over the image.
+    first_pages: Mutex<SharedPages>,
     live: AtomicUsize,
     /// Instances made since it was flattened last.
     made: AtomicUsize,
@@ -76,7 +81,9 @@ pub struct Lease(Arc<Image>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.live.fetch_sub(1, SeqCst);
+        if self.0.live.fetch_sub(1, SeqCst) == 1 {
+            *self.0.first_pages.lock().expect("first") = None;
+        }
     }
 }
 
@@ -115,6 +122,8 @@ impl Image {
             delta,
             kept: None,
             flat: Mutex::default(),
+            first: OnceLock::new(),
+            first_pages: Mutex::default(),
             live: AtomicUsize::new(0),
             made: AtomicUsize::new(0),
             flats,
@@ -189,6 +198,27 @@ impl Image {
         if !instance.copied {
             self.warm.learn(&sys::dirty_pages(instance.memory()).unwrap_or_default(), self.memory_len);
         }
+    }
+
+    /// What a first turn over it left, for saves to lie over; none before this was said, and it is said once.
+    pub fn set_first(&self, bytes: Vec<u8>) -> Result<(), String> {
+        let name = short(&hash_of(&bytes));
+        if snapshot::decode(&bytes, &self.hash)?.first.is_some() {
+            return Err("a first turn over another".into());
+        }
+        let _ = self.first.set(First { name, bytes });
+        Ok(())
+    }
+
+    pub fn first(&self) -> Result<SharedPages, String> {
+        let Some(First { name, bytes }) = self.first.get() else { return Ok(None) };
+        let mut known = self.first_pages.lock().expect("first");
+        if known.is_none() {
+            let content = self.content()?;
+            let pages = snapshot::decode(bytes, &self.hash)?.pages(*name, |n| content.page(n))?;
+            *known = Some(Arc::new(pages));
+        }
+        Ok(known.clone())
     }
 
     /// The image's own pages, for whoever compares with them.

@@ -24,6 +24,7 @@ mod connection;
 mod core_guest;
 mod delta;
 mod engine;
+mod first;
 mod functions;
 mod guest;
 mod home;

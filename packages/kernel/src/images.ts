@@ -12,6 +12,7 @@ import { type Built, ENGINE_VERSION, type Engine, type Image, readImage } from '
 import { sha256, syncFolder, writeFileDurably } from '@cardinal/oplog'
 import { bundleGuest, type Program } from '@cardinal/sdk/bundle'
 import { KernelError } from './errors.ts'
+import { birthEvent } from './wire.ts'
 
 export interface MethodInfo {
   readonly about?: string
@@ -29,11 +30,11 @@ export interface LoadedImage {
   readonly methods: Readonly<Record<string, MethodInfo>>
 }
 
-/** A first turn that asks for nothing: instances of any program begin like this. */
+/** A first turn that asks for nothing: instances of any program begin like this. No word of it is anybody's. */
 const WARM = [
-  '{"t":"birth","address":"a/a/a","key":"a","card":{"id":""}}',
-  '{"t":"invoke","id":"","method":"","args":null}',
-].map((event) => Buffer.from(event))
+  birthEvent({ tenant: 'tenant', type: 'agent', key: 'somebody' }, ['card_00000000000000000000']),
+  Buffer.from('{"t":"rehearse","id":"inv_000000000000000000000000","method":"status","args":null}'),
+]
 
 /** Images that stay loaded though nobody lives over them: each takes some kilobytes. */
 const MAX_IDLE = 1024
@@ -164,10 +165,36 @@ export class Images {
     return bytes
   }
 
+  #readIfWhole(name: string): Buffer | undefined {
+    try {
+      return this.#read(name)
+    } catch (error) {
+      if (error instanceof KernelError) return undefined
+      throw error
+    }
+  }
+
   async #load(hash: string): Promise<LoadedImage> {
-    const image = await this.#open(this.#read(`${hash}.img`), { warm: WARM })
+    const opened = await this.#open(this.#read(`${hash}.img`), { warm: WARM })
+    const image = await this.#withFirst(hash, opened)
     const { methods } = JSON.parse(image.about) as { methods: Record<string, MethodInfo> }
     return { hash, image, methods }
+  }
+
+  /**
+   * With the first turn that its agents are saved over: rehearsed once, and kept, for what is saved over it is lost
+   * with it. A program that fails in it has none.
+   */
+  async #withFirst(hash: string, image: Image): Promise<Image> {
+    const name = `first-of-${hash}`
+    const known = this.#pointed(name)
+    const kept = known === undefined ? undefined : this.#readIfWhole(`${known}.first`)
+    if (kept) return this.#engine.withFirst(image, kept)
+    if (known !== undefined) fs.rmSync(path.join(this.#folder, `${known}.first`), { force: true })
+    const first = await this.#engine.rehearse(image, WARM)
+    if (!first.ok) return image
+    this.#point(name, first.bytes, 'first')
+    return this.#engine.withFirst(image, first.bytes)
   }
 
   /** With what it lies over, and the module that it was made of. */
@@ -216,15 +243,25 @@ export class Images {
   /** The hash of a layer, made unless this folder knows it. */
   async #madeOf(inputs: string, make: () => Promise<Built>): Promise<string> {
     const name = `made-of-${sha256(Buffer.from(inputs)).toString('hex')}`
-    const file = path.join(this.#folder, name)
-    const known = fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : undefined
+    const known = this.#pointed(name)
     if (known !== undefined && fs.existsSync(path.join(this.#folder, `${known}.img`))) return known
     const built = await make()
     if (!built.ok)
       throw new KernelError('Bug', 'BadImage', `a layer is not made: ${built.kind}: ${built.detail}`)
-    const hash = sha256(built.bytes).toString('hex')
-    this.#write(`${hash}.img`, built.bytes)
-    fs.rmSync(file, { force: true })
+    return this.#point(name, built.bytes, 'img')
+  }
+
+  /** The hash that a file says. */
+  #pointed(name: string): string | undefined {
+    const file = path.join(this.#folder, name)
+    return fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : undefined
+  }
+
+  /** Writes bytes under their hash, and then a file that says which. */
+  #point(name: string, bytes: Buffer, ending: 'img' | 'first'): string {
+    const hash = sha256(bytes).toString('hex')
+    this.#write(`${hash}.${ending}`, bytes)
+    fs.rmSync(path.join(this.#folder, name), { force: true })
     this.#write(name, hash)
     return hash
   }

@@ -108,7 +108,7 @@ export async function replay(
   let from: Beginning | undefined
   const saved = found ?? options.snapshot
   try {
-    from = await beginning(ctx, who, tip, saved)
+    from = await beginning(ctx, who, image, tip, saved)
   } finally {
     // Nobody may find it open, whatever the log says of it.
     if (found && !from?.opened) ctx.engine.dropHome(found)
@@ -174,6 +174,7 @@ interface Beginning {
 async function beginning(
   ctx: Context,
   who: Identity,
+  { image }: LoadedImage,
   tip: Tip,
   saved: Saved | undefined,
 ): Promise<Beginning> {
@@ -181,7 +182,9 @@ async function beginning(
   const after = usable && readBack(ctx, tip, usable)
   const pos = after?.[0]?.header.prev ?? tip.pos
   const opened = usable && after && (await openSnapshot(ctx.memoryFiles, usable, who.birth, who.key, pos))
-  return opened ? { opened, entries: after } : { opened, entries: readBack(ctx, tip) as Entry[] }
+  // Of an image that lost the first turn it was saved over, nothing can be made.
+  const whole = opened && ctx.engine.restores(image, opened.memory)
+  return whole ? { opened, entries: after } : { opened: undefined, entries: readBack(ctx, tip) as Entry[] }
 }
 
 /** What ran on something else may come out otherwise here. */

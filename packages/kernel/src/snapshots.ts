@@ -1,18 +1,25 @@
 /**
  * What is saved of an agent: its state and its memory at one entry, encrypted under its own key.
  *
- * Small ones are one value: version 5, iv, tag, then sealed: u32 length of the state, state, memory. Memory of more
- * than a few megabytes lies in a file of its own (`memory-files`), and the value, version 6, says of which pieces.
+ * Small ones are one value: version 7, iv, tag, then sealed: u32 length of the state, state, memory. Memory of more
+ * than a few megabytes lies in a file of its own (`memory-files`), and the value, version 8, says of which pieces.
+ * The state is raw DEFLATE with `STATE_WORDS` before it; of versions 5 and 6, which are only read, it is plain.
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import type { FoundHome } from '@cardinal/engine'
 import type { PayloadKey, Pos, Seq, Tip } from '@cardinal/oplog'
 import type { SnapshotRow } from './derived.ts'
 import type { MemoryFile, MemoryFiles } from './memory-files.ts'
 import { type AgentState, decodeState } from './state.ts'
 
-const WHOLE = 5
-const IN_A_FILE = 6
+const WHOLE = 7
+const IN_A_FILE = 8
+const PLAIN: readonly number[] = [5, 6]
+/** What stands in every state. Of these versions for good: whoever changes a byte of it makes a new version. */
+const STATE_WORDS = Buffer.from(
+  '"effects":[],"inputs":[],"waits":[],"deadline":,"method":"","class":"","verdict":"allow","args":,"principal":"","inv_{"birth":{"tenant":"acme","type":"","key":"","generation":1,"image":"","slot":},"pending":[],"invocations":[],"ending":[],"effects":[],"holding":{"births":["card_"],"handles":["card_"],"held":["card_"],"influence":{"sinks":["*"],"moving":[[{"sinks":[]},{"sinks":["*"],"roots":[""]}]],"labels":["untrusted"]}},"served":[],"children":[],"spawned":0,"timeMs":17,"turns":1,"stopped":false,"held":false,"wiping":false}',
+)
 /** Memory of more bytes lies in a file. */
 const LARGE = 8 << 20
 const IV = 12
@@ -36,7 +43,8 @@ export interface Sealed {
 
 /** Whether this build knows the version of it. */
 export function isKnown({ bytes }: Saved): boolean {
-  return bytes[0] === WHOLE || bytes[0] === IN_A_FILE
+  const version = bytes[0] as number
+  return version === WHOLE || version === IN_A_FILE || PLAIN.includes(version)
 }
 
 /** `encoded` is the state at `tip`, with which memory was saved. What lies in a file is durable when this resolves. */
@@ -48,7 +56,7 @@ export async function sealSnapshot(
   memory: Buffer,
   key: PayloadKey,
 ): Promise<Sealed> {
-  const text = Buffer.from(encoded)
+  const text = deflateRawSync(encoded, { dictionary: STATE_WORDS })
   const length = Buffer.alloc(4)
   length.writeUInt32LE(text.length)
   if (memory.length <= LARGE)
@@ -89,10 +97,13 @@ export async function openSnapshot(
     return undefined
   }
   const length = clear.readUInt32LE(0)
+  const text = clear.subarray(4, 4 + length)
   const rest = clear.subarray(4 + length)
-  const said = version === IN_A_FILE ? (JSON.parse(rest.toString()) as MemoryFile) : undefined
+  const encoded = PLAIN.includes(version) ? text : inflateRawSync(text, { dictionary: STATE_WORDS })
+  const said =
+    version === IN_A_FILE || version === 6 ? (JSON.parse(rest.toString()) as MemoryFile) : undefined
   const memory = said ? await files.read(birth, { seq, hash }, key, said) : rest
   if (!memory) return undefined
-  const state = decodeState(clear.toString('utf8', 4, 4 + length), { pos, seq: seq as Seq, hash })
+  const state = decodeState(encoded.toString(), { pos, seq: seq as Seq, hash })
   return { state, memory, file: said?.name }
 }

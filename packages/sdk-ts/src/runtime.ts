@@ -46,6 +46,8 @@ export interface Birth {
 type Event =
   | ({ readonly t: 'birth'; readonly home?: 'same' | 'other' } & Birth)
   | { readonly t: 'invoke'; readonly id: string; readonly method: string; readonly args: Json }
+  /** A call of nothing, in an instance that is thrown away: what it leaves in memory is what saves lie over. */
+  | { readonly t: 'rehearse'; readonly id: string; readonly method: string; readonly args: Json }
   | { readonly t: 'receipt'; readonly id: number; readonly ok: true; readonly value: Json }
   | { readonly t: 'receipt'; readonly id: number; readonly ok: false; readonly error: WireError }
   | { readonly t: 'emit'; readonly name: string; readonly value: Json }
@@ -222,6 +224,10 @@ export function deliver(text: string): string {
       serve(event.id)
       invoke(event.id, event.method, event.args)
       break
+    case 'rehearse':
+      serve(event.id)
+      invoke(event.id, event.method, event.args, true)
+      break
     case 'receipt':
       receive(event)
       break
@@ -290,12 +296,13 @@ function stop(invocation: string, error: CardinalError | undefined): void {
   })
 }
 
-async function invoke(id: string, method: string, args: Json): Promise<void> {
+async function invoke(id: string, method: string, args: Json, rehearsed = false): Promise<void> {
   try {
     if (method === PUT_METHOD) return reply(id, true, stringify(answerPut(args as unknown as FilePart)))
     const declared = program?.methods
-    const spec = declared && hasOwn(declared, method) ? declared[method] : undefined
-    const body = agent?.[method]
+    const own = declared && hasOwn(declared, method) ? declared[method] : undefined
+    const spec = rehearsed ? {} : own
+    const body = rehearsed ? nothing : agent?.[method]
     if (!spec || typeof body !== 'function') throw new TypeError(`no method \`${method}\``)
     const checks = call<Checks | undefined>(mapGet, compiled, method)
     const given = checks?.in ? await checks.in(args) : args
@@ -307,6 +314,8 @@ async function invoke(id: string, method: string, args: Json): Promise<void> {
     reply(id, false, stringify(describeError(error)))
   }
 }
+
+async function nothing(): Promise<void> {}
 
 function reply(id: string, ok: boolean, text: string, bits?: { readonly via: number | undefined }): void {
   forgetLost(id)
