@@ -27,7 +27,16 @@ async function make(folder: string, population: Population): Promise<void> {
   if (signal !== 'SIGKILL') throw new Error(`the folder was not made: ${code ?? signal}`)
 }
 
-const open = (folder: string) => openKernel({ data: folder, anchors: [], tools: [step] })
+const open = (folder: string) =>
+  openKernel({
+    data: folder,
+    anchors: [],
+    tools: [step],
+    onFatal: (error) => {
+      process.stderr.write(`${error.stack}\n`)
+      process.exit(70)
+    },
+  })
 
 function row(of: number, name: string, goal: string, met: boolean, rest: Partial<Row>): Row {
   return { row: of, name, unit: 'ms', goal, met, note: '', ...rest }
@@ -108,7 +117,10 @@ export async function crowdedFolder(root: string, scale: number): Promise<Row[]>
   const folder = path.join(root, 'crowded')
   await make(folder, population)
   const disk = Object.fromEntries(
-    ['derived.db', 'derived.db-wal', 'log', 'keys'].map((name) => [name, bytesOf(path.join(folder, name))]),
+    ['derived.db', 'derived.db-wal', 'saves.db', 'saves.db-wal', 'log', 'keys'].map((name) => [
+      name,
+      bytesOf(path.join(folder, name)),
+    ]),
   )
   const spare = bytesOf(path.join(folder, 'log', 'spare'))
   const all = Object.values(disk).reduce((a, b) => a + b) - spare

@@ -5,6 +5,7 @@ import { comeAndGo, fullAgent, longHistory, manyLive } from './living.ts'
 import type { Row } from './measure.ts'
 import { neighbours } from './neighbours.ts'
 import { firstEffect, firstReply, liveMemory } from './rows.ts'
+import { allDue, workingSet } from './working-set.ts'
 
 interface Measured {
   readonly row: number
@@ -23,6 +24,8 @@ export function densityRows(scale: number): readonly Measured[] {
     { row: 17, run: (folder) => comeAndGo(folder, scale) },
     { row: 9, run: (folder) => manyLive(folder, scale) },
     { row: 11, run: (folder) => crowdedFolder(folder, scale) },
+    { row: 11, run: (folder) => workingSet(folder, scale) },
+    { row: 11, run: (folder) => allDue(folder, scale) },
     // Its hogs spin until their fuel is spent: nothing is measured behind it.
     { row: 16, run: neighbours },
   ]

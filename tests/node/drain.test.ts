@@ -1,4 +1,6 @@
 /** Another version of the kernel: it repeats nothing that ran on the one before, and says of whom. */
+import fs from 'node:fs'
+import { layout } from '@cardinal/kernel'
 import { expect, it } from 'vitest'
 import { KEEPER } from '../sql/keeper.ts'
 import { crashCopy, functionTool, openTestKernel, programFile } from '../support/kernel.ts'
@@ -49,6 +51,41 @@ it('whoever has turns to repeat is refused by name by another engine, and goes o
   // What the other one ran is the other one's: it stopped in order, so none of it is repeated.
   expect(await back.call('crowd/new', 'count')).toEqual({ ok: true, value: 2 })
   await back.close()
+  await t.close()
+})
+
+it('what was saved outlives rows that are made anew: another build, with another engine, repeats nothing', async () => {
+  const t = await openTestKernel([crowd], { idleMs: 0 })
+  await t.call('crowd/plain', 'count')
+  await expect.poll(() => t.kernel.stats().live).toBe(0)
+  await t.call('crowd/wiped', 'count')
+  await t.kernel.wipe('acme/crowd/wiped', 'it')
+  await t.call('crowd/wiped', 'count')
+  await t.call('crowd/wiped', 'count')
+  await expect.poll(() => t.kernel.stats().live).toBe(0)
+  await t.kernel.close()
+  for (const end of ['', '-wal', '-shm']) fs.rmSync(layout(t.data).derived + end, { force: true })
+  const after = await openTestKernel([], other, t.data)
+  expect(await after.call('crowd/plain', 'count')).toEqual({ ok: true, value: 2 })
+  expect(await after.call('crowd/wiped', 'count')).toEqual({ ok: true, value: 3 })
+  await after.kernel.close()
+  // Its twin, without what was saved, is refused.
+  for (const end of ['', '-wal', '-shm']) fs.rmSync(layout(t.data).saves + end, { force: true })
+  const bare = await openTestKernel([], other, t.data)
+  await expect(bare.call('crowd/plain', 'count')).rejects.toMatchObject({ code: 'OtherEngine' })
+  await bare.close()
+})
+
+it('one that cannot be saved is named by a drain, and those behind it are saved', async () => {
+  const t = await openTestKernel([crowd], { idleMs: 600_000 })
+  for (const key of ['a', 'b', 'c']) await t.call(`crowd/${key}`, 'count')
+  const copy = await crashCopy(t, other)
+  await copy.call('crowd/d', 'count')
+  const { saved, left } = await copy.kernel.drain()
+  expect(saved).toBe(1)
+  expect(left.map(({ agent }) => agent).sort()).toEqual(['acme/crowd/a', 'acme/crowd/b', 'acme/crowd/c'])
+  for (const { why } of left) expect(why).toMatch(/run `cardinal drain`/)
+  await copy.close()
   await t.close()
 })
 

@@ -211,6 +211,18 @@ describe('a limit', () => {
   })
 })
 
+it.each(LIMIT_NAMES)('`%s` may be set to its least and to its most, and no further', async (name) => {
+  const { least, most, byDefault = least } = LIMITS[name]
+  expect(byDefault).toBeGreaterThanOrEqual(least)
+  expect(byDefault).toBeLessThanOrEqual(most)
+  t = await openTestKernel([])
+  const set = (value: number) => limit(`{ ${name}: ${name === 'wall' ? `${value}ms` : value} }`)
+  await set(least)
+  await set(most)
+  await expect(set(least - 1)).rejects.toThrow(/is from/)
+  if (most < Number.MAX_SAFE_INTEGER) await expect(set(most + 1)).rejects.toThrow(/is from/)
+})
+
 it('the table in the docs is the one in the code', async () => {
   t = await openTestKernel([])
   const page = fs.readFileSync(path.join(import.meta.dirname, '../../docs/limits.md'), 'utf8')

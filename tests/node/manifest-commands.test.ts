@@ -173,6 +173,7 @@ describe('the host', () => {
     const told = cardinal('history', 'boss/ann', '--tree').out
     for (const who of ['ann', 'ann.1', 'ann.1.1']) expect(told).toContain(`default/boss/${who}     1 `)
     expect(told.indexOf('boss/ann.1     1')).toBeLessThan(told.indexOf('boss/ann.1.1     1'))
+    expect(cardinal('agents', 'limits', 'boss/ann').out).toMatch(/^memory +256MiB +the node$/m)
     expect(cardinal('agents', 'suspend', 'boss/ann').out).toBe('suspended boss/ann\n')
     expect(cardinal('agents', 'wipe', 'boss/ann').err).toContain('add `--yes` to wipe `boss/ann`')
     expect(cardinal('agents', 'wipe', 'boss/ann', '--yes').out).toBe('wiped boss/ann\n')

@@ -110,8 +110,9 @@ describe('after a restart', () => {
     const { layout } = await import('@cardinal/kernel')
     const Database = (await import('better-sqlite3')).default
     const db = new Database(layout(open.data).derived)
+    db.prepare('attach ? as saves').run(layout(open.data).saves)
     db.prepare(
-      "update snapshots set agent = agent + 1000 where agent = (select id from agents where address = 'acme/worker/bad')",
+      "delete from snapshots where birth = (select birth from agents where address = 'acme/worker/bad')",
     ).run()
     const other = await openTestKernel([{ ...worker, name: 'other', file: programFile('hostile.ts') }], {
       tools: [tool],

@@ -277,7 +277,7 @@ describe('on a node', () => {
       expect(await t.call('worker/a', 'status')).toMatchObject({ ok: true })
       expect(said).toEqual([])
       await t.kernel.close()
-      const db = new Database(layout(t.data).derived)
+      const db = new Database(layout(t.data).saves)
       const { bytes } = db.prepare('select bytes from snapshots').get() as { bytes: Buffer }
       db.prepare('update snapshots set bytes = ?').run(harm(bytes))
       db.close()

@@ -30,17 +30,9 @@ import { cancelledReceipt } from './outcome.ts'
 import { Outgoing } from './outgoing.ts'
 import { type Identity, type Replayed, replay, turnSeed } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
-import { type Sealed, sealSnapshot } from './snapshots.ts'
+import { Saving } from './saving.ts'
 import { Standing } from './standing.ts'
-import {
-  type AgentState,
-  encodeState,
-  fold,
-  isQuiet,
-  nextWake,
-  type OpenEffect,
-  type PendingInput,
-} from './state.ts'
+import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
 import { failedEntry, firstLine, type TurnBase, type TurnUsage, turnEntry } from './turn-entry.ts'
 import { Wiping } from './wiping.ts'
 import { BadOutput, type GuestOutput, type HomeMeta, parseOutput } from './wire.ts'
@@ -80,14 +72,6 @@ export interface Answer {
   readonly stopped?: string
 }
 
-/** What repeating a turn costs beside what its guest does: reading, decrypting and folding its entries. */
-const REPEAT_MICROS = 100
-/** Memory is saved once repeating what came after the last save would take so much longer than saving... */
-const SAVE_WHEN_TIMES = 5
-/** ...and this long at least, so that what is called often is not saved all the time. */
-const SAVE_WHEN_MICROS = 15_000
-/** What a first save is taken to cost. */
-const SAVE_MICROS = 1000
 /** So many effects of a turn begin at once; the rest waits its turn among other tenants'. */
 const CROWD = 16
 /** How soon, and how seldom at last, a home is tried again that the disk has no room for. */
@@ -108,6 +92,7 @@ export class LiveAgent {
   readonly #around: Surroundings
   readonly #afterTurn: (() => void)[] = []
   readonly #wiping: Wiping
+  readonly #saving: Saving
   #instance: Instance | undefined
   /** It has stored something: its memory is saved in its home, with what it stored. */
   #hasHome: boolean
@@ -115,11 +100,6 @@ export class LiveAgent {
   #walBytes = 0
   #running: Promise<void> | undefined
   #timer: Timer | undefined
-  /** What it would take to repeat the turns since the last save, and what that save took. */
-  #toRepeatMicros = 0
-  #saveMicros = SAVE_MICROS
-  /** The file of its last save and of the one before, where memory was too large for a row. */
-  #memoryFiles: readonly (string | undefined)[] = []
   #stopping = false
   /** Effects that are allowed and wait for their turn at the kernel's thread. */
   #toBegin = 0
@@ -144,7 +124,7 @@ export class LiveAgent {
     this.state = state
     this.#instance = back?.instance
     this.#hasHome = back?.hasHome ?? false
-    if (back?.memoryFile !== undefined) this.#memoryFiles = [back.memoryFile]
+    this.#saving = new Saving(around.ctx, identity, back?.memoryFile)
     if (this.#hasHome) around.ctx.homes.open.used(this)
     around.ctx.images.hold(image)
     around.ctx.admission.changed(address, waitingOf(state))
@@ -202,14 +182,13 @@ export class LiveAgent {
     if (this.state.wiping) {
       const begins = this.#wiping.goOn()
       if (begins === undefined) return
-      this.#toRepeatMicros = 0
+      this.#saving.restart()
       if (begins === 'given') {
         this.#occupy(this.#takeGiven())
         return
       }
       this.#dropInstance()
-      this.#memoryFiles = []
-      this.#around.ctx.memoryFiles.keepOnly(this.identity.birth).catch(this.#around.fatal)
+      this.#saving.forget().catch(this.#around.fatal)
       if (this.#hasHome) this.#removeHome()
     }
     this.#arm()
@@ -416,9 +395,8 @@ export class LiveAgent {
       ctx.homes.open.used(this)
     }
     this.#commit(base, output, outcome.output, { fuel: outcome.fuel, home })
-    this.#toRepeatMicros += outcome.micros + REPEAT_MICROS
-    if (this.#toRepeatMicros > Math.max(SAVE_WHEN_MICROS, SAVE_WHEN_TIMES * this.#saveMicros))
-      await this.save()
+    this.#saving.ran(outcome.micros)
+    if (this.#saving.isDue) await this.save()
   }
 
   /** Which version of its manifest is in force, where it is another than at its birth. */
@@ -651,12 +629,12 @@ export class LiveAgent {
     await ctx.log.untilDurable(tip.pos)
     ctx.derived.apply()
     const row = ctx.derived.findAgent(this.address)
-    const snapshot = row && ctx.derived.findSnapshot(row.id)
+    const snapshot = row && ctx.derived.findSnapshot(row.birth)
     const back = await replay(ctx, this.identity, this.image, tip, { snapshot })
     this.#instance = back.instance
     this.#hasHome = back.hasHome
     if (this.#hasHome) ctx.homes.open.used(this)
-    this.#toRepeatMicros = 0
+    this.#saving.restart()
   }
 
   showReply(ok: boolean, value: unknown): Reply {
@@ -707,49 +685,23 @@ export class LiveAgent {
    * Saves memory, state and home as one: a barrier between turns, at a durable entry. What is taken in
    * meanwhile comes after it. A host that cannot write saves nothing; then more is repeated later.
    */
-  async save(): Promise<void> {
-    const { ctx } = this.#around
-    if (!this.#instance) return
-    const began = performance.now()
-    const { tip } = this.state
-    const encoded = encodeState(this.state)
-    const memory = await ctx.engine.save(this.#instance, this.identity.lane)
-    const sealed = await this.#seal(encoded, tip, memory)
-    if (!sealed) return
-    const { bytes, file } = sealed
-    await ctx.log.untilDurable(tip.pos)
-    ctx.crashPoint('snapshot.before')
-    let kept: boolean
-    if (this.#hasHome) kept = await this.#saveHome(tip, bytes)
-    else {
-      ctx.derived.apply()
-      kept = ctx.derived.saveSnapshot(this.identity.birth, tip, bytes)
-    }
-    ctx.crashPoint('snapshot.saved')
-    if (kept) await this.#keepFile(file)
-    this.#toRepeatMicros = 0
-    this.#saveMicros = (performance.now() - began) * 1000
+  async save(): Promise<boolean> {
+    const { engine } = this.#around.ctx
+    const instance = this.#instance
+    // It has run nothing since it was born.
+    if (!instance) return true
+    return this.#saving.save(
+      this.state,
+      () => engine.save(instance, this.identity.lane),
+      (tip, bytes) => (this.#hasHome ? this.#saveHome(tip, bytes) : this.#saveRow(tip, bytes)),
+    )
   }
 
-  /** Undefined: the disk has no room for large memory now. What was saved before stays, and so does what came after it. */
-  async #seal(encoded: string, tip: Tip, memory: Buffer): Promise<Sealed | undefined> {
-    const { memoryFiles, homes, onNotice } = this.#around.ctx
-    try {
-      return await sealSnapshot(memoryFiles, this.identity.birth, encoded, tip, memory, this.key)
-    } catch (error) {
-      if (!homes.isOfDisk(error)) throw error
-      onNotice(`\`${this.name}\`: its memory could not be saved: ${(error as Error).message}`)
-      this.#toRepeatMicros = 0
-      return undefined
-    }
-  }
-
-  /** The file of this save and the one before it stay: a power cut may bring back the row that names that one. */
-  async #keepFile(file: string | undefined): Promise<void> {
-    const [before] = this.#memoryFiles
-    if (file === undefined && before === undefined && this.#memoryFiles.length < 2) return
-    this.#memoryFiles = [file, before]
-    await this.#around.ctx.memoryFiles.keepOnly(this.identity.birth, ...this.#memoryFiles)
+  /** Whether it is kept. */
+  async #saveRow(tip: Tip, bytes: Buffer): Promise<boolean> {
+    const { derived } = this.#around.ctx
+    derived.apply()
+    return derived.saveSnapshot(this.identity.birth, tip, bytes)
   }
 
   /** Whether it is kept. */
@@ -805,8 +757,9 @@ export class LiveAgent {
   }
 
   /** Saves what is there between two turns; what is open or out stays so. */
-  checkpoint(): Promise<void> {
-    return this.#look(() => this.save())
+  async checkpoint(): Promise<void> {
+    if (await this.#look(() => this.save())) return
+    throw new KernelError('Unavailable', 'NotSaved', `\`${this.name}\` could not be saved: is the disk full?`)
   }
 
   /** Saves and closes the home, which takes descriptors, until a turn needs it again. False: not now. */

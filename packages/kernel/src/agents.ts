@@ -66,6 +66,8 @@ export class Agents {
   readonly #owed = new Set<string>()
   #signalling: Promise<void> = Promise.resolve()
   readonly #toSignal = new Set<string>()
+  /** Whose turns ran on another engine or SQLite. */
+  readonly #refused = new Set<string>()
   #closed = false
   readonly #closing = new AbortController()
 
@@ -288,7 +290,7 @@ export class Agents {
     const image = await ctx.images.get(row.image)
     const tip = { pos: row.pos, seq: row.seq, hash: row.hash }
     try {
-      const back = await this.#bringBack(identity, image, tip, row.id)
+      const back = await this.#bringBack(identity, image, tip)
       const standing = ctx.authority.wake(address, row.address, back.state.holding)
       const agent = new LiveAgent(this.#around, address, identity, image, back.state, back, standing)
       this.#enter(agent, room)
@@ -304,12 +306,14 @@ export class Agents {
   }
 
   /** Where the disk has no room for what is repeated, it waits for room, as one that is awake does. */
-  async #bringBack(identity: Identity, image: LoadedImage, tip: Tip, row: AgentRow['id']): Promise<Replayed> {
+  async #bringBack(identity: Identity, image: LoadedImage, tip: Tip): Promise<Replayed> {
     const { ctx } = this.#around
     const { homes } = ctx
     for (let waitMs = DISK_RETRY_MS; ; waitMs = Math.min(2 * waitMs, MAX_DISK_RETRY_MS)) {
       try {
-        const back = await replay(ctx, identity, image, tip, { snapshot: ctx.derived.findSnapshot(row) })
+        const back = await replay(ctx, identity, image, tip, {
+          snapshot: ctx.derived.findSnapshot(identity.birth),
+        })
         homes.waiting.delete(identity)
         return back
       } catch (error) {
@@ -526,7 +530,7 @@ export class Agents {
   /** May be repeated: each step finds what it did before. */
   async #finishErasure(row: AgentRow): Promise<void> {
     const { ctx } = this.#around
-    ctx.derived.deleteSnapshot(row.id)
+    ctx.derived.deleteSnapshot(row.birth)
     await ctx.memoryFiles.removeAll(row.birth)
     await ctx.homes.remove(ctx.homes.fileOf(row.birth))
     ctx.slots.destroy(row.slot)
@@ -554,6 +558,7 @@ export class Agents {
    * waking; one for which there is no room now is woken later. False: that.
    */
   async #wakeQuietly(row: Pick<AgentRow, 'address'>): Promise<boolean> {
+    if (this.#refused.has(row.address)) return true
     try {
       await this.find(parseAddress(row.address), true)
       return true
@@ -561,6 +566,12 @@ export class Agents {
       if (error instanceof KernelError && error.class === 'Busy') {
         this.owe(row.address)
         return false
+      }
+      if (error instanceof KernelError && /^Other(Engine|Sqlite)$/.test(error.code)) {
+        // Nothing of this process will bring it back: it is said once, and not tried every moment.
+        this.#around.ctx.onNotice(error.message)
+        this.#refused.add(row.address)
+        return true
       }
       const known = error instanceof KernelError || (error as { code?: string }).code === 'KeyDestroyed'
       if (!known) this.#around.fatal(error)
@@ -592,10 +603,17 @@ export class Agents {
     this.#residency.close()
     await this.#signalling
     for (const timer of this.#idle.values()) timer.cancel()
+    // Whoever has room already wakes and is saved too; nobody else is given any. Others do not wait for it.
+    const coming = Promise.allSettled([...this.#waking.values(), ...this.#births.values()])
+    await this.#stopAll()
+    await coming
+    await this.#stopAll()
     await Promise.allSettled([...this.#suspending.values()])
-    // Whoever has room already is saved with the others; nobody else is given any.
-    await Promise.allSettled([...this.#waking.values(), ...this.#births.values()])
-    await Promise.all([...[...this.#live.values()].map((agent) => agent.stop({ save: true }))])
+  }
+
+  async #stopAll(): Promise<void> {
+    const all = [...this.#live.values()]
     this.#live.clear()
+    await Promise.all(all.map((agent) => agent.stop({ save: true })))
   }
 }

@@ -308,6 +308,7 @@ function agentRoutes(app: OpenAPIHono, { kernel, closing }: Served): void {
     })
   })
   on(app, routes.agentTools, async (c) => c.json({ tools: await kernel.toolsOf(address(c)) }))
+  on(app, routes.agentLimits, async (c) => c.json({ limits: await kernel.limitsOf(address(c)) }))
   on(app, routes.home, async (c) => c.json(await kernel.checkHome(address(c))))
   on(app, routes.exportHome, async (c) => {
     const { file } = await kernel.transfer.export(address(c), OPERATOR)

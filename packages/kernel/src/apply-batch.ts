@@ -122,7 +122,12 @@ export class Batch {
       case 'wiped':
         this.#authority.endAll(agent.id)
         this.#retire(agent)
-        return this.#db.run('delete from snapshots where agent = ?', agent.id)
+        // Not what was saved since, where rows are made anew.
+        return this.#db.run(
+          'delete from snapshots where birth = (select birth from agents where id = ?) and seq < ?',
+          agent.id,
+          header.seq,
+        )
       case 'stopped':
         this.#db.run('update agents set stopped = 1 where id = ?', agent.id)
         this.#authority.endAll(agent.id)

@@ -200,7 +200,8 @@ export class Delivery {
     try {
       return await this.#agents.find(address)
     } catch (error) {
-      if (error instanceof KernelError) return error
+      // The node closes: whoever takes the sender up again sends it.
+      if (error instanceof KernelError && error.code !== 'Closing') return error
       throw error
     }
   }
@@ -447,10 +448,13 @@ export class Delivery {
   /** The caller no longer waits: the callee is told, if that costs it nothing to know. */
   async #cancel(agent: LiveAgent, effect: OpenEffect): Promise<void> {
     const invocation = effect.sent
-    agent.outgoing.receive(effect, { ok: false, error: CANCELLED }, false)
-    if (invocation === undefined || invocation === 'lost') return
+    const cancelled = () => agent.outgoing.receive(effect, { ok: false, error: CANCELLED }, false)
+    if (invocation === undefined || invocation === 'lost') return cancelled()
     const { to } = callArgs(effect.args)
+    // Before it is on record: where the node closes meanwhile, it is cancelled at its next start.
     const target = await this.#find(calleeOf(agent.address.tenant, to) as Address)
+    if (agent.stopping || !agent.state.effects.has(effect.id)) return
+    cancelled()
     if (!target || target instanceof KernelError || !target.state.invocations.has(invocation)) return
     const { world, row } = agent.standing
     const influence = influenceOf(world, row)

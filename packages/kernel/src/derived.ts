@@ -2,19 +2,22 @@
  * Derived state: what can be found again by reading the log, kept in SQLite so that nobody must.
  *
  * Applied behind the log in batches, never on the commit path. It names the last entry it holds; if
- * the log has another entry there, all of it is thrown away and rebuilt. Snapshots live here too:
- * they are encrypted under their agent's key and disposable.
+ * the log has another entry there, all of it is thrown away and rebuilt.
+ *
+ * What is saved of agents without a home lies in a file beside it, encrypted under their keys, and stays then: the log
+ * has the same, but only the engine that ran a turn may repeat it.
  */
 
 import fs from 'node:fs'
 import type { Pos, ScannedEntry, Seq, Tip } from '@cardinal/oplog'
 import Database from 'better-sqlite3'
 import { Batch } from './apply-batch.ts'
+import { KernelError } from './errors.ts'
 import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
 import { Statements } from './statements.ts'
 
-const VERSION = 12
+const VERSION = 13
 
 const SCHEMA = `
   create table meta(name text primary key, value) without rowid;
@@ -55,7 +58,14 @@ const SCHEMA = `
   create table timers(due integer not null, agent integer not null, what text not null, primary key(due, agent, what)) without rowid;
   create index timers_what on timers(agent, what);
   create table doubts(agent integer not null, effect text not null, pos integer not null, resolved text, primary key(agent, effect)) without rowid;
-  create table snapshots(agent integer primary key, seq integer not null, hash blob not null, bytes blob not null);
+`
+
+const SAVES_VERSION = 1
+
+/** Their number keeps those together that were saved one after the other; whose they are does not change with rows. */
+const SAVES_SCHEMA = `
+  create table if not exists saves.snapshots(
+    id integer primary key, birth blob not null unique, seq integer not null, hash blob not null, bytes blob not null);
 `
 
 export interface AgentRow {
@@ -157,9 +167,10 @@ export class Derived {
   /** The position that may be applied: nothing that is not durable ever is. */
   #durable: () => Pos
 
-  constructor(file: string, durable: () => Pos) {
+  constructor(file: string, saves: string, durable: () => Pos) {
     this.#durable = durable
     this.#db = openDatabase(file)
+    openSaves(this.#db, saves)
     this.#statements = new Statements(this.#db)
     const row = this.#get('select value from meta where name = ?', 'applied') as { value: string } | undefined
     if (row) {
@@ -176,7 +187,7 @@ export class Derived {
   /** Forgets everything: the log did not hold what this state was made from. */
   reset(): void {
     this.#db.exec(
-      "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from snapshots; delete from cards; delete from counters; delete from meters; delete from written; delete from node_entries; delete from revocations; delete from calls; delete from asks; delete from meta where name in ('applied', 'node')",
+      "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from cards; delete from counters; delete from meters; delete from written; delete from node_entries; delete from revocations; delete from calls; delete from asks; delete from meta where name in ('applied', 'node')",
     )
     this.#applied = undefined
   }
@@ -248,11 +259,11 @@ export class Derived {
     return this.#get('select * from agents where id = ?', id) as AgentRow | undefined
   }
 
-  /** Agents that have entries after what is saved of them in a row, if anything is. */
-  agentsWithTails(after: number, limit: number): AgentRow[] {
+  /** Agents of so many rows that have entries after what is saved of them beside rows, if anything is. */
+  agentsWithTails(after: number, upTo: number): AgentRow[] {
     return this.#all(
-      'select a.* from agents a left join snapshots s on s.agent = a.id where a.id > @after and a.erased = 0 and a.quarantined = 0 and a.turns > 0 and a.seq > coalesce(s.seq, 0) order by a.id limit @limit',
-      { after, limit },
+      'select a.* from agents a left join snapshots s on s.birth = a.birth where a.id > @after and a.id <= @upTo and a.erased = 0 and a.quarantined = 0 and a.turns > 0 and a.seq > coalesce(s.seq, 0) order by a.id',
+      { after, upTo },
     ) as AgentRow[]
   }
 
@@ -528,25 +539,18 @@ export class Derived {
     return effect.startsWith('inv_') ? effect : `${this.findAgentByRow(agent)?.address}@${effect}`
   }
 
-  findSnapshot(agent: number): SnapshotRow | undefined {
-    return this.#get('select seq, hash, bytes from snapshots where agent = ?', agent) as
+  findSnapshot(birth: Buffer): SnapshotRow | undefined {
+    return this.#get('select seq, hash, bytes from snapshots where birth = ?', birth) as
       | SnapshotRow
       | undefined
   }
 
-  /** Keeps a snapshot of an agent at `tip`, whose entry must be durable. A full disk costs a longer replay, no more. */
-  /** Whether it is kept. */
-  saveSnapshot(birth: Buffer, tip: Tip, bytes: Buffer): boolean {
-    const row = this.#get('select id from agents where birth = ?', birth) as { id: number } | undefined
-    // Rows are behind while the disk is full: then there is nobody yet to keep it for.
-    if (!row) return false
+  /** Keeps a snapshot of an agent at `tip`, whose entry must be durable. False: not, for want of room. */
+  saveSnapshot(birth: Buffer, { seq, hash }: Tip, bytes: Buffer): boolean {
     try {
       this.#run(
-        'insert or replace into snapshots(agent, seq, hash, bytes) values(?,?,?,?)',
-        row.id,
-        tip.seq,
-        tip.hash,
-        bytes,
+        'insert into snapshots(birth, seq, hash, bytes) values(@birth, @seq, @hash, @bytes) on conflict(birth) do update set seq = @seq, hash = @hash, bytes = @bytes',
+        { birth, seq, hash, bytes },
       )
       return true
     } catch (error) {
@@ -555,8 +559,8 @@ export class Derived {
     }
   }
 
-  deleteSnapshot(agent: number): void {
-    this.#run('delete from snapshots where agent = ?', agent)
+  deleteSnapshot(birth: Buffer): void {
+    this.#run('delete from snapshots where birth = ?', birth)
   }
 
   close(): void {
@@ -592,12 +596,29 @@ function openDatabase(file: string): Database.Database {
     db.exec(SCHEMA)
     db.pragma(`user_version = ${VERSION}`)
   }
-  // A lost tail of this file costs a replay, never an entry, so it need not be synced. Erased
-  // snapshots must not linger in free pages.
+  // A lost tail of this file costs a replay, never an entry, so it need not be synced.
   db.pragma('synchronous = normal')
   db.pragma('secure_delete = on')
   db.pragma('cache_size = -65536')
   return db
+}
+
+function openSaves(db: Database.Database, file: string): void {
+  db.prepare('attach ? as saves').run(file)
+  const version = db.pragma('saves.user_version', { simple: true }) as number
+  if (version !== 0 && version !== SAVES_VERSION)
+    throw new KernelError(
+      'Unavailable',
+      'FolderUnusable',
+      `\`${file}\` is of version ${version}, which this build does not know; it knows ${SAVES_VERSION}`,
+    )
+  db.pragma('saves.journal_mode = wal')
+  db.exec(SAVES_SCHEMA)
+  db.pragma(`saves.user_version = ${SAVES_VERSION}`)
+  db.pragma('saves.synchronous = normal')
+  // What was saved of whoever is erased must not linger in free pages.
+  db.pragma('saves.secure_delete = on')
+  db.pragma('saves.cache_size = -65536')
 }
 
 function versionOf(db: Database.Database): number {

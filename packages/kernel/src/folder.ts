@@ -15,6 +15,7 @@ export interface Folder {
   /** Large memories of agents, as they were saved. */
   readonly memory: string
   readonly derived: string
+  readonly saves: string
   readonly secrets: string
   /** Ways out of sandboxes that are open. */
   readonly doors: string
@@ -33,6 +34,7 @@ export function layout(root: string): Folder {
     homes: at('homes'),
     memory: at('memory'),
     derived: at('derived.db'),
+    saves: at('saves.db'),
     secrets: at('secrets'),
     doors: at('doors'),
     cache: at('cache'),

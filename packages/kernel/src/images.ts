@@ -42,6 +42,7 @@ const MAX_IDLE = 1024
 export class Images {
   readonly #folder: string
   readonly #engine: Engine
+  readonly #onNotice: (text: string) => void
   /** The one that was asked for longest ago is the first. */
   readonly #loaded = new Map<string, Promise<LoadedImage>>()
   /** How many agents that are awake live over each. */
@@ -51,7 +52,8 @@ export class Images {
   readonly #layers = new Map<string, Promise<Image>>()
   #sdk: Promise<Image> | undefined
 
-  constructor(folder: string, engine: Engine) {
+  constructor(folder: string, engine: Engine, onNotice: (text: string) => void) {
+    this.#onNotice = onNotice
     this.#folder = folder
     this.#engine = engine
     fs.mkdirSync(folder, { recursive: true })
@@ -183,9 +185,18 @@ export class Images {
 
   /**
    * With the first turn that its agents are saved over: rehearsed once, and kept, for what is saved over it is lost
-   * with it. A program that fails in it has none.
+   * with it. A program that fails in it has none, and neither has one for whose there is no room now: it only saves room.
    */
   async #withFirst(hash: string, image: Image): Promise<Image> {
+    try {
+      return await this.#requireFirst(hash, image)
+    } catch (error) {
+      this.#onNotice(`image \`${hash}\` is used without a first turn: ${(error as Error).message}`)
+      return image
+    }
+  }
+
+  async #requireFirst(hash: string, image: Image): Promise<Image> {
     const name = `first-of-${hash}`
     const known = this.#pointed(name)
     const kept = known === undefined ? undefined : this.#readIfWhole(`${known}.first`)

@@ -68,7 +68,7 @@ import { type InvocationId, parseAddress, parseEffectRef } from './ids.ts'
 import { Images } from './images.ts'
 import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
 import { Invocations } from './invocations.ts'
-import { Limits } from './limits.ts'
+import { Limits, type ShownLimit, showLimits } from './limits.ts'
 import { McpClients } from './mcp-clients.ts'
 import { McpLook } from './mcp-look.ts'
 import { MemoryFiles } from './memory-files.ts'
@@ -203,6 +203,8 @@ export interface Kernel {
   tools(tenant: string): ToolInfo[]
   /** The tools that an agent's cards let it call. */
   toolsOf(address: string): Promise<ToolInfo[]>
+  /** What bounds an agent that was born, and where each limit is set. */
+  limitsOf(address: string): Promise<ShownLimit[]>
   /** Puts an agent to sleep that is quiet; whether it sleeps now. */
   suspend(address: string): Promise<boolean>
   /**
@@ -308,7 +310,7 @@ class Node implements Kernel {
     const scanned: ScannedEntry[] = []
     // What rows hold is not read again; whether the log holds what they were made from is.
     let durable = (): Pos => 0 as Pos
-    const derived = new Derived(folder.derived, () => durable())
+    const derived = new Derived(folder.derived, folder.saves, () => durable())
     opened.push(() => derived.close())
     const log = Log.open({
       folder: folder.log,
@@ -327,6 +329,7 @@ class Node implements Kernel {
     clock.notBefore(scanned.at(-1)?.header.timeMs ?? 0)
     durable = () => log.durable
     catchUp(derived, log, scanned, options.acceptLoss === log.end)
+    const onNotice = options.onNotice ?? ((text: string) => process.stderr.write(`cardinal: ${text}\n`))
     const threads = options.threads ?? os.availableParallelism()
     const cache = { folder: folder.cache, key: purposeKey(nodeKey, 'cardinal.artefacts.1') }
     const engine = new Engine({ threads, compiler: options.compiler ?? 'optimized', cache })
@@ -387,7 +390,7 @@ class Node implements Kernel {
       derived,
       secrets: this.secrets,
       engine,
-      images: new Images(folder.images, engine),
+      images: new Images(folder.images, engine, onNotice),
       memoryFiles: new MemoryFiles(folder.memory),
       homes: new Homes(folder.homes, engine, this.#fatal, options.maxOpenHomes),
       control,
@@ -406,7 +409,7 @@ class Node implements Kernel {
       secret: purposeKey(nodeKey, 'cardinal.kernel.1'),
       crashPoint: options.crashPoint ?? (() => {}),
       onTurn: options.onTurn ?? (() => {}),
-      onNotice: options.onNotice ?? ((text) => process.stderr.write(`cardinal: ${text}\n`)),
+      onNotice,
       progress: this.progress,
       pace: new Pace(),
       onBroken: options.onBroken ?? tellBroken,
@@ -587,6 +590,12 @@ class Node implements Kernel {
     return toolsWithin(world, row, this.#ctx.toolsOf(row.tenant))
   }
 
+  async limitsOf(address: string): Promise<ShownLimit[]> {
+    const at = parseAddress(address)
+    await this.view.requireRow(at)
+    return showLimits(this.#ctx.limits.of(at))
+  }
+
   async wipe(address: string, principal: string): Promise<void> {
     const agent = await this.#intake.requireBorn(parseAddress(address))
     await agent.wipe(principal)
@@ -600,7 +609,11 @@ class Node implements Kernel {
     const at = parseAddress(address)
     await this.view.requireRow(at)
     const agent = this.#agents.findLive(at)
-    if (agent) await this.#agents.suspend(agent)
+    if (agent) {
+      // A turn that was just answered may be at saving still.
+      await new Promise<void>((resolve) => agent.betweenTurns(resolve))
+      await this.#agents.suspend(agent)
+    }
     return this.#agents.findLive(at) === undefined
   }
 

@@ -98,3 +98,21 @@ export class Limits {
 export function told(name: LimitName, { value, setFor }: InForce): string {
   return `\`${name}\` is ${showLimit(name, value)}, set for ${setFor}`
 }
+
+/** A limit as an operator reads it. */
+export interface ShownLimit {
+  readonly limit: LimitName
+  /** Bytes, ones or milliseconds; null: no bound. */
+  readonly value: number | null
+  readonly shown: string
+  readonly setFor: string
+}
+
+export function showLimits(limits: AgentLimits): ShownLimit[] {
+  return LIMIT_NAMES.map((limit) => {
+    const { value, setFor } = limits[limit]
+    return Number.isFinite(value)
+      ? { limit, value, shown: showLimit(limit, value), setFor }
+      : { limit, value: null, shown: 'none', setFor }
+  })
+}

@@ -118,7 +118,12 @@ export async function replay(
     ctx.onNotice(
       `\`${who.address}\`: what was saved of it at entry ${saved.seq} cannot be used; all of its ${entries.length} entries are repeated instead`,
     )
-  if (found && !opened) await ctx.homes.remove(file)
+  if (found && !opened) {
+    // Where nothing may be repeated here, what another kernel could use stays.
+    for (const entry of entries)
+      if (entry.header.kind === 'turn') requireSame(ctx, who, toFolded(entry, who.key))
+    await ctx.homes.remove(file)
+  }
   const state = opened?.state ?? emptyState(who.birth)
   const hashes = new Map<number, Buffer>([[state.tip.seq, state.tip.hash]])
   let hasHome = found !== undefined && opened !== undefined
@@ -189,6 +194,7 @@ async function beginning(
 
 /** What ran on something else may come out otherwise here. */
 function requireSame(ctx: Context, who: Identity, turn: Folded): void {
+  if ('failed' in (turn.meta as object)) return
   const used = (turn.meta as TurnMeta).home ? (['engine', 'sqlite'] as const) : (['engine'] as const)
   for (const what of used) {
     const made = ctx.control.ranOn(what, turn.tip.pos)

@@ -150,6 +150,25 @@ export const agentTools = route(
   z.object({ tools: z.array(toolInfo) }),
 )
 
+export const agentLimits = route(
+  {
+    method: 'get',
+    path: `${at}/limits`,
+    summary: 'what bounds an agent, and where each limit is set',
+    request: { params: one },
+  },
+  z.object({
+    limits: z.array(
+      z.object({
+        limit: z.string(),
+        value: z.number().nullable().openapi({ description: 'bytes, ones or milliseconds; null: no bound' }),
+        shown: z.string().openapi({ description: 'as manifests write it' }),
+        setFor: z.string(),
+      }),
+    ),
+  }),
+)
+
 export const mcpLook = route(
   {
     method: 'post',

@@ -3,7 +3,7 @@
  *
  * Small ones are one value: version 7, iv, tag, then sealed: u32 length of the state, state, memory. Memory of more
  * than a few megabytes lies in a file of its own (`memory-files`), and the value, version 8, says of which pieces.
- * The state is raw DEFLATE with `STATE_WORDS` before it; of versions 5 and 6, which are only read, it is plain.
+ * The state is raw DEFLATE with `STATE_WORDS` before it; of versions 5 and 6 it is plain.
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
@@ -15,7 +15,11 @@ import { type AgentState, decodeState } from './state.ts'
 
 const WHOLE = 7
 const IN_A_FILE = 8
-const PLAIN: readonly number[] = [5, 6]
+/** The same with a state that is plain: of earlier builds, and where it is so large that others would wait for it. */
+const WHOLE_PLAIN = 5
+const IN_A_FILE_PLAIN = 6
+const PLAIN: readonly number[] = [WHOLE_PLAIN, IN_A_FILE_PLAIN]
+const MOST_PACKED = 64 << 10
 /** What stands in every state. Of these versions for good: whoever changes a byte of it makes a new version. */
 const STATE_WORDS = Buffer.from(
   '"effects":[],"inputs":[],"waits":[],"deadline":,"method":"","class":"","verdict":"allow","args":,"principal":"","inv_{"birth":{"tenant":"acme","type":"","key":"","generation":1,"image":"","slot":},"pending":[],"invocations":[],"ending":[],"effects":[],"holding":{"births":["card_"],"handles":["card_"],"held":["card_"],"influence":{"sinks":["*"],"moving":[[{"sinks":[]},{"sinks":["*"],"roots":[""]}]],"labels":["untrusted"]}},"served":[],"children":[],"spawned":0,"timeMs":17,"turns":1,"stopped":false,"held":false,"wiping":false}',
@@ -56,14 +60,19 @@ export async function sealSnapshot(
   memory: Buffer,
   key: PayloadKey,
 ): Promise<Sealed> {
-  const text = deflateRawSync(encoded, { dictionary: STATE_WORDS })
+  const plain = Buffer.from(encoded)
+  const packs = plain.length <= MOST_PACKED
+  const text = packs ? deflateRawSync(plain, { dictionary: STATE_WORDS }) : plain
   const length = Buffer.alloc(4)
   length.writeUInt32LE(text.length)
   if (memory.length <= LARGE)
-    return { bytes: sealed(WHOLE, tip, key, [length, text, memory]), file: undefined }
+    return { bytes: sealed(packs ? WHOLE : WHOLE_PLAIN, tip, key, [length, text, memory]), file: undefined }
   const file = await files.write(birth, tip, key, memory)
   const said = Buffer.from(JSON.stringify(file))
-  return { bytes: sealed(IN_A_FILE, tip, key, [length, text, said]), file: file.name }
+  return {
+    bytes: sealed(packs ? IN_A_FILE : IN_A_FILE_PLAIN, tip, key, [length, text, said]),
+    file: file.name,
+  }
 }
 
 function sealed(version: number, tip: At, key: PayloadKey, parts: readonly Buffer[]): Buffer {
@@ -101,7 +110,9 @@ export async function openSnapshot(
   const rest = clear.subarray(4 + length)
   const encoded = PLAIN.includes(version) ? text : inflateRawSync(text, { dictionary: STATE_WORDS })
   const said =
-    version === IN_A_FILE || version === 6 ? (JSON.parse(rest.toString()) as MemoryFile) : undefined
+    version === IN_A_FILE || version === IN_A_FILE_PLAIN
+      ? (JSON.parse(rest.toString()) as MemoryFile)
+      : undefined
   const memory = said ? await files.read(birth, { seq, hash }, key, said) : rest
   if (!memory) return undefined
   const state = decodeState(encoded.toString(), { pos, seq: seq as Seq, hash })

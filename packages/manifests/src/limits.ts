@@ -65,7 +65,7 @@ export const LIMITS = {
     of: 'each',
     byDefault: 64 * MiB,
     least: 32 << 10,
-    most: 1 << 40,
+    most: 2 ** 40,
     about: 'tables, files and graph of an agent; `homeBytes` of its card may say less',
     code: 'HomeFull',
   },

@@ -51,6 +51,16 @@ export function addAgentVerbs(program: Command): void {
       print(formatOf(command), body, () => table(Object.entries(body).map(([k, v]) => [k, String(v)])))
     })
   agents
+    .command('limits <agent>')
+    .description('what bounds an agent, and where each limit is set')
+    .action(async (agent: string, _options: unknown, command: Command) => {
+      const { body } = await ask(endpointOf(command), `${route(agent)}/limits`)
+      const limits = body.limits as { limit: string; shown: string; setFor: string }[]
+      print(formatOf(command), limits, () =>
+        table([['LIMIT', 'VALUE', 'SET FOR'], ...limits.map((l) => [l.limit, l.shown, l.setFor])]),
+      )
+    })
+  agents
     .command('tree <agent>')
     .description('an agent, and those that it made')
     .option('--limit <n>', 'at most so many', whole(1), 1000)
