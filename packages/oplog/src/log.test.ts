@@ -108,6 +108,26 @@ beforeEach(() => {
 afterEach(() => fs.rmSync(folder, { recursive: true, force: true }))
 
 describe('a log', () => {
+  it('gives back payloads of entries that were read before those of many other segments', async () => {
+    const { log, slots } = open()
+    const key = slots.create()
+    let tip = FIRST
+    const found: { pos: Tip['pos']; text: string }[] = []
+    for (let i = 0; i < 60; i++) {
+      const text = `payload ${i} `.repeat(40_000)
+      const payloads = [Buffer.from(text)]
+      tip = log.append({ agent: agent(1), tip, kind: 'turn', timeMs: i, meta: '{}', payloads, key })
+      found.push({ pos: tip.pos, text })
+      await log.untilDurable(tip.pos)
+    }
+    const entries = found.map(({ pos, text }) => ({ entry: log.read(pos), text }))
+    for (const { entry, text } of entries)
+      expect(entry.payloads(() => slots.open(key.slot))[0]?.toString() === text).toBe(true)
+    expect(fs.existsSync(segment(20))).toBe(true)
+    await log.close()
+    slots.close()
+  })
+
   it('gives back what was appended, after it was closed and opened again', async () => {
     const { tips, slot } = await filled()
     const { log, slots } = open()

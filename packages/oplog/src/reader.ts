@@ -35,14 +35,16 @@ export class Reader {
 
   /** The entry that begins at `pos`, which must be durable. Its hash is of the bytes read; compare it with what you know. */
   read(pos: Pos): Entry {
-    const name = segmentName(segmentOf(pos))
-    const fd = this.#file(segmentOf(pos))
+    const segment = segmentOf(pos)
+    const name = segmentName(segment)
     const offset = offsetOf(pos)
-    const body = readBody(fd, offset, name)
+    const body = readBody(this.#file(segment), offset, name)
     const header = readEntry(body)
     if (!header) throw corrupt(name, offset, 'an entry whose lengths do not add up')
     const payloads = (keyOf: (slot: number) => PayloadKey) => {
       let at = offset + FRAME_BYTES + body.length
+      // Whoever asks may do so late: by then the segment may be closed, and its descriptor another one's.
+      const fd = this.#file(segment)
       return header.digests.map((digest) => {
         const content = readBody(fd, at, name)
         const parts = readPayload(content)
