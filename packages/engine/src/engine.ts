@@ -274,6 +274,11 @@ export class Engine {
     )
   }
 
+  /** Jobs that were handed over and have not come back: turns, saves, looks. */
+  get pending(): number {
+    return this.#waiting.size
+  }
+
   /** Boots QuickJS and returns the bytes of the image that all others of QuickJS lie over. */
   async boot(): Promise<Built> {
     return built(await this.#job((job) => this.#native.boot(job)))

@@ -6,7 +6,8 @@
 //! where nobody else wants to: what only has much to do would starve there on a busy machine.
 //!
 //! A lane whose jobs ran long lately gets that priority at once: who begins anew every second would otherwise
-//! compete at full priority each time.
+//! compete at full priority each time. What counts for both is processor time: who waits for a processor or a disk
+//! would otherwise wait ever longer.
 //!
 //! Waking a thread costs more than a short turn. So one worker at a time looks for the next job for
 //! `LOOK` before it sleeps, and only if the last wait of any was that short.
@@ -53,6 +54,9 @@ struct Running {
     since: Instant,
     /// What its lane was charged for it.
     charged: Duration,
+    /// Processor time of its thread when it began, and up to which its lane was heated.
+    cpu_began: u64,
+    cpu_seen: u64,
     demoted: bool,
     sunk: bool,
 }
@@ -177,7 +181,8 @@ impl Pool {
             let more = ended.since.elapsed().saturating_sub(ended.charged);
             state.lanes.charge(ended.lane, more);
             if ended.demoted {
-                state.lanes.heat(ended.lane, more);
+                let worked = sys::thread_cpu_ns().saturating_sub(ended.cpu_seen);
+                state.lanes.heat(ended.lane, Duration::from_nanos(worked));
             }
             state.lanes.ended(ended.lane, ended.demoted);
             if ended.demoted {
@@ -222,7 +227,9 @@ impl Pool {
                     self.work.notify_one();
                 }
                 let hot = lane != HOST_LANE && state.lanes.is_hot(lane);
-                let running = Running { thread, lane, since: Instant::now(), charged: Duration::ZERO, demoted: hot, sunk: hot };
+                let cpu = sys::thread_cpu_ns();
+                let since = Instant::now();
+                let running = Running { thread, lane, since, charged: Duration::ZERO, cpu_began: cpu, cpu_seen: cpu, demoted: hot, sunk: hot };
                 let first = state.running.is_empty();
                 state.running.insert(id, running);
                 if first {
@@ -266,8 +273,10 @@ impl Pool {
             let (mut lanes, mut charges) = (Vec::new(), Vec::new());
             for running in state.running.values_mut() {
                 let ran = running.since.elapsed();
-                charges.push((running.lane, ran.saturating_sub(running.charged), running.demoted));
-                running.charged = ran;
+                let cpu = sys::cpu_ns_of(running.thread);
+                let worked = running.demoted.then(|| Duration::from_nanos(cpu.saturating_sub(running.cpu_seen)));
+                charges.push((running.lane, ran.saturating_sub(running.charged), worked));
+                (running.charged, running.cpu_seen) = (ran, cpu);
                 if !running.demoted && running.since.elapsed() >= DEMOTE_AFTER {
                     running.demoted = true;
                     if running.lane != HOST_LANE {
@@ -275,16 +284,16 @@ impl Pool {
                     }
                     lanes.push(running.lane);
                 }
-                if !running.sunk && running.lane != HOST_LANE && running.since.elapsed() >= SINK_AFTER {
+                if !running.sunk && running.lane != HOST_LANE && Duration::from_nanos(cpu.saturating_sub(running.cpu_began)) >= SINK_AFTER {
                     running.sunk = true;
                     sys::sink(running.thread);
                 }
             }
             // What runs long counts while it runs, not only when it has ended.
-            for (lane, more, long) in charges {
+            for (lane, more, worked) in charges {
                 state.lanes.charge(lane, more);
-                if long {
-                    state.lanes.heat(lane, more);
+                if let Some(worked) = worked {
+                    state.lanes.heat(lane, worked);
                 }
             }
             for lane in lanes {

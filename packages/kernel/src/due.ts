@@ -4,11 +4,14 @@
  *
  * Few wake at a time, and others are served in between: a million that are due at once are only a long queue.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from './context.ts'
 import type { AgentRow } from './derived.ts'
 
 const POLL_MS = 250
-const AT_ONCE = 64
+const AT_ONCE = 16
+/** Nobody more is woken while so many turns, saves and looks wait for the engine. */
+const BACKLOG = 8
 /** Up to so many that were in the middle of something are awake before the node is open. */
 const BEFORE_OPEN = 256
 
@@ -59,8 +62,9 @@ export class Due {
         if (!(await this.#wakers.wake(row))) full?.add(row.tenant)
       }
       await Promise.all(some.map(wake))
-      // Whoever calls from outside comes in between.
+      // Whoever calls from outside comes in between, and not behind all that is due.
       await new Promise((resolve) => setImmediate(resolve))
+      while (this.#ctx.engine.pending > BACKLOG && !this.#closed) await sleep(1)
     }
   }
 
