@@ -14,6 +14,7 @@ use wasmtime::{Engine, LinearMemory, MemoryCreator, MemoryType, Module};
 pub const PAGE: usize = 4096;
 /// Memory is copied and given back in pieces of this size: nobody else can map or unmap anything meanwhile.
 const AT_ONCE: usize = 4 << 20;
+const SEAL_TRIES: u32 = 50;
 
 /// Bytes sealed in memory that many instances map at once. Nobody can write them again.
 pub struct Sealed {
@@ -57,8 +58,15 @@ impl Sealed {
         let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
         // SAFETY: fcntl and mmap on a descriptor we own; the mapping can only be read.
         unsafe {
-            if libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) != 0 {
-                return Err(std::io::Error::last_os_error());
+            let mut tries = 0;
+            while libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) != 0 {
+                let error = std::io::Error::last_os_error();
+                // The kernel itself may hold a page for a moment, as while it moves it.
+                if error.raw_os_error() != Some(libc::EBUSY) || tries == SEAL_TRIES {
+                    return Err(error);
+                }
+                tries += 1;
+                std::thread::sleep(std::time::Duration::from_millis(10));
             }
             let base = libc::mmap(std::ptr::null_mut(), bytes.len(), libc::PROT_READ, libc::MAP_PRIVATE, fd.as_raw_fd(), 0);
             if base == libc::MAP_FAILED {
