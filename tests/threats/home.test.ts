@@ -24,7 +24,8 @@ function strangers(): string[] {
     .readdirSync(t.data, { recursive: true, encoding: 'utf8' })
     .filter((name) => fs.statSync(path.join(t.data, name)).isFile())
     .filter(
-      (name) => !/^(log|keys|images|cache|homes\/[0-9a-f]{2})\/|^(derived\.db|saves\.db|lock|token|head)/.test(name),
+      (name) =>
+        !/^(log|keys|images|cache|homes\/[0-9a-f]{2})\/|^(derived\.db|saves\.db|lock|token|head)/.test(name),
     )
 }
 
