@@ -65,6 +65,26 @@ it('what is set for a tenant bounds its agents and no others', async () => {
   await t.close()
 })
 
+it('whoever comes due is woken though others spin and more of them wait than the engine takes', async () => {
+  const t = await openTestKernel([crowd(), crowd('spinning')], { idleMs: 0, limits: { fuel: 4_000_000_000 } })
+  // More than are woken at a time.
+  const naps = await Promise.all(
+    Array.from({ length: 40 }, (_, i) =>
+      t.kernel.invoke({ address: `acme/crowd/nap${i}`, method: 'nap', args: { ms: 1000 } }),
+    ),
+  )
+  await expect.poll(() => t.kernel.stats().live).toBe(0)
+  let spinning = 24
+  const spins = Array.from({ length: spinning }, async (_, i) => {
+    await t.call(`spinning/crowd/s${i}`, 'spin', { rounds: 1e12 })
+    spinning--
+  })
+  for (const { reply } of naps) expect(await reply).toEqual({ ok: true, value: 1 })
+  expect(spinning).toBeGreaterThan(8)
+  await Promise.all(spins)
+  await t.close()
+}, 60_000)
+
 it('two thousand that are due at once all run, each once, and whoever calls meanwhile is answered', async () => {
   const clock = new VirtualClock(Date.now())
   const t = await openTestKernel([crowd()], { clock, idleMs: 0 })

@@ -10,8 +10,9 @@ import type { AgentRow } from './derived.ts'
 
 const POLL_MS = 250
 const AT_ONCE = 16
-/** Nobody more is woken while so many turns, saves and looks wait for the engine. */
+/** Nobody more is woken while so many turns, saves and looks wait for the engine, but for so long at most: some never end. */
 const BACKLOG = 8
+const MOST_WAIT_MS = 20
 /** Up to so many that were in the middle of something are awake before the node is open. */
 const BEFORE_OPEN = 256
 
@@ -64,7 +65,8 @@ export class Due {
       await Promise.all(some.map(wake))
       // Whoever calls from outside comes in between, and not behind all that is due.
       await new Promise((resolve) => setImmediate(resolve))
-      while (this.#ctx.engine.pending > BACKLOG && !this.#closed) await sleep(1)
+      const until = performance.now() + MOST_WAIT_MS
+      while (this.#ctx.engine.pending > BACKLOG && performance.now() < until) await sleep(1)
     }
   }
 

@@ -208,7 +208,7 @@ export interface Kernel {
   /** Puts an agent to sleep that is quiet; whether it sleeps now. */
   suspend(address: string): Promise<boolean>
   /**
-   * Saves agents of which turns would have to be repeated, a few hundred at a call; `next` is where the next call
+   * Saves agents of which turns would have to be repeated, some rows at a call; `next` is where the next call
    * begins, until there is none. Before another version of the kernel, which repeats none of them.
    */
   drain(after?: number): Promise<Drained>

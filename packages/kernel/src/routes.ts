@@ -585,7 +585,7 @@ export const drain = route(
     method: 'post',
     path: '/v1/drain',
     summary:
-      'save agents of which turns would have to be repeated, some hundred at a call, before another version of the node',
+      'save agents of which turns would have to be repeated, some at a call, before another version of the node',
     request: { body: json(z.strictObject({ after: z.int().min(0).optional() })) },
   },
   z.object({
