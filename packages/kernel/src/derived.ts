@@ -559,6 +559,11 @@ export class Derived {
     }
   }
 
+  /** What was saved so far is on the disk when this returns. */
+  syncSaves(): void {
+    this.#db.pragma('saves.wal_checkpoint(passive)')
+  }
+
   deleteSnapshot(birth: Buffer): void {
     this.#run('delete from snapshots where birth = ?', birth)
   }

@@ -53,6 +53,8 @@ export async function drainSome(ctx: Context, agents: Agents, after: number): Pr
     }
   }
   await Promise.all(Array.from({ length: AT_ONCE }, one))
+  // Whoever is told that somebody is saved may cut the power.
+  ctx.derived.syncSaves()
   const next = after + A_CALL
   return { saved, left, next: next < ctx.derived.countAgents() ? next : undefined }
 }
