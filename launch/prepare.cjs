@@ -188,6 +188,12 @@ function seconds(began) {
   return `${((Date.now() - began) / 1000).toFixed(1)} s`
 }
 
+/**
+ * Live agents outlast many collections of the young, so that those are to be rare; and V8's own threads would take
+ * the cores of those that run turns.
+ */
+const NODE_OPTIONS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=32', '--v8-pool-size=1']
+
 /** Prepares the checkout, then runs `script` under the project's Node and ends as it ends. */
 function launch(script, args, libraries = []) {
   try {
@@ -203,7 +209,7 @@ function launch(script, args, libraries = []) {
   }
   const child = require('node:child_process').spawn(
     nodePath(),
-    ['--disable-warning=ExperimentalWarning', path.join(root, script), ...args],
+    [...NODE_OPTIONS, path.join(root, script), ...args],
     {
       // The pipe says to the child that this process is gone, however it went.
       stdio: ['inherit', 'inherit', 'inherit', 'pipe'],

@@ -123,6 +123,14 @@ describe('a home', () => {
     expect((said as Said[])[2]?.error?.message).toMatch(/1048576 bytes \(`homeBytes`/)
     expect(await small(fill(7_000_000))).toBe('HomeFull')
     expect(await small({ sql: 'delete from t' }, fill(600_000))).toMatchObject([{ ok: null }, { ok: {} }])
+    const shown = async (agent: string) =>
+      (await t.kernel.limitsOf(agent)).find(({ limit }) => limit === 'home')
+    expect(await shown('acme/small/x')).toMatchObject({
+      shown: '1MiB',
+      setFor: expect.stringMatching(/^the bearer of card `\S+`$/),
+    })
+    await act('eve', { sql: 'select 1' })
+    expect(await shown('acme/keeper/eve')).toMatchObject({ shown: '64MiB', setFor: 'the node' })
     expect((await t.kernel.replay('acme/small/x')).turns).toBe(2)
     // The default is larger.
     expect(await act('fay', { sql: 'create table t(a)' }, fill(7_000_000))).toMatchObject([{}, { ok: {} }])

@@ -65,6 +65,27 @@ it('what is set for a tenant bounds its agents and no others', async () => {
   await t.close()
 })
 
+it('agents of a tenant whose turns spin make room as others do: nobody waits for the end of those turns', async () => {
+  const t = await openTestKernel([crowd(), crowd('spinning')], {
+    maxLive: 8,
+    idleMs: 60_000,
+    limits: { fuel: 4_000_000_000 },
+  })
+  for (let i = 0; i < 4; i++) await t.call(`spinning/crowd/quiet${i}`, 'count')
+  let spinning = 4
+  const spins = Array.from({ length: spinning }, async (_, i) => {
+    await t.call(`spinning/crowd/s${i}`, 'spin', { rounds: 1e12 })
+    spinning--
+  })
+  await expect.poll(() => t.kernel.stats().live).toBeGreaterThanOrEqual(7)
+  for (let i = 0; i < 4; i++) expect(await t.call(`crowd/k${i}`, 'count')).toEqual({ ok: true, value: 1 })
+  expect(spinning).toBe(4)
+  await Promise.all(spins)
+  for (let i = 0; i < 4; i++)
+    expect(await t.call(`spinning/crowd/quiet${i}`, 'count')).toEqual({ ok: true, value: 2 })
+  await t.close()
+}, 120_000)
+
 it('whoever comes due is woken though others spin and more of them wait than the engine takes', async () => {
   const t = await openTestKernel([crowd(), crowd('spinning')], { idleMs: 0, limits: { fuel: 4_000_000_000 } })
   // More than are woken at a time.

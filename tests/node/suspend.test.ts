@@ -25,11 +25,16 @@ type Event =
 const REHEARSAL = [BIRTH, '{"t":"rehearse","id":"inv_0","method":"act","args":null}'].map((e) =>
   Buffer.from(e),
 )
+/** One that leaves more memory than most agents ever have. */
+const LARGE_REHEARSAL = [BIRTH, '{"t":"invoke","id":"inv_0","method":"grow","args":100}'].map((e) =>
+  Buffer.from(e),
+)
 
 interface Node {
   readonly engine: Engine
-  /** As it is saved over its first turn, and the same without one. */
+  /** As it is saved over its first turn, over one that is larger than it, and the same without one. */
   readonly image: Image
+  readonly overLarge: Image
   readonly bare: Image
   /** The bytes of the first turn. */
   readonly first: Buffer
@@ -51,9 +56,16 @@ async function openNode(compiler: Compiler): Promise<Node> {
   const script = Buffer.from((await bundleProgram(programFile('drifter.ts'))).code)
   const bytes = await made(engine.extend(over, script, 'drifter.js'))
   const bare = await engine.load(bytes, { parent: over })
-  const opened = await engine.load(bytes, { parent: over })
-  const first = await made(engine.rehearse(opened, REHEARSAL))
-  return { engine, image: engine.withFirst(opened, first), bare, first }
+  const withFirst = async (events: readonly Buffer[]) => {
+    const opened = await engine.load(bytes, { parent: over })
+    const first = await made(engine.rehearse(opened, events))
+    return { image: engine.withFirst(opened, first), first }
+  }
+  const [{ image, first }, { image: overLarge }] = [
+    await withFirst(REHEARSAL),
+    await withFirst(LARGE_REHEARSAL),
+  ]
+  return { engine, image, overLarge, bare, first }
 }
 
 interface Outcome {
@@ -70,9 +82,10 @@ async function play(
   nodes: readonly Node[],
   history: readonly Event[],
   points: readonly Point[],
+  over: 'image' | 'overLarge' = 'image',
 ): Promise<Outcome> {
   let node = nodes[0] as Node
-  let instance: Instance = node.engine.create(node.image)
+  let instance: Instance = node.engine.create(node[over])
   const outputs: string[] = []
   const open: number[] = []
   let clockMs = 1e12
@@ -110,7 +123,7 @@ async function play(
     if (point === 'save') continue
     node.engine.drop(instance)
     node = nodes[point % nodes.length] as Node
-    instance = node.engine.create(node.image, { saved })
+    instance = node.engine.create(node[over], { saved })
   }
   // The next hundred turns are the proof that nothing was lost that only shows later.
   for (let i = 0; i < 100; i++)
@@ -159,14 +172,16 @@ describe('suspending and waking', () => {
       fc.asyncProperty(
         fc.array(event, { minLength: 1, maxLength: 40 }),
         fc.array(point, { minLength: 40, maxLength: 40 }),
-        async (history, points) => {
-          const plain = await play(nodes, history, [])
-          expect(await play(nodes, history, points)).toEqual(plain)
+        fc.constantFrom('image' as const, 'overLarge' as const),
+        async (history, points, over) => {
+          const plain = await play(nodes, history, [], over)
+          expect(await play(nodes, history, points, over)).toEqual(plain)
           expect(
             await play(
               [...nodes].reverse(),
               history,
               history.map((_, i) => i),
+              over,
             ),
           ).toEqual(plain)
         },

@@ -5,7 +5,10 @@
 //! zeros.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io::{Cursor, Read, Write};
+
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::image::Reader;
 use crate::sys::{self, PAGE};
@@ -20,6 +23,33 @@ pub struct Delta<'a> {
 }
 
 const ZEROS: [u8; PAGE] = [0; PAGE];
+
+thread_local! {
+    // Their tables are some hundred kilobytes: to make them anew costs more than to pack what an agent differs in.
+    static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn with<T, R>(
+    kept: &'static std::thread::LocalKey<RefCell<Option<T>>>,
+    make: impl FnOnce() -> std::io::Result<T>,
+    work: impl FnOnce(&mut T) -> std::io::Result<R>,
+) -> std::io::Result<R> {
+    kept.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = Some(make()?);
+        }
+        work(kept.as_mut().expect("made above"))
+    })
+}
+
+fn pack(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    with(&PACKER, || Compressor::new(ZSTD_LEVEL), |packer| packer.compress(bytes))
+}
+
+fn unpack(bytes: &[u8], most: usize) -> std::io::Result<Vec<u8>> {
+    with(&UNPACKER, Decompressor::new, |unpacker| unpacker.decompress(bytes, most))
+}
 
 /// Appends what differs in `memory` to `out`, looking at `candidates` only.
 pub fn encode<'a>(
@@ -52,7 +82,7 @@ pub fn encode<'a>(
         for n in &changed {
             xored(*n, &mut body).map_err(said)?;
         }
-        out.extend(zstd::bulk::compress(&body, ZSTD_LEVEL).map_err(said)?);
+        out.extend(pack(&body).map_err(said)?);
         return Ok(out);
     }
     // Behind what is there already: nobody copies it again.
@@ -78,7 +108,7 @@ impl<'a> Delta<'a> {
     fn open(&self) -> Result<(Vec<usize>, Box<dyn Read + '_>), String> {
         let said = |e: std::io::Error| format!("decompress pages: {e}");
         let mut body: Box<dyn Read> = if self.count * (PAGE + 4) <= ONE_PIECE {
-            let body = zstd::bulk::decompress(&self.packed, self.count * (PAGE + 4)).map_err(said)?;
+            let body = unpack(&self.packed, self.count * (PAGE + 4)).map_err(said)?;
             if body.len() != self.count * (PAGE + 4) {
                 return Err("fewer pages than it says".into());
             }

@@ -18,8 +18,9 @@ use crate::image::{self, Hash, Kind};
 use crate::instance::Instance;
 use crate::layers::{hash_of, Flats, Image};
 use crate::module::{self, Cache, Compiler};
-use crate::pool::{Job, Pool, COMPILE_LANE, HOST_LANE};
+use crate::pool::{saving, Job, Pool, COMPILE_LANE, HOST_LANE};
 use crate::quickjs::QuickJs;
+use crate::snapshot::Snapshot;
 use crate::{component, portable, rows, snapshot, sys};
 
 #[napi(object)]
@@ -190,7 +191,7 @@ impl Shared {
 
     /// A script over a layer. That of the SDK leaves the functions by which turns are run.
     fn extend(&self, parent: &Arc<Image>, script: &[u8], name: &str, sdk: bool) -> Done {
-        let mut guest = self.over(parent, None)?;
+        let mut guest = self.over(parent)?;
         let Guest::Js(js) = &mut guest else { return Err(host("scripts extend images of QuickJS".into())) };
         js.evaluate(script, name, &build_turn())?;
         if sdk {
@@ -208,8 +209,9 @@ impl Shared {
         Ok(Guest::Core(Core::boot(instance)?).into_image(&code, None)?.into())
     }
 
-    fn over(&self, image: &Arc<Image>, home: Option<Home>) -> Result<Guest, Failure> {
-        Guest::over(&self.wasmtime, image, self.cache(), home)
+    /// An instance for what the host itself does over an image.
+    fn over(&self, image: &Arc<Image>) -> Result<Guest, Failure> {
+        Guest::over(&self.wasmtime, image, self.cache(), None, None)
     }
 
     fn load(&self, bytes: &[u8], parent: Option<&Image>, wasm: Option<&[u8]>, base: bool) -> Result<Arc<Image>, String> {
@@ -228,31 +230,28 @@ impl Shared {
     fn with_guest(&self, slot: &Slot, work: impl FnOnce(&mut Guest) -> Done) -> Done {
         let mut state = slot.state.lock().expect("slot");
         let before = std::mem::replace(&mut *state, State::Dead);
-        let sample = matches!(before, State::Fresh) && slot.image.warm.wants_samples();
+        let fresh = !matches!(before, State::Live(_));
         let mut guest = match before {
             State::Live(guest) => guest,
-            State::Fresh => Box::new(self.instantiate(slot)?),
-            State::Saved(bytes) => Box::new(self.resume(slot, &bytes)?),
+            State::Fresh => Box::new(self.instantiate(slot, None)?),
+            State::Saved(bytes) => {
+                let saved = snapshot::decode(&bytes, &slot.image.hash).map_err(host)?;
+                Box::new(self.instantiate(slot, Some(&saved))?)
+            }
             State::Dead => return Err(host("the instance is gone".into())),
         };
         // A failed turn leaves the slot dead: its memory must never be seen again.
         let done = work(&mut guest)?;
-        if sample {
+        if fresh {
             slot.image.learn(guest.instance());
         }
         *state = State::Live(guest);
         Ok(done)
     }
 
-    fn instantiate(&self, slot: &Slot) -> Result<Guest, Failure> {
-        self.over(&slot.image, slot.home.lock().expect("home").take())
-    }
-
-    fn resume(&self, slot: &Slot, bytes: &[u8]) -> Result<Guest, Failure> {
-        let saved = snapshot::decode(bytes, &slot.image.hash).map_err(host)?;
-        let mut guest = self.instantiate(slot)?;
-        guest.restore(&saved, &slot.image)?;
-        Ok(guest)
+    fn instantiate(&self, slot: &Slot, saved: Option<&Snapshot<'_>>) -> Result<Guest, Failure> {
+        let home = slot.home.lock().expect("home").take();
+        Guest::over(&self.wasmtime, &slot.image, self.cache(), saved, home)
     }
 
     fn image(&self, id: u32) -> napi::Result<Arc<Image>> {
@@ -330,7 +329,7 @@ impl Engine {
             let image = s.load(&bytes, parent.as_deref(), wasm.as_deref(), !described).map_err(host)?;
             let mut about = Vec::new();
             if described {
-                let mut guest = s.over(&image, None)?;
+                let mut guest = s.over(&image)?;
                 let look = Turn { fuel: LOOK_FUEL, ..build_turn() };
                 about = guest.describe(&look)?;
                 let events = split(&warm).ok_or_else(|| host("events are cut off".into()))?;
@@ -349,7 +348,7 @@ impl Engine {
     pub fn rehearse(&self, job: f64, image: u32, events: Buffer) -> napi::Result<()> {
         let (image, events) = (self.shared.image(image)?, events.to_vec());
         self.submit(job, COMPILE_LANE, move |s| {
-            let mut guest = s.over(&image, None)?;
+            let mut guest = s.over(&image)?;
             let events = split(&events).ok_or_else(|| host("events are cut off".into()))?;
             guest.turn(&events, &Turn { fuel: LOOK_FUEL, ..build_turn() })?;
             guest.save(&image).map(Output::from)
@@ -433,7 +432,7 @@ impl Engine {
     #[napi]
     pub fn save(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
-        self.submit(job, lane, move |s| {
+        self.submit(job, saving(lane), move |s| {
             let image = slot.image.clone();
             s.with_guest(&slot, |guest| guest.save(&image).map(Output::from))
         });
@@ -468,7 +467,7 @@ impl Engine {
     pub fn commit_home(&self, job: f64, instance: u32, lane: u32, seq: f64, hash: &[u8], bytes: Buffer) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
         let pair = Pair { seq: seq as i64, hash: hash.to_vec(), bytes: bytes.to_vec() };
-        self.submit(job, lane, move |s| {
+        self.submit(job, saving(lane), move |s| {
             s.with_guest(&slot, |guest| {
                 let home = guest.home().ok_or_else(|| host("no home".into()))?;
                 Ok(home.commit(&pair).map_err(host)?.to_le_bytes().to_vec().into())
@@ -523,7 +522,7 @@ impl Engine {
     #[napi]
     pub fn checkpoint_home(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
-        self.submit(job, lane, move |s| {
+        self.submit(job, saving(lane), move |s| {
             s.with_guest(&slot, |guest| {
                 guest.home().map_or(Ok(()), Home::checkpoint).map_err(host)?;
                 Ok(Vec::new().into())
@@ -536,7 +535,7 @@ impl Engine {
     #[napi]
     pub fn park_home(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
-        self.submit(job, lane, move |s| {
+        self.submit(job, saving(lane), move |s| {
             s.with_guest(&slot, |guest| {
                 if let Some(home) = guest.home() {
                     home.park();
@@ -651,6 +650,7 @@ impl Engine {
     #[napi]
     pub fn set_weight(&self, lane: u32, weight: u32) {
         self.pool.set_weight(lane, weight);
+        self.pool.set_weight(saving(lane), weight);
     }
 
     /// Outcomes since the last call.

@@ -11,7 +11,7 @@ use crate::delta;
 use crate::home::{Bounds, Home, Stop, TurnReport};
 use crate::image::{self, Handles, Kind};
 use crate::instance::Instance;
-use crate::layers::Image;
+use crate::layers::{Image, Lies};
 use crate::module::Cache;
 use crate::quickjs::QuickJs;
 use crate::snapshot::{self, Snapshot};
@@ -52,9 +52,10 @@ pub enum Guest {
 }
 
 impl Guest {
-    pub fn over(engine: &Engine, image: &Arc<Image>, cache: Option<&Cache>, home: Option<Home>) -> Result<Guest, Failure> {
+    /// Over an image, or as it was saved over that.
+    pub fn over(engine: &Engine, image: &Arc<Image>, cache: Option<&Cache>, saved: Option<&Snapshot>, home: Option<Home>) -> Result<Guest, Failure> {
         let pre = image.code.pre(engine, cache).map_err(Failure::Host)?;
-        let instance = Instance::over(engine, &pre, image, home)?;
+        let instance = Instance::over(engine, &pre, image, saved, home)?;
         match image.code.kind {
             Kind::Js => Ok(Guest::Js(QuickJs::adopt(instance, image.handles)?)),
             Kind::Core => Ok(Guest::Core(Core::adopt(instance)?)),
@@ -75,16 +76,12 @@ impl Guest {
         }
     }
 
-    pub fn restore(&mut self, saved: &Snapshot, image: &Image) -> Result<(), Failure> {
-        let first = saved.first.map_or(Ok(None), |_| image.first()).map_err(Failure::Host)?;
-        self.instance().restore(saved, first.as_deref())
-    }
-
     pub fn save(&mut self, image: &Image) -> Result<Vec<u8>, Failure> {
-        let globals = self.instance().globals();
+        let (globals, lies) = (self.instance().globals(), self.instance().lies);
         let content = image.content().map_err(Failure::Host)?;
         let first = image.first().map_err(Failure::Host)?;
-        snapshot::encode(self.memory(), &globals, &image.hash, first.as_deref(), |n| content.page(n)).map_err(Failure::Host)
+        let mapped = if let Lies::First(mapped) = lies { mapped } else { 0 };
+        snapshot::encode(self.memory(), &globals, &image.hash, first.as_deref(), mapped, |n| content.page(n)).map_err(Failure::Host)
     }
 
     /// One turn: events are delivered, then what the guest queued is collected.

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use wasmtime::{Engine, Global, Instance as WasmInstance, InstancePre, Memory, Store, Val};
 
 use crate::code::Code;
-use crate::first::FirstPages;
 use crate::guest::{failure, Failure, Turn};
 use crate::home::Home;
 use crate::host::{new_store, Host};
 use crate::image::GlobalValue;
-use crate::layers::{Image, Lease};
+use crate::layers::{Image, Lease, Lies};
 use crate::module::{Cache, START};
 use crate::snapshot::Snapshot;
 use crate::sys;
@@ -19,14 +18,14 @@ use crate::sys;
 /// More than this no guest has.
 pub const MOST_MEMORY: usize = 1 << 30;
 
+const WASM_PAGE: usize = 65_536;
 const START_FUEL: u64 = 100_000_000;
 
 pub struct Instance {
     pub store: Store<Host>,
     pub wasm: WasmInstance,
     pub memory: Memory,
-    /// It holds pages of its image as copies of its own.
-    pub copied: bool,
+    pub lies: Lies,
     maximum: Arc<AtomicUsize>,
     globals: Vec<Global>,
     _lease: Option<Lease>,
@@ -58,27 +57,33 @@ impl Instance {
         Ok(instance)
     }
 
-    /// Over an image: nothing is initialised, everything is already there.
+    /// Over an image, or as it was saved over that: nothing is initialised, everything is already there.
     pub fn over(
         engine: &Engine,
         pre: &InstancePre<Host>,
         image: &Arc<Image>,
+        saved: Option<&Snapshot<'_>>,
         home: Option<Home>,
     ) -> Result<Instance, Failure> {
         let lease = image.lease();
-        let mapping = image.map().map_err(host)?;
+        let memory_len = saved.map_or(0, |saved| saved.memory_len).max(image.memory_len).next_multiple_of(WASM_PAGE);
+        let first = saved.and_then(|saved| saved.first).map(|name| image.first_named(name)).transpose().map_err(host)?;
+        let mapping = image.map(first).map_err(host)?;
         // Turns say how far it may grow; until the first it is as large as it was saved.
         let maximum = Arc::new(AtomicUsize::new(MOST_MEMORY));
-        sys::plan_memory(Some(mapping.sealed.clone()), image.memory_len, maximum.clone());
+        sys::plan_memory(Some(mapping.sealed.clone()), memory_len, maximum.clone());
         let mut store = new_store(engine);
         // Some modules initialise themselves by code, which wants fuel; each turn has its own.
         store.set_fuel(START_FUEL).map_err(failure)?;
         let wasm = pre.instantiate(&mut store).map_err(|e| host(format!("instantiate: {e:#}")))?;
         store.data_mut().home = home.map(Box::new);
         let mut instance = Instance::bind(store, wasm, maximum, &image.code.globals, Some(lease))?;
-        instance.copied = mapping.over;
+        instance.lies = mapping.lies(memory_len);
         image.complete(&mapping, instance.memory_mut()).map_err(host)?;
-        instance.set_globals(&image.globals)?;
+        if let Some(saved) = saved {
+            saved.apply(instance.memory_mut()).map_err(host)?;
+        }
+        instance.set_globals(saved.map_or(&image.globals, |saved| &saved.globals))?;
         Ok(instance)
     }
 
@@ -86,7 +91,7 @@ impl Instance {
         let memory = wasm.get_memory(&mut store, "memory").ok_or_else(|| host("no export `memory`".into()))?;
         let globals: Option<Vec<Global>> = names.iter().map(|name| wasm.get_global(&mut store, name)).collect();
         let globals = globals.ok_or_else(|| host("a global that is not exported".into()))?;
-        Ok(Instance { store, wasm, memory, copied: false, maximum, globals, _lease: lease })
+        Ok(Instance { store, wasm, memory, lies: Lies::Copies, maximum, globals, _lease: lease })
     }
 
     pub fn memory(&self) -> &[u8] {
@@ -95,23 +100,6 @@ impl Instance {
 
     pub fn memory_mut(&mut self) -> &mut [u8] {
         self.memory.data_mut(&mut self.store)
-    }
-
-    /// Grows memory to at least `len` bytes.
-    fn grow_to(&mut self, len: usize) -> Result<(), Failure> {
-        const WASM_PAGE: usize = 65_536;
-        let more = len.saturating_sub(self.memory().len()).div_ceil(WASM_PAGE);
-        if more > 0 {
-            let grown = self.memory.grow(&mut self.store, more as u64);
-            grown.map_err(|e| host(format!("grow memory: {e:#}")))?;
-        }
-        Ok(())
-    }
-
-    pub fn restore(&mut self, saved: &Snapshot<'_>, first: Option<&FirstPages>) -> Result<(), Failure> {
-        self.grow_to(saved.memory_len)?;
-        saved.apply(self.memory_mut(), first).map_err(host)?;
-        self.set_globals(&saved.globals)
     }
 
     pub fn globals(&mut self) -> Vec<GlobalValue> {

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::code::Code;
 use crate::delta::Delta;
-use crate::first::{short, First, SharedPages};
+use crate::first::{short, First, FirstPages, Pages as FirstBody, SharedPages, Short};
 use crate::image::{GlobalValue, Handles, Hash, ImageFile, Pages};
 use crate::instance::Instance;
 use crate::snapshot;
@@ -55,25 +55,79 @@ pub struct Image {
     pub handles: Handles,
     pub globals: Vec<GlobalValue>,
     pub memory_len: usize,
-    pub warm: Warm,
+    warm: Warm,
     below: Option<Arc<Sealed>>,
     delta: Option<Delta<'static>>,
     /// Kept while the image itself is, for images that others lie over.
     kept: Option<Arc<Sealed>>,
-    flat: Mutex<Weak<Sealed>>,
+    flat: Flat,
     first: OnceLock<First>,
     /// Its pages, while anybody lives over the image.
     first_pages: Mutex<SharedPages>,
+    /// The image and they as one.
+    first_flat: Flat,
+    /// Of instances that map that.
+    first_warm: Warm,
     live: AtomicUsize,
-    /// Instances made since it was flattened last.
-    made: AtomicUsize,
     flats: Arc<Flats>,
 }
 
-/// What an instance maps, and the pages that it copies over it.
+/// One sealed memory for many instances, once they are so many that it is worth it.
+#[derive(Default)]
+struct Flat {
+    sealed: Mutex<Weak<Sealed>>,
+    /// Instances made since it was made last.
+    made: AtomicUsize,
+}
+
+impl Flat {
+    fn known(&self) -> Option<Arc<Sealed>> {
+        self.sealed.lock().expect("flat").upgrade()
+    }
+
+    /// Counts one more instance.
+    fn is_often(&self) -> bool {
+        self.made.fetch_add(1, SeqCst) + 1 >= OFTEN
+    }
+
+    fn require(&self, content: impl FnOnce() -> Result<Vec<u8>, String>) -> Result<Arc<Sealed>, String> {
+        let mut sealed = self.sealed.lock().expect("flat");
+        if let Some(known) = sealed.upgrade() {
+            return Ok(known);
+        }
+        let made = Arc::new(seal(&content()?)?);
+        *sealed = Arc::downgrade(&made);
+        self.made.store(0, SeqCst);
+        Ok(made)
+    }
+}
+
+/// What an instance maps, and what it copies over it.
 pub struct Mapping {
     pub sealed: Arc<Sealed>,
-    pub over: bool,
+    over: bool,
+    first: SharedPages,
+}
+
+/// What lies below the pages that an instance has not written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lies {
+    Image,
+    /// It holds pages of that as copies of its own.
+    Copies,
+    /// The image and the first turn, in so many bytes of memory.
+    First(usize),
+}
+
+impl Mapping {
+    /// Of an instance that begins with so much memory.
+    pub fn lies(&self, memory_len: usize) -> Lies {
+        match &self.first {
+            Some(first) => first.flat().map_or(Lies::Copies, |flat| Lies::First(flat.bytes().len().min(memory_len))),
+            None if self.over => Lies::Copies,
+            None => Lies::Image,
+        }
+    }
 }
 
 /// Counts an instance while it lives.
@@ -121,11 +175,12 @@ impl Image {
             below,
             delta,
             kept: None,
-            flat: Mutex::default(),
+            flat: Flat::default(),
             first: OnceLock::new(),
             first_pages: Mutex::default(),
+            first_flat: Flat::default(),
+            first_warm: Warm::default(),
             live: AtomicUsize::new(0),
-            made: AtomicUsize::new(0),
             flats,
         };
         if let Some(memory) = whole {
@@ -147,83 +202,127 @@ impl Image {
         if let Some(kept) = &self.kept {
             return Ok(kept.clone());
         }
-        let mut flat = self.flat.lock().expect("flat");
-        if let Some(known) = flat.upgrade() {
-            return Ok(known);
-        }
-        let mut memory = vec![0; self.memory_len];
-        if let Some(below) = &self.below {
-            let shared = below.bytes().len().min(memory.len());
-            memory[..shared].copy_from_slice(&below.bytes()[..shared]);
-        }
-        self.delta.as_ref().map_or(Ok(()), |delta| delta.apply(&mut memory))?;
-        let sealed = Arc::new(seal(&memory)?);
-        *flat = Arc::downgrade(&sealed);
-        Ok(sealed)
+        self.flat.require(|| {
+            let mut memory = vec![0; self.memory_len];
+            if let Some(below) = &self.below {
+                let shared = below.bytes().len().min(memory.len());
+                memory[..shared].copy_from_slice(&below.bytes()[..shared]);
+            }
+            self.delta.as_ref().map_or(Ok(()), |delta| delta.apply(&mut memory))?;
+            Ok(memory)
+        })
     }
 
-    /// What the next instance maps.
-    pub fn map(&self) -> Result<Mapping, String> {
-        if let Some(sealed) = self.kept.clone() {
-            return Ok(Mapping { sealed, over: false });
+    /// What the next instance maps, which is over the first turn if that is given.
+    pub fn map(&self, first: SharedPages) -> Result<Mapping, String> {
+        if let Some(sealed) = first.as_ref().and_then(|first| first.flat().cloned()) {
+            self.flats.used(&sealed);
+            return Ok(Mapping { sealed, over: false, first });
         }
-        let known = self.flat.lock().expect("flat").upgrade();
-        let made = self.made.fetch_add(1, SeqCst) + 1;
-        let sealed = match (known, &self.below) {
+        if let Some(sealed) = self.kept.clone() {
+            return Ok(Mapping { sealed, over: false, first });
+        }
+        let often = self.flat.is_often();
+        let sealed = match (self.flat.known(), &self.below) {
             (Some(flat), _) => flat,
-            (None, Some(below)) if self.live.load(SeqCst) < MANY && made < OFTEN => {
-                return Ok(Mapping { sealed: below.clone(), over: true });
+            (None, Some(below)) if self.live.load(SeqCst) < MANY && !often => {
+                return Ok(Mapping { sealed: below.clone(), over: true, first });
             }
-            _ => {
-                self.made.store(0, SeqCst);
-                self.flatten()?
-            }
+            _ => self.flatten()?,
         };
         self.flats.used(&sealed);
-        Ok(Mapping { sealed, over: false })
+        Ok(Mapping { sealed, over: false, first })
     }
 
-    /// Makes memory that `mapping` was mapped into the image's.
+    /// Makes memory that `mapping` was mapped into the image's, or what the first turn left of that.
     pub fn complete(&self, mapping: &Mapping, memory: &mut [u8]) -> Result<(), String> {
+        if mapping.first.as_ref().is_some_and(|first| first.flat().is_some()) {
+            sys::populate(memory, &self.first_warm.ranges());
+            return Ok(());
+        }
         sys::populate(memory, &self.warm.ranges());
-        match &self.delta {
-            Some(delta) if mapping.over => delta.apply(memory),
-            _ => Ok(()),
+        if let (Some(delta), true) = (&self.delta, mapping.over) {
+            delta.apply(memory)?;
+        }
+        if let Some(first) = &mapping.first {
+            first.apply(memory);
+        }
+        Ok(())
+    }
+
+    /// What instances write in the turn for which they are made; `None` where nobody can tell.
+    fn warm_of(&self, lies: Lies) -> Option<&Warm> {
+        match lies {
+            Lies::Image => Some(&self.warm),
+            Lies::First(_) => Some(&self.first_warm),
+            // Pages that it had to copy look like those that it wrote.
+            Lies::Copies => None,
         }
     }
 
-    /// Learns from what an instance wrote in its first turn. Where it had to copy pages of the image, nobody can
-    /// tell those from what it wrote.
+    /// Learns from what an instance wrote in the turn for which it was made.
     pub fn learn(&self, instance: &Instance) {
-        if !instance.copied {
-            self.warm.learn(&sys::dirty_pages(instance.memory()).unwrap_or_default(), self.memory_len);
-        }
+        let Some(warm) = self.warm_of(instance.lies).filter(|warm| warm.wants_samples()) else { return };
+        warm.learn(&sys::dirty_pages(instance.memory()).unwrap_or_default(), self.memory_len);
     }
 
     /// What a first turn over it left, for saves to lie over; none before this was said, and it is said once.
     pub fn set_first(&self, bytes: Vec<u8>) -> Result<(), String> {
         let name = short(&hash_of(&bytes));
-        if snapshot::decode(&bytes, &self.hash)?.first.is_some() {
+        let snapshot = snapshot::decode(&bytes, &self.hash)?;
+        if snapshot.first.is_some() {
             return Err("a first turn over another".into());
         }
-        let _ = self.first.set(First { name, bytes });
+        let memory_len = snapshot.memory_len;
+        let _ = self.first.set(First { name, bytes, memory_len, numbers: OnceLock::new() });
         Ok(())
     }
 
     pub fn first(&self) -> Result<SharedPages, String> {
-        let Some(First { name, bytes }) = self.first.get() else { return Ok(None) };
+        let Some(first) = self.first.get() else { return Ok(None) };
         let mut known = self.first_pages.lock().expect("first");
         if known.is_none() {
-            let content = self.content()?;
-            let pages = snapshot::decode(bytes, &self.hash)?.pages(*name, |n| content.page(n))?;
-            *known = Some(Arc::new(pages));
+            *known = Some(Arc::new(self.open_first(first)?));
         }
         Ok(known.clone())
     }
 
+    fn open_first(&self, First { name, bytes, memory_len, numbers }: &First) -> Result<FirstPages, String> {
+        if let (Some(numbers), Some(sealed)) = (numbers.get(), self.first_flat.known()) {
+            let pages = FirstBody::Flat(sealed);
+            return Ok(FirstPages { name: *name, memory_len: *memory_len, numbers: numbers.clone(), pages });
+        }
+        let content = self.content()?;
+        let opened = snapshot::decode(bytes, &self.hash)?.pages(*name, |n| content.page(n))?;
+        let _ = numbers.set(opened.numbers.clone());
+        Ok(opened)
+    }
+
+    /// The first turn by its name, for an instance that is saved over it. When that is done often, it becomes memory
+    /// that instances map.
+    pub fn first_named(&self, name: Short) -> Result<Arc<FirstPages>, String> {
+        let first = self.first()?.filter(|first| first.name == name).ok_or("a snapshot over another first turn")?;
+        if first.flat().is_some() || !self.first_flat.is_often() {
+            return Ok(first);
+        }
+        let sealed = self.first_flat.require(|| {
+            let content = self.content()?;
+            let mut memory = vec![0; self.memory_len.max(first.memory_len)];
+            for (n, to) in memory.chunks_exact_mut(PAGE).enumerate() {
+                if let Some(page) = first.page(n).or_else(|| content.page(n)) {
+                    to.copy_from_slice(page);
+                }
+            }
+            Ok(memory)
+        })?;
+        let flat = Arc::new(FirstPages { name, memory_len: first.memory_len, numbers: first.numbers.clone(), pages: FirstBody::Flat(sealed) });
+        *self.first_pages.lock().expect("first") = Some(flat.clone());
+        Ok(flat)
+    }
+
     /// The image's own pages, for whoever compares with them.
     pub fn content(&self) -> Result<Content, String> {
-        let kept = self.kept.clone().or_else(|| self.flat.lock().expect("flat").upgrade());
+        let kept = self.kept.clone().or_else(|| self.flat.known());
         if let Some(sealed) = kept {
             return Ok(Content { sealed: Some(sealed), over: Vec::new(), pages: Vec::new() });
         }

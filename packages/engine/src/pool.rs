@@ -35,6 +35,11 @@ pub const HOST_LANE: u32 = 0;
 /// That of compiling what others wrote.
 pub const COMPILE_LANE: u32 = u32::MAX;
 
+/// The lane of a tenant's saves: whoever wants the room that its agents take does not wait for turns of theirs.
+pub fn saving(lane: u32) -> u32 {
+    lane | 1 << 31
+}
+
 /// The share of the node's own work, where a tenant has 100.
 const HOST_WEIGHT: u32 = 800;
 

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use crate::delta::{self, Delta};
-use crate::first::{short, FirstPages, Short};
+use crate::first::{short, FirstPages, Pages, Short};
 use crate::image::{write_globals, GlobalValue, Hash, Reader};
 use crate::sys::{self, PAGE};
 
@@ -19,11 +19,13 @@ const MAGIC: &[u8; 8] = b"CARDSNP3";
 const MAX_MEMORY: usize = 1 << 32;
 const NAME: usize = 8;
 
+/// `mapped`: so much of memory lies over the first turn, and the rest over the image.
 pub fn encode<'a>(
     memory: &[u8],
     globals: &[GlobalValue],
     image: &Hash,
     first: Option<&FirstPages>,
+    mapped: usize,
     below: impl Fn(usize) -> Option<&'a [u8]>,
 ) -> Result<Vec<u8>, String> {
     let pages = memory.len() / PAGE;
@@ -36,8 +38,9 @@ pub fn encode<'a>(
     out.extend_from_slice(&(memory.len() as u32).to_le_bytes());
     write_globals(&mut out, globals);
     let Some(first) = first else { return delta::encode(memory, written.into_iter(), below, out) };
-    // Pages that only the first turn wrote are as the image has them.
-    let candidates: BTreeSet<usize> = written.into_iter().chain(first.numbers.iter().copied().filter(|n| *n < pages)).collect();
+    // Pages that only the first turn wrote are as the image has them, where that is what lies below.
+    let not_mapped = first.numbers.iter().copied().filter(|n| (mapped / PAGE..pages).contains(n));
+    let candidates: BTreeSet<usize> = written.into_iter().chain(not_mapped).collect();
     delta::encode(memory, candidates.into_iter(), |n| first.page(n).or_else(|| below(n)), out)
 }
 
@@ -72,26 +75,20 @@ pub fn decode<'a>(bytes: &'a [u8], image: &Hash) -> Result<Snapshot<'a>, String>
 }
 
 impl Snapshot<'_> {
-    /// Applies the pages over memory that holds the image, and then `first`, where it names one.
-    pub fn apply(&self, memory: &mut [u8], first: Option<&FirstPages>) -> Result<(), String> {
-        if self.first != first.map(|first| first.name) {
-            return Err("a snapshot over another first turn".into());
-        }
-        if let Some(first) = first {
-            first.apply(memory);
-        }
+    /// Applies the pages over memory that holds the image, and over that the first turn that it names.
+    pub fn apply(&self, memory: &mut [u8]) -> Result<(), String> {
         self.delta.apply(memory)
     }
 
     /// The pages that it holds, whole, where `below` is what it lies over.
     pub fn pages<'b>(&self, name: Short, below: impl Fn(usize) -> Option<&'b [u8]>) -> Result<FirstPages, String> {
-        let mut found = FirstPages { name, numbers: Vec::new(), pages: Vec::new() };
+        let (mut numbers, mut pages) = (Vec::with_capacity(self.delta.count), Vec::with_capacity(self.delta.count * PAGE));
         self.delta.each(|n, page| {
             let before = below(n).unwrap_or(&[0; PAGE]);
-            found.numbers.push(n);
-            found.pages.extend(page.iter().zip(before).map(|(a, b)| a ^ b));
+            numbers.push(n);
+            pages.extend(page.iter().zip(before).map(|(a, b)| a ^ b));
             Ok(())
         })?;
-        Ok(found)
+        Ok(FirstPages { name, memory_len: self.memory_len, numbers: numbers.into(), pages: Pages::Copied(pages) })
     }
 }

@@ -25,7 +25,7 @@ import { homeUnavailable, WAL_BYTES_AWAKE } from './homes.ts'
 import { type Address, type EffectId, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { chooseInputs } from './inputs.ts'
-import { type AgentLimits, told } from './limits.ts'
+import { type AgentLimits, homeOf, told } from './limits.ts'
 import { cancelledReceipt } from './outcome.ts'
 import { Outgoing } from './outgoing.ts'
 import { type Identity, type Replayed, replay, turnSeed } from './replay.ts'
@@ -408,10 +408,7 @@ export class LiveAgent {
 
   /** What its home may take: the least that one of its birth cards grants, or that is set for it. */
   get homeBytes(): number {
-    const granted = this.standing.row.births.map((card) => card.limits.budgets.get('homeBytes'))
-    const said = granted.filter((bytes) => bytes !== undefined)
-    const { value } = this.limits.home
-    return Math.min(value, ...said.map(Number))
+    return homeOf(this.limits, this.standing.row.births).value
   }
 
   /** Whoever watches is told what the program was refused; the program itself may catch it. */
@@ -629,7 +626,7 @@ export class LiveAgent {
     await ctx.log.untilDurable(tip.pos)
     ctx.derived.apply()
     const row = ctx.derived.findAgent(this.address)
-    const snapshot = row && ctx.derived.findSnapshot(row.birth)
+    const snapshot = row && ctx.derived.saves.find(row.birth)
     const back = await replay(ctx, this.identity, this.image, tip, { snapshot })
     this.#instance = back.instance
     this.#hasHome = back.hasHome
@@ -701,7 +698,7 @@ export class LiveAgent {
   async #saveRow(tip: Tip, bytes: Buffer): Promise<boolean> {
     const { derived } = this.#around.ctx
     derived.apply()
-    return derived.saveSnapshot(this.identity.birth, tip, bytes)
+    return derived.saves.keep(this.identity.birth, tip, bytes)
   }
 
   /** Whether it is kept. */

@@ -312,7 +312,7 @@ export class Agents {
     for (let waitMs = DISK_RETRY_MS; ; waitMs = Math.min(2 * waitMs, MAX_DISK_RETRY_MS)) {
       try {
         const back = await replay(ctx, identity, image, tip, {
-          snapshot: ctx.derived.findSnapshot(identity.birth),
+          snapshot: ctx.derived.saves.find(identity.birth),
         })
         homes.waiting.delete(identity)
         return back
@@ -530,7 +530,7 @@ export class Agents {
   /** May be repeated: each step finds what it did before. */
   async #finishErasure(row: AgentRow): Promise<void> {
     const { ctx } = this.#around
-    ctx.derived.deleteSnapshot(row.birth)
+    ctx.derived.saves.remove(row.birth)
     await ctx.memoryFiles.removeAll(row.birth)
     await ctx.homes.remove(ctx.homes.fileOf(row.birth))
     ctx.slots.destroy(row.slot)

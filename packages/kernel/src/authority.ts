@@ -374,7 +374,7 @@ class TenantWorld {
     const agent = newAgent({ id: name, ...address, spawner: maker }, told)
     this.#agents.set(name, agent)
     for (const card of derived.birthCards(row.id)) {
-      const birth = this.#cards.get(card.name) as Card
+      const birth = (this.#cards.peek(card.name) ?? this.#loadCard(card.name, card)) as Card
       agent.births.push(birth)
       // Who was erased never acts again, and nobody acts for it.
       if (row.erased) birth.revocations.push({ by: undefined, influence: UNTOUCHED })
@@ -382,9 +382,9 @@ class TenantWorld {
     return agent
   }
 
-  #loadCard(name: string): Card | undefined {
+  #loadCard(name: string, known?: CardRow): Card | undefined {
     const { derived } = this.#from
-    const row = derived.findCard(name)
+    const row = known ?? derived.findCard(name)
     const owner = row && derived.findAgentByRow(row.owner)
     if (!row || owner?.tenant !== this.tenant) return undefined
     const holder = this.#agents.get(owner.address) as Agent

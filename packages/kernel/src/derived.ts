@@ -3,18 +3,15 @@
  *
  * Applied behind the log in batches, never on the commit path. It names the last entry it holds; if
  * the log has another entry there, all of it is thrown away and rebuilt.
- *
- * What is saved of agents without a home lies in a file beside it, encrypted under their keys, and stays then: the log
- * has the same, but only the engine that ran a turn may repeat it.
  */
 
 import fs from 'node:fs'
 import type { Pos, ScannedEntry, Seq, Tip } from '@cardinal/oplog'
 import Database from 'better-sqlite3'
 import { Batch } from './apply-batch.ts'
-import { KernelError } from './errors.ts'
 import type { Address, EffectId, InvocationId } from './ids.ts'
 import { showAddress } from './ids.ts'
+import { isFull, Saves } from './saves.ts'
 import { Statements } from './statements.ts'
 
 const VERSION = 13
@@ -58,14 +55,6 @@ const SCHEMA = `
   create table timers(due integer not null, agent integer not null, what text not null, primary key(due, agent, what)) without rowid;
   create index timers_what on timers(agent, what);
   create table doubts(agent integer not null, effect text not null, pos integer not null, resolved text, primary key(agent, effect)) without rowid;
-`
-
-const SAVES_VERSION = 1
-
-/** Their number keeps those together that were saved one after the other; whose they are does not change with rows. */
-const SAVES_SCHEMA = `
-  create table if not exists saves.snapshots(
-    id integer primary key, birth blob not null unique, seq integer not null, hash blob not null, bytes blob not null);
 `
 
 export interface AgentRow {
@@ -152,26 +141,23 @@ export interface InvocationRow {
   readonly state: 'open' | 'done' | 'failed'
 }
 
-export interface SnapshotRow {
-  readonly seq: Seq
-  readonly hash: Buffer
-  readonly bytes: Buffer
-}
-
 export class Derived {
+  readonly saves: Saves
   readonly #db: Database.Database
   readonly #statements: Statements
   #queue: ScannedEntry[] = []
   #applied: { pos: number; hash: Buffer } | undefined
   #timer: NodeJS.Timeout | undefined
+  /** The agent that somebody asked for last, as its row is: whoever wakes is looked up several times. */
+  #lookedAt: AgentRow | undefined
   /** The position that may be applied: nothing that is not durable ever is. */
   #durable: () => Pos
 
   constructor(file: string, saves: string, durable: () => Pos) {
     this.#durable = durable
     this.#db = openDatabase(file)
-    openSaves(this.#db, saves)
     this.#statements = new Statements(this.#db)
+    this.saves = new Saves(this.#db, this.#statements, saves)
     const row = this.#get('select value from meta where name = ?', 'applied') as { value: string } | undefined
     if (row) {
       const { pos, hash } = JSON.parse(row.value) as { pos: number; hash: string }
@@ -190,6 +176,7 @@ export class Derived {
       "delete from agents; delete from invocations; delete from request_keys; delete from timers; delete from doubts; delete from cards; delete from counters; delete from meters; delete from written; delete from node_entries; delete from revocations; delete from calls; delete from asks; delete from meta where name in ('applied', 'node')",
     )
     this.#applied = undefined
+    this.#lookedAt = undefined
   }
 
   /** Queues an entry; it is applied some milliseconds after it is durable. */
@@ -214,6 +201,7 @@ export class Derived {
     if (count === 0) return
     const entries = this.#queue.slice(0, count)
     const last = entries.at(-1) as ScannedEntry
+    this.#lookedAt = undefined
     try {
       this.#db.transaction(() => {
         const batch = new Batch(this.#statements)
@@ -252,11 +240,19 @@ export class Derived {
   }
 
   findAgent(address: Address): AgentRow | undefined {
-    return this.#get('select * from agents where address = ?', showAddress(address)) as AgentRow | undefined
+    const name = showAddress(address)
+    if (this.#lookedAt?.address === name) return this.#lookedAt
+    return this.#lookAt(this.#get('select * from agents where address = ?', name))
   }
 
   findAgentByRow(id: number): AgentRow | undefined {
-    return this.#get('select * from agents where id = ?', id) as AgentRow | undefined
+    if (this.#lookedAt?.id === id) return this.#lookedAt
+    return this.#lookAt(this.#get('select * from agents where id = ?', id))
+  }
+
+  #lookAt(row: unknown): AgentRow | undefined {
+    if (row) this.#lookedAt = row as AgentRow
+    return row as AgentRow | undefined
   }
 
   /** Agents of so many rows that have entries after what is saved of them beside rows, if anything is. */
@@ -539,35 +535,6 @@ export class Derived {
     return effect.startsWith('inv_') ? effect : `${this.findAgentByRow(agent)?.address}@${effect}`
   }
 
-  findSnapshot(birth: Buffer): SnapshotRow | undefined {
-    return this.#get('select seq, hash, bytes from snapshots where birth = ?', birth) as
-      | SnapshotRow
-      | undefined
-  }
-
-  /** Keeps a snapshot of an agent at `tip`, whose entry must be durable. False: not, for want of room. */
-  saveSnapshot(birth: Buffer, { seq, hash }: Tip, bytes: Buffer): boolean {
-    try {
-      this.#run(
-        'insert into snapshots(birth, seq, hash, bytes) values(@birth, @seq, @hash, @bytes) on conflict(birth) do update set seq = @seq, hash = @hash, bytes = @bytes',
-        { birth, seq, hash, bytes },
-      )
-      return true
-    } catch (error) {
-      if (!isFull(error)) throw error
-      return false
-    }
-  }
-
-  /** What was saved so far is on the disk when this returns. */
-  syncSaves(): void {
-    this.#db.pragma('saves.wal_checkpoint(passive)')
-  }
-
-  deleteSnapshot(birth: Buffer): void {
-    this.#run('delete from snapshots where birth = ?', birth)
-  }
-
   close(): void {
     clearTimeout(this.#timer)
     this.#db.close()
@@ -582,10 +549,6 @@ export class Derived {
   #run(sql: string, ...values: unknown[]): void {
     this.#statements.run(sql, ...values)
   }
-}
-
-function isFull(error: unknown): boolean {
-  return (error as { code?: string }).code === 'SQLITE_FULL'
 }
 
 const APPLY_EVERY_MS = 25
@@ -606,24 +569,6 @@ function openDatabase(file: string): Database.Database {
   db.pragma('secure_delete = on')
   db.pragma('cache_size = -65536')
   return db
-}
-
-function openSaves(db: Database.Database, file: string): void {
-  db.prepare('attach ? as saves').run(file)
-  const version = db.pragma('saves.user_version', { simple: true }) as number
-  if (version !== 0 && version !== SAVES_VERSION)
-    throw new KernelError(
-      'Unavailable',
-      'FolderUnusable',
-      `\`${file}\` is of version ${version}, which this build does not know; it knows ${SAVES_VERSION}`,
-    )
-  db.pragma('saves.journal_mode = wal')
-  db.exec(SAVES_SCHEMA)
-  db.pragma(`saves.user_version = ${SAVES_VERSION}`)
-  db.pragma('saves.synchronous = normal')
-  // What was saved of whoever is erased must not linger in free pages.
-  db.pragma('saves.secure_delete = on')
-  db.pragma('saves.cache_size = -65536')
 }
 
 function versionOf(db: Database.Database): number {

@@ -54,7 +54,7 @@ export async function drainSome(ctx: Context, agents: Agents, after: number): Pr
   }
   await Promise.all(Array.from({ length: AT_ONCE }, one))
   // Whoever is told that somebody is saved may cut the power.
-  ctx.derived.syncSaves()
+  ctx.derived.saves.sync()
   const next = after + A_CALL
   return { saved, left, next: next < ctx.derived.countAgents() ? next : undefined }
 }

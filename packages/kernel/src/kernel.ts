@@ -64,11 +64,11 @@ import { Homes } from './homes.ts'
 import { HostCards } from './host-cards.ts'
 import { HostSecrets, openSecrets } from './host-secrets.ts'
 import { HostTokens } from './host-tokens.ts'
-import { type InvocationId, parseAddress, parseEffectRef } from './ids.ts'
+import { type InvocationId, parseAddress, parseEffectRef, showAddress } from './ids.ts'
 import { Images } from './images.ts'
 import { type Begun, Intake, type Invoke, type Result } from './intake.ts'
 import { Invocations } from './invocations.ts'
-import { Limits, type ShownLimit, showLimits } from './limits.ts'
+import { homeOf, Limits, type ShownLimit, showLimits } from './limits.ts'
 import { McpClients } from './mcp-clients.ts'
 import { McpLook } from './mcp-look.ts'
 import { MemoryFiles } from './memory-files.ts'
@@ -593,7 +593,9 @@ class Node implements Kernel {
   async limitsOf(address: string): Promise<ShownLimit[]> {
     const at = parseAddress(address)
     await this.view.requireRow(at)
-    return showLimits(this.#ctx.limits.of(at))
+    const limits = this.#ctx.limits.of(at)
+    const births = this.#ctx.authority.of(at.tenant).agents.get(showAddress(at))?.births ?? []
+    return showLimits({ ...limits, home: homeOf(limits, births) })
   }
 
   async wipe(address: string, principal: string): Promise<void> {

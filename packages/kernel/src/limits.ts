@@ -1,4 +1,5 @@
 /** Which limits are in force for whom: the least of what is set for the node, a tenant, a type and an agent. */
+import type { CardRow } from '@cardinal/cards'
 import {
   LIMIT_NAMES,
   LIMITS,
@@ -92,6 +93,17 @@ export class Limits {
     })
     return Object.fromEntries(entries) as AgentLimits
   }
+}
+
+/** What a home may take: what is set, or what a card says of it that its agent was born with. */
+export function homeOf({ home }: AgentLimits, births: readonly Pick<CardRow, 'id' | 'limits'>[]): InForce {
+  let least = home
+  for (const { id, limits } of births) {
+    const said = limits.budgets.get('homeBytes')
+    if (said !== undefined && said < least.value)
+      least = { value: Number(said), setFor: `the bearer of card \`${id}\`` }
+  }
+  return least
 }
 
 /** How a refusal names a limit: which, how much, and where it is set. */

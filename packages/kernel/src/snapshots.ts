@@ -5,12 +5,12 @@
  * than a few megabytes lies in a file of its own (`memory-files`), and the value, version 8, says of which pieces.
  * The state is raw DEFLATE with `STATE_WORDS` before it; of versions 5 and 6 it is plain.
  */
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createSecretKey, randomBytes } from 'node:crypto'
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import type { FoundHome } from '@cardinal/engine'
 import type { PayloadKey, Pos, Seq, Tip } from '@cardinal/oplog'
-import type { SnapshotRow } from './derived.ts'
 import type { MemoryFile, MemoryFiles } from './memory-files.ts'
+import type { SnapshotRow } from './saves.ts'
 import { type AgentState, decodeState } from './state.ts'
 
 const WHOLE = 7
@@ -77,7 +77,7 @@ export async function sealSnapshot(
 
 function sealed(version: number, tip: At, key: PayloadKey, parts: readonly Buffer[]): Buffer {
   const iv = randomBytes(IV)
-  const cipher = createCipheriv('aes-256-gcm', key.key, iv)
+  const cipher = createCipheriv('aes-256-gcm', createSecretKey(key.key), iv)
   cipher.setAAD(aad(version, tip))
   const body = Buffer.concat([...parts.map((part) => cipher.update(part)), cipher.final()])
   return Buffer.concat([Buffer.of(version), iv, cipher.getAuthTag(), body])
@@ -98,7 +98,7 @@ export async function openSnapshot(
   const version = bytes[0] as number
   let clear: Buffer
   try {
-    const opener = createDecipheriv('aes-256-gcm', key.key, bytes.subarray(1, 1 + IV))
+    const opener = createDecipheriv('aes-256-gcm', createSecretKey(key.key), bytes.subarray(1, 1 + IV))
     opener.setAAD(aad(version, { seq, hash }))
     opener.setAuthTag(bytes.subarray(1 + IV, 1 + IV + TAG))
     clear = Buffer.concat([opener.update(bytes.subarray(1 + IV + TAG)), opener.final()])

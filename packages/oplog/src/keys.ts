@@ -138,7 +138,7 @@ export class KeySlots {
     const slot = this.#next++
     const key = randomBytes(WRAPPED.key)
     const iv = randomBytes(WRAPPED.iv)
-    const cipher = createCipheriv('aes-256-gcm', parent?.key ?? this.#wrapKey, iv)
+    const cipher = createCipheriv('aes-256-gcm', createSecretKey(parent?.key ?? this.#wrapKey), iv)
     cipher.setAAD(aad(slot))
     const sealed = Buffer.concat([cipher.update(key), cipher.final()])
     const record = Buffer.alloc(RECORD)
@@ -161,7 +161,7 @@ export class KeySlots {
     const missing = () => new LogError('Corrupt', 'WrongKey', `key slot ${slot} does not open`)
     if (n !== RECORD || record[0] !== STATE_KEY || record[1] !== VERSION) throw missing()
     const iv = record.subarray(8, 20)
-    const opener = createDecipheriv('aes-256-gcm', parent?.key ?? this.#wrapKey, iv)
+    const opener = createDecipheriv('aes-256-gcm', createSecretKey(parent?.key ?? this.#wrapKey), iv)
     opener.setAAD(aad(slot))
     opener.setAuthTag(record.subarray(20, 36))
     try {

@@ -22,7 +22,8 @@ export interface Entry extends Omit<ScannedEntry, 'bytes'> {
   payloads(keyOf: (slot: number) => PayloadKey): Buffer[]
 }
 
-const MAX_OPEN_SEGMENTS = 16
+/** Agents that sleep lie in all of the log: a file opened for each costs more than what is read of it. */
+export const MAX_OPEN_SEGMENTS = 128
 const FIRST_READ = 1024
 
 export class Reader {
