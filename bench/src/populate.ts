@@ -18,7 +18,8 @@ export interface Population {
 
 const WIDTH = 128
 const TAIL_CALLS = 3
-const NAP_MS = 4000
+/** So long that none of them is over before the node is killed. */
+export const NAP_MS = 60_000
 
 async function populate(folder: string, { agents, tails, timers }: Population): Promise<void> {
   const asleep = await openNode(folder, { idleMs: 0 })
@@ -36,10 +37,12 @@ async function populate(folder: string, { agents, tails, timers }: Population): 
     const { id } = await awake.invoke({ address, method: 'nap', args: { ms: NAP_MS } })
     await awake.result(id)
   })
-  // Long enough for rows to be written, and not for the first timer.
+  // Long enough for rows to be written.
   await new Promise((resolve) => setTimeout(resolve, 200))
   process.kill(process.pid, 'SIGKILL')
 }
 
-const [folder = '', said = '{}'] = process.argv.slice(2)
-await populate(folder, JSON.parse(said) as Population)
+if (import.meta.main) {
+  const [folder = '', said = '{}'] = process.argv.slice(2)
+  await populate(folder, JSON.parse(said) as Population)
+}

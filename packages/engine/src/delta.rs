@@ -125,25 +125,26 @@ impl<'a> Delta<'a> {
     /// Calls `take` with each page and its number; pages come XORed with what lies below.
     pub fn each(&self, take: impl FnMut(usize, &[u8]) -> Result<(), String>) -> Result<(), String> {
         let (numbers, body) = self.open()?;
-        read_pages(numbers, body, take)
+        read_pages(&numbers, body, take)
     }
 
-    /// Turns memory that holds what lies below into what was encoded.
-    pub fn apply(&self, memory: &mut [u8]) -> Result<(), String> {
+    /// Turns memory that holds what lies below into what was encoded; the numbers of its pages.
+    pub fn apply(&self, memory: &mut [u8]) -> Result<Vec<usize>, String> {
         let (numbers, body) = self.open()?;
         // Copied in one call: a page that is first read and then written costs two faults.
         sys::populate(memory, &sys::ranges(numbers.clone()));
-        read_pages(numbers, body, |n, page| {
+        read_pages(&numbers, body, |n, page| {
             let to = memory.get_mut(n * PAGE..(n + 1) * PAGE).ok_or("a page outside memory")?;
             to.iter_mut().zip(page).for_each(|(to, page)| *to ^= page);
             Ok(())
-        })
+        })?;
+        Ok(numbers)
     }
 }
 
-fn read_pages(numbers: Vec<usize>, mut body: impl Read, mut take: impl FnMut(usize, &[u8]) -> Result<(), String>) -> Result<(), String> {
+fn read_pages(numbers: &[usize], mut body: impl Read, mut take: impl FnMut(usize, &[u8]) -> Result<(), String>) -> Result<(), String> {
     let mut page = [0u8; PAGE];
-    for n in numbers {
+    for n in numbers.iter().copied() {
         body.read_exact(&mut page).map_err(|e| format!("decompress pages: {e}"))?;
         take(n, &page)?;
     }

@@ -18,7 +18,8 @@ use crate::image::{self, Hash, Kind};
 use crate::instance::Instance;
 use crate::layers::{hash_of, Flats, Image};
 use crate::module::{self, Cache, Compiler};
-use crate::pool::{saving, Job, Pool, COMPILE_LANE, HOST_LANE};
+use crate::lanes::JobKind;
+use crate::pool::{Job, Pool, COMPILE_LANE, HOST_LANE};
 use crate::quickjs::QuickJs;
 use crate::snapshot::Snapshot;
 use crate::{component, portable, rows, snapshot, sys};
@@ -230,7 +231,6 @@ impl Shared {
     fn with_guest(&self, slot: &Slot, work: impl FnOnce(&mut Guest) -> Done) -> Done {
         let mut state = slot.state.lock().expect("slot");
         let before = std::mem::replace(&mut *state, State::Dead);
-        let fresh = !matches!(before, State::Live(_));
         let mut guest = match before {
             State::Live(guest) => guest,
             State::Fresh => Box::new(self.instantiate(slot, None)?),
@@ -242,9 +242,6 @@ impl Shared {
         };
         // A failed turn leaves the slot dead: its memory must never be seen again.
         let done = work(&mut guest)?;
-        if fresh {
-            slot.image.learn(guest.instance());
-        }
         *state = State::Live(guest);
         Ok(done)
     }
@@ -422,6 +419,7 @@ impl Engine {
             let events = split(&events).ok_or_else(|| host("events are cut off".into()))?;
             s.with_guest(&slot, |guest| {
                 let ended = guest.turn(&events, &turn)?;
+                slot.image.learn(guest.instance());
                 Ok(Output { bytes: ended.output, fuel: ended.fuel, home: ended.home })
             })
         });
@@ -432,7 +430,7 @@ impl Engine {
     #[napi]
     pub fn save(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
-        self.submit(job, saving(lane), move |s| {
+        self.submit_save(job, lane, move |s| {
             let image = slot.image.clone();
             s.with_guest(&slot, |guest| guest.save(&image).map(Output::from))
         });
@@ -467,7 +465,7 @@ impl Engine {
     pub fn commit_home(&self, job: f64, instance: u32, lane: u32, seq: f64, hash: &[u8], bytes: Buffer) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
         let pair = Pair { seq: seq as i64, hash: hash.to_vec(), bytes: bytes.to_vec() };
-        self.submit(job, saving(lane), move |s| {
+        self.submit_save(job, lane, move |s| {
             s.with_guest(&slot, |guest| {
                 let home = guest.home().ok_or_else(|| host("no home".into()))?;
                 Ok(home.commit(&pair).map_err(host)?.to_le_bytes().to_vec().into())
@@ -522,7 +520,7 @@ impl Engine {
     #[napi]
     pub fn checkpoint_home(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
-        self.submit(job, saving(lane), move |s| {
+        self.submit_save(job, lane, move |s| {
             s.with_guest(&slot, |guest| {
                 guest.home().map_or(Ok(()), Home::checkpoint).map_err(host)?;
                 Ok(Vec::new().into())
@@ -535,7 +533,7 @@ impl Engine {
     #[napi]
     pub fn park_home(&self, job: f64, instance: u32, lane: u32) -> napi::Result<()> {
         let slot = self.shared.slot(instance)?;
-        self.submit(job, saving(lane), move |s| {
+        self.submit_save(job, lane, move |s| {
             s.with_guest(&slot, |guest| {
                 if let Some(home) = guest.home() {
                     home.park();
@@ -650,7 +648,6 @@ impl Engine {
     #[napi]
     pub fn set_weight(&self, lane: u32, weight: u32) {
         self.pool.set_weight(lane, weight);
-        self.pool.set_weight(saving(lane), weight);
     }
 
     /// Outcomes since the last call.
@@ -671,6 +668,14 @@ impl Engine {
 
 impl Engine {
     fn submit(&self, job: f64, lane: u32, work: impl FnOnce(&Shared) -> Done + Send + 'static) {
+        self.submit_as(JobKind::Turn, job, lane, work);
+    }
+
+    fn submit_save(&self, job: f64, lane: u32, work: impl FnOnce(&Shared) -> Done + Send + 'static) {
+        self.submit_as(JobKind::Save, job, lane, work);
+    }
+
+    fn submit_as(&self, kind: JobKind, job: f64, lane: u32, work: impl FnOnce(&Shared) -> Done + Send + 'static) {
         let shared = self.shared.clone();
         let run = Box::new(move || {
             let began = std::time::Instant::now();
@@ -679,7 +684,7 @@ impl Engine {
                 .unwrap_or_else(|_| Err(host("the engine panicked".into())));
             shared.outbox.post(outcome(job, done, began.elapsed().as_micros() as f64));
         });
-        self.pool.submit(Job { lane, run });
+        self.pool.submit(Job { lane, kind, run });
     }
 }
 

@@ -78,8 +78,8 @@ impl Guest {
 
     pub fn save(&mut self, image: &Image) -> Result<Vec<u8>, Failure> {
         let (globals, lies) = (self.instance().globals(), self.instance().lies);
-        let content = image.content().map_err(Failure::Host)?;
         let first = image.first().map_err(Failure::Host)?;
+        let content = image.below_saves(&first).map_err(Failure::Host)?;
         let mapped = if let Lies::First(mapped) = lies { mapped } else { 0 };
         snapshot::encode(self.memory(), &globals, &image.hash, first.as_deref(), mapped, |n| content.page(n)).map_err(Failure::Host)
     }

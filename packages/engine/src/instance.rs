@@ -26,6 +26,8 @@ pub struct Instance {
     pub wasm: WasmInstance,
     pub memory: Memory,
     pub lies: Lies,
+    /// Pages that it was restored with; none once its first turn has run.
+    pub unlearned: Option<Vec<usize>>,
     maximum: Arc<AtomicUsize>,
     globals: Vec<Global>,
     _lease: Option<Lease>,
@@ -80,9 +82,8 @@ impl Instance {
         let mut instance = Instance::bind(store, wasm, maximum, &image.code.globals, Some(lease))?;
         instance.lies = mapping.lies(memory_len);
         image.complete(&mapping, instance.memory_mut()).map_err(host)?;
-        if let Some(saved) = saved {
-            saved.apply(instance.memory_mut()).map_err(host)?;
-        }
+        let own = saved.map_or(Ok(Vec::new()), |saved| saved.apply(instance.memory_mut())).map_err(host)?;
+        instance.unlearned = Some(own);
         instance.set_globals(saved.map_or(&image.globals, |saved| &saved.globals))?;
         Ok(instance)
     }
@@ -91,7 +92,7 @@ impl Instance {
         let memory = wasm.get_memory(&mut store, "memory").ok_or_else(|| host("no export `memory`".into()))?;
         let globals: Option<Vec<Global>> = names.iter().map(|name| wasm.get_global(&mut store, name)).collect();
         let globals = globals.ok_or_else(|| host("a global that is not exported".into()))?;
-        Ok(Instance { store, wasm, memory, lies: Lies::Copies, maximum, globals, _lease: lease })
+        Ok(Instance { store, wasm, memory, lies: Lies::Copies, unlearned: None, maximum, globals, _lease: lease })
     }
 
     pub fn memory(&self) -> &[u8] {

@@ -8,24 +8,46 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Long jobs that a lane may have running: at that number its next jobs wait, so that those who spin compete
+/// Long jobs of a kind that a lane may have running: at that number its next ones wait, so that those who spin compete
 /// with each other and not with their neighbours.
 const MAX_DEMOTED: usize = 2;
-/// A lane whose long jobs took so much lately has its next ones run behind everybody else's from the start.
+/// A lane whose long turns took so much lately has its next ones run behind everybody else's from the start.
 const HOT: Duration = Duration::from_millis(150);
 const COOL: Duration = Duration::from_secs(1);
 const DEFAULT_WEIGHT: u32 = 100;
 /// Lanes that are remembered beyond those with anything to do.
 const MAX_IDLE: usize = 4096;
 
+/// What a job is for. Both count as time of their lane, but neither waits for long ones of the other: whoever wants
+/// the room of a tenant's agents would otherwise wait for turns of theirs that spin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum JobKind {
+    /// A save, of memory or of a home: what makes room. Before turns of its lane.
+    Save,
+    Turn,
+}
+
+const KINDS: [JobKind; 2] = [JobKind::Save, JobKind::Turn];
+
+struct Jobs<J> {
+    queue: VecDeque<J>,
+    demoted: usize,
+}
+
+impl<J> Jobs<J> {
+    fn may_begin(&self) -> bool {
+        !self.queue.is_empty() && self.demoted < MAX_DEMOTED
+    }
+}
+
 struct Lane<J> {
     weight: u32,
     /// Nanoseconds taken, times `DEFAULT_WEIGHT`, by weight.
     taken: u64,
-    queue: VecDeque<J>,
+    /// By kind.
+    jobs: [Jobs<J>; 2],
     running: usize,
-    demoted: usize,
-    /// Time that long jobs took lately, halved every `COOL`.
+    /// Time that long turns took lately, halved every `COOL`.
     heat: Duration,
     heated: Instant,
 }
@@ -48,8 +70,12 @@ impl<J> Default for Lanes<J> {
 }
 
 impl<J> Lane<J> {
+    fn of(&mut self, kind: JobKind) -> &mut Jobs<J> {
+        &mut self.jobs[kind as usize]
+    }
+
     fn may_begin(&self) -> bool {
-        !self.queue.is_empty() && self.demoted < MAX_DEMOTED
+        self.jobs.iter().any(Jobs::may_begin)
     }
 
     fn heat_now(&self) -> Duration {
@@ -57,13 +83,14 @@ impl<J> Lane<J> {
     }
 
     fn idle(&self) -> bool {
-        self.queue.is_empty() && self.running == 0
+        self.running == 0 && self.jobs.iter().all(|jobs| jobs.queue.is_empty())
     }
 }
 
 impl<J> Lanes<J> {
     fn lane(&mut self, lane: u32) -> &mut Lane<J> {
-        let fresh = || Lane { weight: DEFAULT_WEIGHT, taken: 0, queue: VecDeque::new(), running: 0, demoted: 0, heat: Duration::ZERO, heated: Instant::now() };
+        let jobs = || Jobs { queue: VecDeque::new(), demoted: 0 };
+        let fresh = || Lane { weight: DEFAULT_WEIGHT, taken: 0, jobs: [jobs(), jobs()], running: 0, heat: Duration::ZERO, heated: Instant::now() };
         self.lanes.entry(lane).or_insert_with(fresh)
     }
 
@@ -96,28 +123,29 @@ impl<J> Lanes<J> {
         self.queued
     }
 
-    pub fn push(&mut self, lane: u32, job: J) {
+    pub fn push(&mut self, lane: u32, kind: JobKind, job: J) {
         let clock = self.clock;
         self.queued += 1;
         self.change(lane, |of| {
             if of.idle() {
                 of.taken = of.taken.max(clock);
             }
-            of.queue.push_back(job);
+            of.of(kind).queue.push_back(job);
         });
     }
 
     /// The next job, if one may begin.
-    pub fn pop(&mut self) -> Option<(u32, J)> {
+    pub fn pop(&mut self) -> Option<(u32, JobKind, J)> {
         let (taken, lane) = *self.ready.first()?;
         self.clock = self.clock.max(taken);
         self.queued -= 1;
         self.running += 1;
-        let job = self.change(lane, |of| {
+        let (kind, job) = self.change(lane, |of| {
             of.running += 1;
-            of.queue.pop_front().expect("ready")
+            let kind = KINDS.into_iter().find(|kind| of.of(*kind).may_begin()).expect("ready");
+            (kind, of.of(kind).queue.pop_front().expect("ready"))
         });
-        Some((lane, job))
+        Some((lane, kind, job))
     }
 
     /// A job of this lane has taken so much more.
@@ -129,7 +157,7 @@ impl<J> Lanes<J> {
         self.highest = self.highest.max(taken);
     }
 
-    /// A long job of this lane has taken so much more.
+    /// A long turn of this lane has taken so much more.
     pub fn heat(&mut self, lane: u32, time: Duration) {
         let of = self.lane(lane);
         of.heat = of.heat_now() + time;
@@ -140,14 +168,14 @@ impl<J> Lanes<J> {
         self.lanes.get(&lane).is_some_and(|of| of.heat > HOT && of.heat_now() > HOT)
     }
 
-    pub fn demoted(&mut self, lane: u32) {
-        self.change(lane, |of| of.demoted += 1);
+    pub fn demoted(&mut self, lane: u32, kind: JobKind) {
+        self.change(lane, |of| of.of(kind).demoted += 1);
     }
 
-    pub fn ended(&mut self, lane: u32, demoted: bool) {
+    pub fn ended(&mut self, lane: u32, kind: JobKind, demoted: bool) {
         self.change(lane, |of| {
             of.running -= 1;
-            of.demoted -= usize::from(demoted);
+            of.of(kind).demoted -= usize::from(demoted);
         });
         self.running -= 1;
         if self.running == 0 && self.queued == 0 {

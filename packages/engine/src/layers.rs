@@ -4,7 +4,7 @@
 //! memory and copy the pages in which the image differs; when there are more, or they are made often, the image
 //! is flattened into one sealed memory of its own. That goes with the last instance that maps it, or once
 //! others are made more often. So a thousand programs with one instance each share one parent, and a thousand
-//! instances of one program share one image.
+//! instances of one program share one image. Those that are restored share another: the image and its first turn.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -16,7 +16,7 @@ use crate::code::Code;
 use crate::delta::Delta;
 use crate::first::{short, First, FirstPages, Pages as FirstBody, SharedPages, Short};
 use crate::image::{GlobalValue, Handles, Hash, ImageFile, Pages};
-use crate::instance::Instance;
+use crate::instance::{Instance, MOST_MEMORY};
 use crate::snapshot;
 use crate::sys::{self, Sealed, PAGE};
 use crate::warm::Warm;
@@ -25,6 +25,8 @@ use crate::warm::Warm;
 const MANY: usize = 8;
 /// Or from so many that were made one after the other: by then copying pages has cost more than flattening.
 const OFTEN: usize = 16;
+/// A first turn with more memory is copied by each that is restored over it.
+const MOST_FLAT: usize = 64 << 20;
 /// So many bytes stay though nobody lives over them.
 const KEPT: usize = 256 << 20;
 
@@ -136,7 +138,10 @@ pub struct Lease(Arc<Image>);
 impl Drop for Lease {
     fn drop(&mut self) {
         if self.0.live.fetch_sub(1, SeqCst) == 1 {
-            *self.0.first_pages.lock().expect("first") = None;
+            // Nobody looks at them where a thread died with them.
+            if let Ok(mut pages) = self.0.first_pages.lock() {
+                *pages = None;
+            }
         }
     }
 }
@@ -208,7 +213,9 @@ impl Image {
                 let shared = below.bytes().len().min(memory.len());
                 memory[..shared].copy_from_slice(&below.bytes()[..shared]);
             }
-            self.delta.as_ref().map_or(Ok(()), |delta| delta.apply(&mut memory))?;
+            if let Some(delta) = &self.delta {
+                delta.apply(&mut memory)?;
+            }
             Ok(memory)
         })
     }
@@ -222,10 +229,11 @@ impl Image {
         if let Some(sealed) = self.kept.clone() {
             return Ok(Mapping { sealed, over: false, first });
         }
-        let often = self.flat.is_often();
+        // Those that are restored are about to have a memory of their own, which this one would stand beside.
+        let few = first.is_some() || (!self.flat.is_often() && self.live.load(SeqCst) < MANY);
         let sealed = match (self.flat.known(), &self.below) {
             (Some(flat), _) => flat,
-            (None, Some(below)) if self.live.load(SeqCst) < MANY && !often => {
+            (None, Some(below)) if few => {
                 return Ok(Mapping { sealed: below.clone(), over: true, first });
             }
             _ => self.flatten()?,
@@ -250,20 +258,18 @@ impl Image {
         Ok(())
     }
 
-    /// What instances write in the turn for which they are made; `None` where nobody can tell.
-    fn warm_of(&self, lies: Lies) -> Option<&Warm> {
-        match lies {
-            Lies::Image => Some(&self.warm),
-            Lies::First(_) => Some(&self.first_warm),
+    /// Learns from what an instance wrote, after the turn for which it was made.
+    pub fn learn(&self, instance: &mut Instance) {
+        let Some(own) = instance.unlearned.take() else { return };
+        let (warm, mapped) = match instance.lies {
+            Lies::Image => (&self.warm, self.memory_len),
+            Lies::First(mapped) => (&self.first_warm, mapped),
             // Pages that it had to copy look like those that it wrote.
-            Lies::Copies => None,
+            Lies::Copies => return,
+        };
+        if warm.wants_samples() {
+            warm.learn(&sys::dirty_pages(instance.memory()).unwrap_or_default(), &own, mapped);
         }
-    }
-
-    /// Learns from what an instance wrote in the turn for which it was made.
-    pub fn learn(&self, instance: &Instance) {
-        let Some(warm) = self.warm_of(instance.lies).filter(|warm| warm.wants_samples()) else { return };
-        warm.learn(&sys::dirty_pages(instance.memory()).unwrap_or_default(), self.memory_len);
     }
 
     /// What a first turn over it left, for saves to lie over; none before this was said, and it is said once.
@@ -274,40 +280,41 @@ impl Image {
             return Err("a first turn over another".into());
         }
         let memory_len = snapshot.memory_len;
+        if memory_len > MOST_MEMORY || memory_len % PAGE != 0 {
+            return Err("a first turn with an impossible size".into());
+        }
         let _ = self.first.set(First { name, bytes, memory_len, numbers: OnceLock::new() });
         Ok(())
     }
 
     pub fn first(&self) -> Result<SharedPages, String> {
-        let Some(first) = self.first.get() else { return Ok(None) };
-        let mut known = self.first_pages.lock().expect("first");
-        if known.is_none() {
-            *known = Some(Arc::new(self.open_first(first)?));
-        }
-        Ok(known.clone())
-    }
-
-    fn open_first(&self, First { name, bytes, memory_len, numbers }: &First) -> Result<FirstPages, String> {
+        let Some(First { name, bytes, memory_len, numbers }) = self.first.get() else { return Ok(None) };
         if let (Some(numbers), Some(sealed)) = (numbers.get(), self.first_flat.known()) {
             let pages = FirstBody::Flat(sealed);
-            return Ok(FirstPages { name: *name, memory_len: *memory_len, numbers: numbers.clone(), pages });
+            return Ok(Some(Arc::new(FirstPages { name: *name, memory_len: *memory_len, numbers: numbers.clone(), pages })));
         }
-        let content = self.content()?;
-        let opened = snapshot::decode(bytes, &self.hash)?.pages(*name, |n| content.page(n))?;
-        let _ = numbers.set(opened.numbers.clone());
-        Ok(opened)
+        let mut known = self.first_pages.lock().expect("first");
+        if known.is_none() {
+            let content = self.content()?;
+            let opened = snapshot::decode(bytes, &self.hash)?.pages(*name, |n| content.page(n))?;
+            let _ = numbers.set(opened.numbers.clone());
+            *known = Some(Arc::new(opened));
+        }
+        Ok(known.clone())
     }
 
     /// The first turn by its name, for an instance that is saved over it. When that is done often, it becomes memory
     /// that instances map.
     pub fn first_named(&self, name: Short) -> Result<Arc<FirstPages>, String> {
         let first = self.first()?.filter(|first| first.name == name).ok_or("a snapshot over another first turn")?;
-        if first.flat().is_some() || !self.first_flat.is_often() {
+        let many = self.live.load(SeqCst) >= MANY;
+        let memory_len = self.memory_len.max(first.memory_len);
+        if first.flat().is_some() || memory_len > MOST_FLAT || !(self.first_flat.is_often() || many) {
             return Ok(first);
         }
         let sealed = self.first_flat.require(|| {
             let content = self.content()?;
-            let mut memory = vec![0; self.memory_len.max(first.memory_len)];
+            let mut memory = vec![0; memory_len];
             for (n, to) in memory.chunks_exact_mut(PAGE).enumerate() {
                 if let Some(page) = first.page(n).or_else(|| content.page(n)) {
                     to.copy_from_slice(page);
@@ -315,9 +322,17 @@ impl Image {
             }
             Ok(memory)
         })?;
-        let flat = Arc::new(FirstPages { name, memory_len: first.memory_len, numbers: first.numbers.clone(), pages: FirstBody::Flat(sealed) });
-        *self.first_pages.lock().expect("first") = Some(flat.clone());
-        Ok(flat)
+        // Whoever maps it holds it; the copy is not needed any more.
+        *self.first_pages.lock().expect("first") = None;
+        Ok(Arc::new(FirstPages { name, memory_len: first.memory_len, numbers: first.numbers.clone(), pages: FirstBody::Flat(sealed) }))
+    }
+
+    /// What saves are compared with: the first turn where it is mapped, which holds the image too, or else the image.
+    pub fn below_saves(&self, first: &SharedPages) -> Result<Content, String> {
+        match first.as_ref().and_then(|first| first.flat()) {
+            Some(flat) => Ok(Content { sealed: Some(flat.clone()), over: Vec::new(), pages: Vec::new() }),
+            None => self.content(),
+        }
     }
 
     /// The image's own pages, for whoever compares with them.

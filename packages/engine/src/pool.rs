@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::lanes::Lanes;
+use crate::lanes::{JobKind, Lanes};
 use crate::module::NATIVE_STACK;
 use crate::sys;
 
@@ -35,11 +35,6 @@ pub const HOST_LANE: u32 = 0;
 /// That of compiling what others wrote.
 pub const COMPILE_LANE: u32 = u32::MAX;
 
-/// The lane of a tenant's saves: whoever wants the room that its agents take does not wait for turns of theirs.
-pub fn saving(lane: u32) -> u32 {
-    lane | 1 << 31
-}
-
 /// The share of the node's own work, where a tenant has 100.
 const HOST_WEIGHT: u32 = 800;
 
@@ -50,12 +45,14 @@ pub type Discarded = Box<dyn Send>;
 
 pub struct Job {
     pub lane: u32,
+    pub kind: JobKind,
     pub run: Box<dyn FnOnce() + Send>,
 }
 
 struct Running {
     thread: i32,
     lane: u32,
+    kind: JobKind,
     since: Instant,
     /// What its lane was charged for it.
     charged: Duration,
@@ -119,7 +116,7 @@ impl Pool {
 
     pub fn submit(&self, job: Job) {
         let mut state = self.state.lock().expect("pool");
-        state.lanes.push(job.lane, job);
+        state.lanes.push(job.lane, job.kind, job);
         self.queued.store(state.lanes.len(), SeqCst);
         let asleep = state.asleep > 0;
         drop(state);
@@ -185,11 +182,11 @@ impl Pool {
             }
             let more = ended.since.elapsed().saturating_sub(ended.charged);
             state.lanes.charge(ended.lane, more);
-            if ended.demoted {
+            if ended.demoted && ended.kind == JobKind::Turn {
                 let worked = sys::thread_cpu_ns().saturating_sub(ended.cpu_seen);
                 state.lanes.heat(ended.lane, Duration::from_nanos(worked));
             }
-            state.lanes.ended(ended.lane, ended.demoted);
+            state.lanes.ended(ended.lane, ended.kind, ended.demoted);
             if ended.demoted {
                 // Jobs of this lane may have been waiting for exactly this end.
                 self.work.notify_all();
@@ -203,8 +200,8 @@ impl Pool {
     }
 
     /// A job runs long, or will: the pool gets another thread for it, and its own ends with it.
-    fn give_way(self: &Arc<Self>, state: &mut State, lane: u32) {
-        state.lanes.demoted(lane);
+    fn give_way(self: &Arc<Self>, state: &mut State, lane: u32, kind: JobKind) {
+        state.lanes.demoted(lane, kind);
         state.workers -= 1;
         if state.workers < self.size {
             self.add_worker(state);
@@ -225,23 +222,23 @@ impl Pool {
                 state = self.state.lock().expect("pool");
                 continue;
             }
-            if let Some((lane, job)) = state.lanes.pop() {
+            if let Some((lane, kind, job)) = state.lanes.pop() {
                 self.queued.store(state.lanes.len(), SeqCst);
                 if state.lanes.len() > 0 && state.asleep > 0 {
                     // Whoever submitted the rest may have woken nobody, because this thread was looking.
                     self.work.notify_one();
                 }
-                let hot = lane != HOST_LANE && state.lanes.is_hot(lane);
+                let hot = kind == JobKind::Turn && lane != HOST_LANE && state.lanes.is_hot(lane);
                 let cpu = sys::thread_cpu_ns();
                 let since = Instant::now();
-                let running = Running { thread, lane, since, charged: Duration::ZERO, cpu_began: cpu, cpu_seen: cpu, demoted: hot, sunk: hot };
+                let running = Running { thread, lane, kind, since, charged: Duration::ZERO, cpu_began: cpu, cpu_seen: cpu, demoted: hot, sunk: hot };
                 let first = state.running.is_empty();
                 state.running.insert(id, running);
                 if first {
                     self.watch.notify_one();
                 }
                 if hot {
-                    self.give_way(&mut state, lane);
+                    self.give_way(&mut state, lane, kind);
                     sys::sink(thread);
                 }
                 return Some(job);
@@ -279,7 +276,7 @@ impl Pool {
             for running in state.running.values_mut() {
                 let ran = running.since.elapsed();
                 let cpu = sys::cpu_ns_of(running.thread);
-                let worked = running.demoted.then(|| Duration::from_nanos(cpu.saturating_sub(running.cpu_seen)));
+                let worked = (running.demoted && running.kind == JobKind::Turn).then(|| Duration::from_nanos(cpu.saturating_sub(running.cpu_seen)));
                 charges.push((running.lane, ran.saturating_sub(running.charged), worked));
                 (running.charged, running.cpu_seen) = (ran, cpu);
                 if !running.demoted && running.since.elapsed() >= DEMOTE_AFTER {
@@ -287,7 +284,7 @@ impl Pool {
                     if running.lane != HOST_LANE {
                         sys::demote(running.thread, DEMOTED_NICE);
                     }
-                    lanes.push(running.lane);
+                    lanes.push((running.lane, running.kind));
                 }
                 if !running.sunk && running.lane != HOST_LANE && Duration::from_nanos(cpu.saturating_sub(running.cpu_began)) >= SINK_AFTER {
                     running.sunk = true;
@@ -301,8 +298,8 @@ impl Pool {
                     state.lanes.heat(lane, worked);
                 }
             }
-            for lane in lanes {
-                self.give_way(&mut state, lane);
+            for (lane, kind) in lanes {
+                self.give_way(&mut state, lane, kind);
             }
         }
     }

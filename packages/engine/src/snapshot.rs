@@ -76,7 +76,8 @@ pub fn decode<'a>(bytes: &'a [u8], image: &Hash) -> Result<Snapshot<'a>, String>
 
 impl Snapshot<'_> {
     /// Applies the pages over memory that holds the image, and over that the first turn that it names.
-    pub fn apply(&self, memory: &mut [u8]) -> Result<(), String> {
+    /// Their numbers.
+    pub fn apply(&self, memory: &mut [u8]) -> Result<Vec<usize>, String> {
         self.delta.apply(memory)
     }
 

@@ -99,7 +99,8 @@ pub fn ranges(mut pages: Vec<usize>) -> Vec<(usize, usize)> {
 /// are copied then.
 pub fn populate(memory: &mut [u8], ranges: &[(usize, usize)]) {
     for (at, len) in ranges {
-        let Some(range) = memory.get_mut(*at..*at + *len) else { continue };
+        let end = (*at + *len).min(memory.len());
+        let Some(range) = memory.get_mut(*at..end) else { continue };
         for piece in range.chunks_mut(AT_ONCE) {
             // SAFETY: the range lies in memory that we hold exclusively; its contents do not change. Where it
             // is no mapping of pages, the call fails and does nothing.

@@ -1,16 +1,16 @@
 /**
- * One agent that is awake: its state, its instance, and the loop that runs its turns.
+ * One agent that is awake: its state, and the loop that runs its turns on its instance.
  *
  * Everything that happens to an agent goes through `append`, which writes the entry and folds it in
  * one step, with what changed of its authority. Nothing leaves the node before it is durable: replies
  * and effects are released by the log.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { type Influence, isStopped } from '@cardinal/cards'
 import { EngineFailure, type HomeProblem, type HomeRows, type HomeUse, type Instance } from '@cardinal/engine'
 import type { PayloadKey, Tip } from '@cardinal/oplog'
 import { noActs } from './acts.ts'
 import { waitingOf } from './admission.ts'
+import { AgentInstance } from './agent-instance.ts'
 import { answersOf, endChildren } from './answers.ts'
 import { appendEntry } from './append.ts'
 import type { AuthorityPayload } from './authority-wire.ts'
@@ -21,16 +21,14 @@ import { Ending } from './ending.ts'
 import { KernelError } from './errors.ts'
 import { encodeGiven, type HomeToTake, PAUSE_PARTS, partsOf } from './given-home.ts'
 import { type ExportedHome, influenceToSign } from './home-transfer.ts'
-import { homeUnavailable, WAL_BYTES_AWAKE } from './homes.ts'
 import { type Address, type EffectId, effectId, type InvocationId, showAddress } from './ids.ts'
 import type { LoadedImage } from './images.ts'
 import { chooseInputs } from './inputs.ts'
 import { type AgentLimits, homeOf, told } from './limits.ts'
 import { cancelledReceipt } from './outcome.ts'
 import { Outgoing } from './outgoing.ts'
-import { type Identity, type Replayed, replay, turnSeed } from './replay.ts'
+import { type Identity, type Replayed, turnSeed } from './replay.ts'
 import type { Reply, ReplyError } from './reply.ts'
-import { Saving } from './saving.ts'
 import { Standing } from './standing.ts'
 import { type AgentState, fold, isQuiet, nextWake, type OpenEffect, type PendingInput } from './state.ts'
 import { failedEntry, firstLine, type TurnBase, type TurnUsage, turnEntry } from './turn-entry.ts'
@@ -74,9 +72,6 @@ export interface Answer {
 
 /** So many effects of a turn begin at once; the rest waits its turn among other tenants'. */
 const CROWD = 16
-/** How soon, and how seldom at last, a home is tried again that the disk has no room for. */
-const RETRY_MS = 250
-const MAX_RETRY_MS = 10_000
 
 export class LiveAgent {
   readonly address: Address
@@ -92,18 +87,12 @@ export class LiveAgent {
   readonly #around: Surroundings
   readonly #afterTurn: (() => void)[] = []
   readonly #wiping: Wiping
-  readonly #saving: Saving
-  #instance: Instance | undefined
-  /** It has stored something: its memory is saved in its home, with what it stored. */
-  #hasHome: boolean
-  /** Bytes of its home's write-ahead log at its last save. */
-  #walBytes = 0
+  readonly #instance: AgentInstance
   #running: Promise<void> | undefined
   #timer: Timer | undefined
   #stopping = false
   /** Effects that are allowed and wait for their turn at the kernel's thread. */
   #toBegin = 0
-  readonly #putAway = new AbortController()
   /** From here on somebody else may write this agent's entries. */
   #stopped = false
 
@@ -122,10 +111,7 @@ export class LiveAgent {
     this.identity = identity
     this.image = image
     this.state = state
-    this.#instance = back?.instance
-    this.#hasHome = back?.hasHome ?? false
-    this.#saving = new Saving(around.ctx, identity, back?.memoryFile)
-    if (this.#hasHome) around.ctx.homes.open.used(this)
+    this.#instance = new AgentInstance(around.ctx, identity, image, state, this, back)
     around.ctx.images.hold(image)
     around.ctx.admission.changed(address, waitingOf(state))
     const who = { address, name: this.name, birth: identity.birth, state, methods: image.methods }
@@ -182,14 +168,11 @@ export class LiveAgent {
     if (this.state.wiping) {
       const begins = this.#wiping.goOn()
       if (begins === undefined) return
-      this.#saving.restart()
       if (begins === 'given') {
         this.#occupy(this.#takeGiven())
         return
       }
-      this.#dropInstance()
-      this.#saving.forget().catch(this.#around.fatal)
-      if (this.#hasHome) this.#removeHome()
+      this.#instance.forget().catch(this.#around.fatal)
     }
     this.#arm()
     if (this.state.held) {
@@ -234,7 +217,7 @@ export class LiveAgent {
       const clockMs = Math.max(ctx.clock.nowMs(), this.state.timeMs)
       const sqlSteps = this.limits.sql.value
       const ask: AskHome = async (sql, maxRows) =>
-        this.#hasHome
+        this.#instance.hasHome
           ? ctx.engine.readHome(instance, this.identity.lane, { sql, maxRows, sqlSteps, clockMs })
           : { code: 1, error: 'the agent has stored nothing yet' }
       const found = act(ask)
@@ -253,7 +236,7 @@ export class LiveAgent {
   }> {
     const { ctx } = this.#around
     return this.#look(async (instance) => {
-      const problems = this.#hasHome ? await ctx.engine.checkHome(instance, this.identity.lane) : []
+      const problems = this.#instance.hasHome ? await ctx.engine.checkHome(instance, this.identity.lane) : []
       return { ...ctx.homes.sizeOf(this.identity.birth), problems }
     })
   }
@@ -265,16 +248,13 @@ export class LiveAgent {
         const looking = async () => {
           if (this.#stopping)
             throw new KernelError('Unavailable', 'Closing', `\`${this.name}\` is being put away`)
-          if (!this.#instance) await this.#rebuild()
-          // It may be closed, and is opened by whoever looks.
-          if (this.#hasHome) this.#around.ctx.homes.open.used(this)
-          return act(this.#instance as Instance)
+          return act(await this.#instance.require())
         }
         this.#occupy(
           looking().then(resolve, async (error) => {
             reject(this.#around.ctx.homes.toTell(error, this.name))
             // What failed in the engine has lost its instance: it comes back from what is saved.
-            if (error instanceof EngineFailure) await this.#rebuild()
+            if (error instanceof EngineFailure) await this.#instance.rebuild()
           }),
         )
       })
@@ -305,15 +285,11 @@ export class LiveAgent {
   exportHome(to: string, principal: string): Promise<ExportedHome> {
     const { ctx } = this.#around
     return this.#look(async (instance) => {
-      if (!this.#hasHome)
+      if (!this.#instance.hasHome)
         throw new KernelError('NotFound', 'NoHome', `\`${this.name}\` has stored nothing yet`)
       const { pos, seq } = this.append('looked', { by: principal }, [Buffer.from('home export')])
       const signed = influenceToSign(this.standing.world, this.standing.row)
-      await this.save()
-      // One that could not be saved was brought back from its log.
-      if (this.#instance !== instance)
-        throw homeUnavailable(`the home of \`${this.name}\` could not be saved`)
-      await ctx.engine.exportHome(instance, this.identity.lane, to)
+      await this.#instance.exportHome(instance, to)
       await ctx.log.untilDurable(pos)
       return { seq, setUp: !this.state.pending.some(({ kind }) => kind === 'birth'), ...signed }
     })
@@ -366,17 +342,17 @@ export class LiveAgent {
     const timeMs = Math.max(ctx.clock.nowMs(), this.state.timeMs)
     const seed = turnSeed(ctx.secret, this.identity.birth, basis.hash)
     const { limits } = this
-    this.#instance ??= ctx.engine.create(this.image.image, {
-      home: ctx.homes.fileOf(this.identity.birth),
-    })
     const homeBytes = this.homeBytes
-    const outcome = await this.#deliver(inputs, timeMs, seed, homeBytes, limits)
+    const { fuel, memory, sql, wall } = limits
+    const bounds = { fuel: fuel.value, memoryBytes: memory.value, sqlSteps: sql.value, homeBytes }
+    const turn = { events: inputs.map((i) => i.bytes), clockMs: timeMs, seed, ...bounds }
+    const outcome = await this.#instance.run(turn, wall.value)
     if ('denied' in outcome && outcome.denied) this.#noteMemory(limits)
     const base = {
       inputs: inputs.map((i) => i.ref),
       basis: basis.seq,
       time: timeMs,
-      limits: { fuel: limits.fuel.value, memory: limits.memory.value, effects: limits.effects.value },
+      limits: { fuel: fuel.value, memory: memory.value, effects: limits.effects.value },
     }
     if (!outcome.ok) {
       const { kind, detail, ends } = outcome
@@ -389,14 +365,9 @@ export class LiveAgent {
       if (!(error instanceof BadOutput)) throw error
       return this.#fail(inputs, base, error.code, error.message)
     }
-    const home = outcome.home && homeMeta(outcome.home, { steps: limits.sql.value, bytes: homeBytes })
-    if (home) {
-      this.#hasHome = true
-      ctx.homes.open.used(this)
-    }
+    const home = outcome.home && homeMeta(outcome.home, { steps: sql.value, bytes: homeBytes })
     this.#commit(base, output, outcome.output, { fuel: outcome.fuel, home })
-    this.#saving.ran(outcome.micros)
-    if (this.#saving.isDue) await this.save()
+    await this.#instance.ran(outcome.micros)
   }
 
   /** Which version of its manifest is in force, where it is another than at its birth. */
@@ -421,54 +392,6 @@ export class LiveAgent {
   /** What bounds it now. */
   get limits(): AgentLimits {
     return this.#around.ctx.limits.of(this.address)
-  }
-
-  /** A host failure is not the guest's: the attempt never happened, so it is made again from the record. */
-  async #deliver(
-    inputs: readonly PendingInput[],
-    clockMs: number,
-    seed: Buffer,
-    homeBytes: number,
-    { fuel, memory, sql, wall }: AgentLimits,
-  ) {
-    const { ctx } = this.#around
-    const bounds = { fuel: fuel.value, memoryBytes: memory.value, sqlSteps: sql.value, homeBytes }
-    const turn = { events: inputs.map((i) => i.bytes), clockMs, seed, ...bounds }
-    let failed = 0
-    for (let attempt = 1; ; attempt++) {
-      try {
-        const running = ctx.engine.deliver(this.#instance as Instance, this.identity.lane, turn)
-        const outcome = await within(running, wall.value)
-        if (outcome === 'late')
-          return { ok: false as const, kind: 'OutOfTime', detail: 'it took too long', ends: running }
-        ctx.homes.waiting.delete(this)
-        return { ...outcome, ends: undefined }
-      } catch (error) {
-        if (!(error instanceof EngineFailure)) throw error
-        if (ctx.homes.isOfDisk(error)) await this.#waitForDisk(attempt, error)
-        else if (++failed > 1) {
-          if (!error.ofHome) throw error
-          // Twice over a home that was made anew: it is what the guest does there, not what the host lacks.
-          return { ok: false as const, kind: 'HomeFailed', detail: error.message, ends: undefined }
-        }
-        await this.#rebuild()
-      }
-    }
-  }
-
-  /** What the disk did not let it do is tried again, ever more seldom; while it is full the node takes nothing new in. */
-  async #waitForDisk(attempt: number, error: unknown): Promise<void> {
-    const { homes } = this.#around.ctx
-    const { waiting } = homes
-    if (homes.isFull(error)) waiting.add(this)
-    else waiting.delete(this)
-    this.#dropInstance()
-    const waitMs = Math.min(RETRY_MS * 2 ** (attempt - 1), MAX_RETRY_MS)
-    // Whoever puts it away does not wait for the end of that.
-    await sleep(waitMs, undefined, { signal: this.#putAway.signal }).catch(() => {})
-    if (!this.#stopping) return
-    waiting.delete(this)
-    throw homes.toTell(error, this.name)
   }
 
   /** Decisions, answers and ends of one turn, and its entry: one step, in which nothing else happens. */
@@ -574,7 +497,7 @@ export class LiveAgent {
     ends?: Promise<unknown>,
   ): Promise<void> {
     const { ctx } = this.#around
-    this.#dropInstance()
+    this.#instance.drop()
     const shown = ctx.images.mapStack(this.image.hash, detail)
     const { meta, payloads, error } = failedEntry(this.state, base, inputs, kind, shown)
     const acts = noActs()
@@ -598,40 +521,7 @@ export class LiveAgent {
     })
     // What comes of it is nobody's any more, and neither is its failure.
     await ends?.catch(() => {})
-    await this.#rebuild()
-  }
-
-  /**
-   * Memory again, from the last snapshot and the record. Where the disk has no room for what is repeated, it
-   * waits for room: nothing has failed that the record would know of.
-   */
-  async #rebuild(): Promise<void> {
-    const { homes } = this.#around.ctx
-    for (let attempt = 1; ; attempt++) {
-      try {
-        await this.#bringBack()
-        homes.waiting.delete(this)
-        return
-      } catch (error) {
-        if (!homes.isOfDisk(error)) throw error
-        await this.#waitForDisk(attempt, error)
-      }
-    }
-  }
-
-  async #bringBack(): Promise<void> {
-    const { ctx } = this.#around
-    this.#dropInstance()
-    const { tip } = this.state
-    await ctx.log.untilDurable(tip.pos)
-    ctx.derived.apply()
-    const row = ctx.derived.findAgent(this.address)
-    const snapshot = row && ctx.derived.saves.find(row.birth)
-    const back = await replay(ctx, this.identity, this.image, tip, { snapshot })
-    this.#instance = back.instance
-    this.#hasHome = back.hasHome
-    if (this.#hasHome) ctx.homes.open.used(this)
-    this.#saving.restart()
+    await this.#instance.rebuild()
   }
 
   showReply(ok: boolean, value: unknown): Reply {
@@ -678,76 +568,25 @@ export class LiveAgent {
     this.pump()
   }
 
-  /**
-   * Saves memory, state and home as one: a barrier between turns, at a durable entry. What is taken in
-   * meanwhile comes after it. A host that cannot write saves nothing; then more is repeated later.
-   */
-  async save(): Promise<boolean> {
-    const { engine } = this.#around.ctx
-    const instance = this.#instance
-    // It has run nothing since it was born.
-    if (!instance) return true
-    return this.#saving.save(
-      this.state,
-      () => engine.save(instance, this.identity.lane),
-      (tip, bytes) => (this.#hasHome ? this.#saveHome(tip, bytes) : this.#saveRow(tip, bytes)),
-    )
-  }
-
-  /** Whether it is kept. */
-  async #saveRow(tip: Tip, bytes: Buffer): Promise<boolean> {
-    const { derived } = this.#around.ctx
-    derived.apply()
-    return derived.saves.keep(this.identity.birth, tip, bytes)
-  }
-
-  /** Whether it is kept. */
-  async #saveHome({ seq, hash }: Tip, bytes: Buffer): Promise<boolean> {
-    const { engine, homes } = this.#around.ctx
-    const instance = this.#instance as Instance
-    try {
-      this.#walBytes = await engine.commitHome(instance, this.identity.lane, { seq, hash, bytes })
-      homes.open.used(this)
-      if (this.#walBytes <= WAL_BYTES_AWAKE || this.#stopping) return true
-      await engine.checkpointHome(instance, this.identity.lane)
-      return true
-    } catch (error) {
-      if (!(error instanceof EngineFailure)) throw error
-      // The instance is gone with it. Whoever is put away comes back from the save before.
-      this.#dropInstance()
-      if (!this.#stopping) await this.#rebuild()
-      return false
-    }
-  }
-
   /** Begins with the home that was given, as a replay would; and keeps it, so that none has to. */
   async #takeGiven(): Promise<void> {
-    await this.#rebuild()
-    await this.save()
-  }
-
-  /** What was stored before a wipe. Nobody has it open, so that it is gone before anything new is stored. */
-  #removeHome(): void {
-    const { homes } = this.#around.ctx
-    this.#hasHome = false
-    homes.remove(homes.fileOf(this.identity.birth)).catch((error) => this.#around.fatal(error))
+    await this.#instance.rebuild()
+    await this.#instance.save()
   }
 
   /** Ends this object: nothing of the agent stays in the process. Its turn, if one runs, ends first. */
   async stop(options: { readonly save: boolean }): Promise<void> {
     this.#stopping = true
-    this.#putAway.abort()
+    this.#instance.putAway()
     // What waited for its end may take its place.
     while (this.#running) await this.#running
     this.#wiping.giveUp()
     this.#timer?.cancel()
     this.outgoing.abortAll()
-    if (options.save && !this.state.quarantined && !this.state.stopped) await this.save()
-    this.#dropInstance()
-    const { homes, authority } = this.#around.ctx
-    if (this.#hasHome) homes.asleep(homes.fileOf(this.identity.birth), this.#walBytes)
+    if (options.save && !this.state.quarantined && !this.state.stopped) await this.#instance.save()
+    this.#instance.end()
     this.#stopped = true
-    const { images, admission } = this.#around.ctx
+    const { images, admission, authority } = this.#around.ctx
     images.letGo(this.image)
     admission.changed(this.address, -waitingOf(this.state))
     authority.sleep(this.standing.row)
@@ -755,34 +594,15 @@ export class LiveAgent {
 
   /** Saves what is there between two turns; what is open or out stays so. */
   async checkpoint(): Promise<void> {
-    if (await this.#look(() => this.save())) return
+    if (await this.#look(() => this.#instance.save())) return
     throw new KernelError('Unavailable', 'NotSaved', `\`${this.name}\` could not be saved: is the disk full?`)
   }
 
   /** Saves and closes the home, which takes descriptors, until a turn needs it again. False: not now. */
   parkHome(): boolean {
-    if (this.#running || this.#stopping || !this.#instance || this.state.wiping) return false
-    this.#occupy(this.#park())
+    if (this.#running || this.#stopping || !this.#instance.now || this.state.wiping) return false
+    this.#occupy(this.#instance.park())
     return true
-  }
-
-  async #park(): Promise<void> {
-    const { engine, homes } = this.#around.ctx
-    const before = this.#instance as Instance
-    try {
-      await this.save()
-      // One whose save failed was brought back with its turns uncommitted, and stays open.
-      if (this.#instance === before) await engine.parkHome(before, this.identity.lane)
-    } finally {
-      homes.open.closed(this)
-    }
-    if (this.#instance !== before && this.#hasHome) homes.open.used(this)
-  }
-
-  #dropInstance(): void {
-    this.#around.ctx.homes.open.closed(this)
-    if (this.#instance) this.#around.ctx.engine.drop(this.#instance)
-    this.#instance = undefined
   }
 }
 
@@ -799,19 +619,6 @@ const LIMIT_OF: Readonly<Record<string, 'fuel' | 'memory' | 'wall' | 'sql' | und
   OutOfMemory: 'memory',
   OutOfTime: 'wall',
   SqlSteps: 'sql',
-}
-
-/** What comes of it in time; `late` if nothing has. */
-async function within<T>(work: Promise<T>, ms: number): Promise<T | 'late'> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<'late'>((resolve) => {
-    timer = setTimeout(resolve, ms, 'late')
-  })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 function homeMeta(use: HomeUse, bounds: Pick<HomeMeta, 'steps' | 'bytes'>): HomeMeta {

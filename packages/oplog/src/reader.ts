@@ -1,4 +1,4 @@
-/** Reading single entries back, by position. Holds a few segments open until `close`. */
+/** Reading single entries back, by position. Holds segments open until `close`. */
 import fs from 'node:fs'
 import path from 'node:path'
 import { corrupt } from './errors.ts'
@@ -64,15 +64,30 @@ export class Reader {
 
   #file(segment: number): number {
     const known = this.#files.get(segment)
-    if (known !== undefined) return known
-    if (this.#files.size >= MAX_OPEN_SEGMENTS) {
-      const [oldest, fd] = this.#files.entries().next().value as [number, number]
-      fs.closeSync(fd)
-      this.#files.delete(oldest)
-    }
-    const fd = fs.openSync(path.join(this.#folder, segmentName(segment)), 'r')
+    // The one that was used longest ago is the first.
+    if (known !== undefined) this.#files.delete(segment)
+    if (this.#files.size >= MAX_OPEN_SEGMENTS) this.#closeOne()
+    const fd = known ?? this.#open(segment)
     this.#files.set(segment, fd)
     return fd
+  }
+
+  /** Where the process has no descriptor left, it takes one of its own. */
+  #open(segment: number): number {
+    for (;;) {
+      try {
+        return fs.openSync(path.join(this.#folder, segmentName(segment)), 'r')
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EMFILE' || this.#files.size === 0) throw error
+        this.#closeOne()
+      }
+    }
+  }
+
+  #closeOne(): void {
+    const [segment, fd] = this.#files.entries().next().value as [number, number]
+    fs.closeSync(fd)
+    this.#files.delete(segment)
   }
 }
 
