@@ -68,6 +68,16 @@ async function openNode(compiler: Compiler): Promise<Node> {
   return { engine, image, overLarge, bare, first }
 }
 
+const turnOf = (events: readonly string[], clockMs = 1e12, seed = Buffer.alloc(32)) => ({
+  events: events.map((text) => Buffer.from(text)),
+  clockMs,
+  seed,
+  fuel: 1e10,
+  memoryBytes: 64 << 20,
+  sqlSteps: 0,
+  homeBytes: 0,
+})
+
 interface Outcome {
   readonly outputs: readonly string[]
   /** SHA-256 of what memory holds beyond its image. */
@@ -92,15 +102,7 @@ async function play(
   const turn = async (events: readonly string[]) => {
     clockMs += 1000
     const seed = createHash('sha256').update(String(outputs.length)).digest()
-    const done = await node.engine.deliver(instance, 0, {
-      events: events.map((event) => Buffer.from(event)),
-      clockMs,
-      seed,
-      fuel: 1e10,
-      memoryBytes: 64 << 20,
-      sqlSteps: 0,
-      homeBytes: 0,
-    })
+    const done = await node.engine.deliver(instance, 0, turnOf(events, clockMs, seed))
     if (!done.ok) throw new Error(`${done.kind}: ${done.detail}`)
     const text = done.output.toString()
     outputs.push(text)
@@ -194,20 +196,11 @@ describe('suspending and waking', () => {
     const [node, ...others] = nodes as [Node, ...Node[]]
     for (const other of others) expect(other.first.equals(node.first)).toBe(true)
     const { engine, image, bare } = node
-    const turn = (events: readonly string[]) => ({
-      events: events.map((text) => Buffer.from(text)),
-      clockMs: 1e12,
-      seed: Buffer.alloc(32),
-      fuel: 1e10,
-      memoryBytes: 64 << 20,
-      sqlSteps: 0,
-      homeBytes: 0,
-    })
     const begun = [BIRTH, '{"t":"invoke","id":"inv_7","method":"remember","args":1}']
-    const next = turn(['{"t":"invoke","id":"inv_8","method":"remember","args":2}'])
+    const next = turnOf(['{"t":"invoke","id":"inv_8","method":"remember","args":2}'])
     const lived = async (over: Image) => {
       const instance = engine.create(over)
-      await engine.deliver(instance, 0, turn(begun))
+      await engine.deliver(instance, 0, turnOf(begun))
       return { saved: await engine.save(instance, 0), after: await engine.deliver(instance, 0, next) }
     }
     const [a, b] = [await lived(image), await lived(bare)]
@@ -238,15 +231,7 @@ describe('suspending and waking', () => {
     const [node] = nodes as [Node]
     const { engine, image } = node
     const instance = engine.create(image)
-    const turn = {
-      events: [Buffer.from(BIRTH)],
-      clockMs: 1e12,
-      seed: Buffer.alloc(32),
-      fuel: 1e10,
-      memoryBytes: 64 << 20,
-      sqlSteps: 0,
-      homeBytes: 0,
-    }
+    const turn = turnOf([BIRTH])
     await engine.deliver(instance, 0, turn)
     const saved = await engine.save(instance, 0)
     const foreign = Buffer.from(saved)
