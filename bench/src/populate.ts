@@ -37,7 +37,8 @@ async function populate(folder: string, { agents, tails, timers }: Population): 
     const { id } = await awake.invoke({ address, method: 'nap', args: { ms: NAP_MS } })
     await awake.result(id)
   })
-  // Long enough for rows to be written.
+  // Whoever was told to sleep does, and rows of it are written.
+  while (awake.busy()) await new Promise((resolve) => setTimeout(resolve, 20))
   await new Promise((resolve) => setTimeout(resolve, 200))
   process.kill(process.pid, 'SIGKILL')
 }
