@@ -111,6 +111,25 @@ describe('a home', () => {
     expect(await t.kernel.replay('acme/keeper/eve')).toMatchObject({ turns: 2 })
   })
 
+  it('counts nothing of a statement that was undone, whatever runs after it', async () => {
+    const insert = { sql: 'insert into child values (1)' }
+    const tables = 'create table parent(a primary key); create table t(a, b)'
+    const child = 'create table child(b references parent(a) deferrable initially deferred)'
+    await act('ida', { sql: `${tables}; ${child}`, how: 'exec' })
+    const after = async (...before: Step[]) =>
+      (
+        (await act(
+          'ida',
+          ...before,
+          { sql: 'alter table t rename b to c', how: 'exec' },
+          rows('select changes() n'),
+        )) as Said[]
+      ).at(-1)
+    expect(await after(insert)).toEqual({ ok: [{ n: 0 }] })
+    await act('ida', { sql: 'alter table t rename c to b', how: 'exec' })
+    expect(await after({ sql: 'insert into parent values (1)' }, insert)).toEqual({ ok: [{ n: 1 }] })
+  })
+
   it('holds what its card grants, and takes no more than that', async () => {
     const fill = (n: number): Step => ({ sql: 'insert into t values (zeroblob(?))', args: [n], how: 'run' })
     await applyPrograms(t.kernel, [{ ...KEEPER, name: 'small', limits: '{ homeBytes: 1MiB }' }])

@@ -23,6 +23,9 @@ const STATEMENTS_KEPT: usize = 32;
 /// Room beyond the quota, in pages, before SQLite itself says that the file is full.
 const SPARE_PAGES: u64 = 1024;
 
+/// Changes nothing, which is what the connection then says of its last change.
+pub const COUNT_NONE: &str = "delete from _cardinal_pair where 0";
+
 /// A statement that was prepared before, and what is known of it.
 pub struct Prepared {
     pub statement: Statement,
@@ -235,7 +238,7 @@ impl Open {
         self.raw.set_last_rowid(0);
         if self.raw.changes() != 0 {
             self.begin()?;
-            self.kernel_run("delete from _cardinal_pair where 0")?;
+            self.kernel_run(COUNT_NONE)?;
         }
         self.scope.changes.store(0, Relaxed);
         self.scope.changes_before.store(self.raw.total_changes(), Relaxed);

@@ -3,7 +3,7 @@
 use rusqlite::ffi;
 use sha2::{Digest, Sha256};
 
-use crate::connection::Prepared;
+use crate::connection::{Prepared, COUNT_NONE};
 use crate::home::{host, of_machine, Done, Home, Sink, Stop, StopKind, Trouble, AROUND, CALL_BYTES, MAX_STOPS, OF_DISK};
 use crate::meter::STEPS_A_LOOK;
 use crate::statement::{Cell, SqlError, Statement, Value};
@@ -235,6 +235,8 @@ impl Home {
         if undo {
             open.forget_tables();
             open.kernel_run(AROUND[2]).map_err(|e| host("roll back", &e))?;
+            // Else what is undone would count after a statement that counts nothing.
+            open.kernel_run(COUNT_NONE).map_err(|e| host("count", &e))?;
         }
         open.kernel_run(AROUND[1]).map_err(|e| host("release", &e))
     }
